@@ -1,0 +1,73 @@
+# Everything here needs Python 3.11 or later with its venv module, make, and a C compiler.
+# PYTHON=<command> chooses the Python of a new .venv; without it the first one that is recent enough.
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint dist clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python3.14)
+
+# What the compiled part is made of: the package is installed again when one of these changes.
+BUILD_FILES := pyproject.toml setup.py $(wildcard skae/_kernel/*.pyx skae/_kernel/*.pxd skae/_kernel/*.h)
+
+help:
+	@echo "make demo    train the pipeline on digits, print the table, save the picture"
+	@echo "             (SKAE_DATA=mnist.npz make demo: the same on MNIST)"
+	@echo "make test    run the tests and the examples in the docstrings"
+	@echo "make bench   compare an epoch with its bare matrix products"
+	@echo "make lint    check the style of the Python and Cython sources"
+	@echo "make dist    build the sdist, and the wheel from it, in dist/"
+	@echo "make clean   remove .venv and all that was built"
+
+demo: $(VENV)/installed
+	$(BIN)/python docs/examples/plot_pipeline.py
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/kernel_floor.py
+
+lint: $(VENV)/tools
+	$(BIN)/ruff check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint skae
+
+dist: $(VENV)/tools
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -f skae/_kernel/*.so skae/_kernel/*.c
+	find skae tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/created:
+	@for python in $(CANDIDATES); do \
+	    if $$python -c '$(RECENT)' 2>/dev/null; then \
+	        echo "Creating $(VENV) with $$python"; \
+	        $$python -m venv $(VENV) && touch $@; \
+	        exit; \
+	    fi; \
+	done; \
+	echo "skae needs Python 3.11 or later, and none was found (tried: $(CANDIDATES));" \
+	    "install one, or name it: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+# The package in place, compiled, with what its tests, demo and benchmarks import.
+$(VENV)/installed: $(VENV)/created $(BUILD_FILES)
+	@echo "Compiling and installing skae in $(VENV)"
+	@$(PIP) install --editable '.[test]'
+	@touch $@
+
+# The tools of the extra "dev", without compiling the package.
+$(VENV)/tools: $(VENV)/created pyproject.toml
+	@echo "Installing the development tools in $(VENV)"
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' > $@.txt
+	@$(PIP) install --requirement $@.txt
+	@touch $@

@@ -1,0 +1,8 @@
+"""Autoencoders for scikit-learn pipelines, without a deep-learning framework."""
+
+from skae._denoising import DenoisingAutoencoder
+from skae._stacked import StackedAutoencoder
+
+__version__ = "0.1.0.dev0"
+
+__all__ = ["DenoisingAutoencoder", "StackedAutoencoder"]

@@ -1,0 +1,11 @@
+# Row-major matrix products over SciPy's BLAS; the only cimport of SciPy.
+#
+# SciPy's integer type is taken here and nowhere else: a build of SciPy with
+# 64-bit BLAS integers needs a change to this line only.
+ctypedef int blas_int
+
+from cython cimport floating
+
+cdef void gemm(bint trans_a, bint trans_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+               floating alpha, const floating *a, const floating *b,
+               floating beta, floating *c) noexcept nogil

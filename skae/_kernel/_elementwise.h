@@ -1,0 +1,144 @@
+/* Elementwise loops of the kernel, for float (suffix _f) and double (_d).
+ *
+ * The loops are written once, in _elementwise_impl.h, over REAL, and compiled
+ * twice. Everything works on plain `restrict` pointers, allocates nothing and
+ * keeps no state, so that the compiler can vectorise and threads can share it.
+ *
+ * This is C99. With GCC >= 12 on x86-64 glibc each loop is compiled for
+ * three instruction sets and the dynamic linker picks one; elsewhere the
+ * same lines compile once, for the baseline of the target.
+ */
+#ifndef SKAE_ELEMENTWISE_H
+#define SKAE_ELEMENTWISE_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h> /* brings __GLIBC__, where there is one */
+#include <string.h>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define RESTRICT __restrict
+#define INLINE static __forceinline
+#else
+#define RESTRICT restrict
+#define INLINE static inline __attribute__((always_inline))
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && defined(__x86_64__) \
+    && defined(__GLIBC__) && !defined(SKAE_NO_TARGET_CLONES)
+#define CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define CLONES
+#endif
+
+/* Reductions over floats may be reordered here, and only here. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define SIMD_SUM(x)
+#define SIMD_SUM_PRODUCT(x, y)
+#else
+#define PRAGMA(x) _Pragma(#x)
+#define SIMD_SUM(x) PRAGMA(omp simd reduction(+ : x))
+#define SIMD_SUM_PRODUCT(x, y) PRAGMA(omp simd reduction(+ : x) reduction(* : y))
+#endif
+
+/* The same numbers stand in skae/_network.py, which is the only caller to name them. */
+enum { ACT_IDENTITY = 0, ACT_LOGISTIC = 1, ACT_TANH = 2, ACT_RELU = 3 };
+enum { LOSS_SQUARED_ERROR = 0, LOSS_CROSS_ENTROPY = 1 };
+enum { NOISE_NONE = 0, NOISE_MASKING = 1, NOISE_GAUSSIAN = 2, NOISE_SALT_AND_PEPPER = 3 };
+
+/* ---- counter-based noise ------------------------------------------------
+ * A draw is a hash of (key, row, column) and nothing else, so it is the same
+ * for any order of the rows, any batch size and any number of threads.
+ */
+
+/* The 64-bit key of a row: Steele, Lea and Flood's SplitMix64. */
+INLINE uint64_t row_key(uint64_t key, uint64_t row)
+{
+    uint64_t z = key + (row + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+/* 32 uniform bits for one column: the finaliser of MurmurHash3, keyed twice. */
+INLINE uint32_t column_bits(uint32_t low, uint32_t high, uint32_t column)
+{
+    uint32_t h = column * 0x9E3779B1u + low;
+    h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
+    h = ((h ^ high) ^ (h >> 13)) * 0xC2B2AE35u;
+    return h ^ (h >> 16);
+}
+
+/* 31 of the 32 bits decide whether an element is hit; the last one is a fair coin. */
+INLINE int64_t hit_threshold(double level)
+{
+    return (int64_t)(level * 2147483648.0);
+}
+
+INLINE float log_unit(float u) /* log(u) for u in [2^-24, 1], as in Cephes */
+{
+    uint32_t bits;
+    memcpy(&bits, &u, 4);
+    float e = (float)((int32_t)(bits >> 23) - 126);
+    bits = (bits & 0x007FFFFFu) | 0x3F000000u;
+    float m;
+    memcpy(&m, &bits, 4);
+    const int small = m < 0.70710678f;
+    e = small ? e - 1.0f : e;
+    m = small ? m + m - 1.0f : m - 1.0f;
+    float p = 7.0376836292e-2f;
+    p = p * m - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    const float z = m * m;
+    return m + (m * z * p - 0.5f * z) + e * 0.69314718f;
+}
+
+/* A standard normal from two draws (Box and Muller). Single precision is
+ * plenty for noise, and gives float and double networks the same noise. */
+INLINE float normal_draw(uint32_t first, uint32_t second)
+{
+    const float u = (float)((int32_t)(first >> 8) + 1) * 5.9604645e-8f; /* (0, 1] */
+    const float v = (float)(int32_t)(second >> 8) * 5.9604645e-8f;      /* [0, 1) */
+    const float w = 0.25f - fabsf(v - 0.5f);                            /* [-1/4, 1/4] */
+    const float t = 6.2831853f * w, t2 = t * t;
+    float s = -2.5052108e-8f; /* sin(t), by its series */
+    s = s * t2 + 2.7557319e-6f;
+    s = s * t2 - 1.9841270e-4f;
+    s = s * t2 + 8.3333333e-3f;
+    s = s * t2 - 1.6666667e-1f;
+    s = t + t * t2 * s;
+    return sqrtf(-2.0f * log_unit(u)) * s;
+}
+
+#define REAL float
+#define BITS uint32_t
+#define NAME(x) x##_f
+#define FABS fabsf
+#define SQRT sqrtf
+#include "_elementwise_impl.h"
+#undef REAL
+#undef BITS
+#undef NAME
+#undef FABS
+#undef SQRT
+
+#define REAL double
+#define BITS uint64_t
+#define NAME(x) x##_d
+#define FABS fabs
+#define SQRT sqrt
+#include "_elementwise_impl.h"
+#undef REAL
+#undef BITS
+#undef NAME
+#undef FABS
+#undef SQRT
+
+#endif

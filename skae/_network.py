@@ -1,0 +1,201 @@
+"""What a network is: its layers, the flat buffer of its parameters, its initial weights.
+
+A `Network` describes; it holds no numbers. The parameters of all layers share one flat
+buffer, first all matrices and then all biases, so that gradients and the moments of an
+optimiser have the same layout, and a whole network is copied, saved or restored at once.
+"""
+
+import numpy as np
+
+from skae._kernel import _sgd
+
+# The codes stand in _kernel/_elementwise.h too.
+ACTIVATIONS = {"identity": 0, "logistic": 1, "tanh": 2, "relu": 3}
+LOSSES = {"squared_error": 0, "cross_entropy": 1}
+NOISES = {None: 0, "masking": 1, "gaussian": 2, "salt_and_pepper": 3}
+# A reconstruction is read off the units that the loss is made for.
+OUTPUT_ACTIVATION = {"squared_error": "identity", "cross_entropy": "logistic"}
+
+# A layer as the kernel sees it: the struct `Layer` of _kernel/_sgd.pyx, field by field.
+LAYER = np.dtype(
+    [
+        ("n_in", np.int64),
+        ("n_out", np.int64),
+        ("weight", np.int64),
+        ("bias", np.int64),
+        ("partner", np.int64),
+        ("tied", np.int64),
+        ("activation", np.int64),
+        ("noise", np.int64),
+        ("noise_level", np.float64),
+        ("input", np.int64),
+        ("delta", np.int64),
+    ]
+)
+
+# Rows that go through the network at once when nothing is learned.
+CHUNK_ROWS = 512
+
+
+class Network:
+    """Fully connected layers over one flat buffer of parameters.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of each layer, from the input to the output; one more than there are layers.
+    activations : sequence of str
+        Activation of each layer, of `ACTIVATIONS`.
+    tied : bool, default=False
+        Whether the second half of the layers uses the matrices of the first half,
+        mirrored and transposed. `sizes` must read the same backwards.
+
+    Attributes
+    ----------
+    layers : ndarray of dtype LAYER
+        One row a layer, for the kernel.
+    n_params : int
+        Length of the flat buffer.
+    """
+
+    def __init__(self, sizes, activations, *, tied=False):
+        n_layers = len(sizes) - 1
+        layers = self.layers = np.zeros(n_layers, dtype=LAYER)
+        layers["n_in"], layers["n_out"] = sizes[:-1], sizes[1:]
+        layers["activation"] = [ACTIVATIONS[name] for name in activations]
+        layers["partner"] = -1
+        if tied:
+            if list(sizes) != list(sizes)[::-1] or n_layers % 2:
+                raise ValueError(f"sizes {list(sizes)} are not those of a tied autoencoder")
+            layers["partner"] = np.arange(n_layers)[::-1]
+            layers["tied"][n_layers // 2 :] = True
+        self._place_parameters()
+        self._place_workspace()
+
+    @classmethod
+    def autoencoder(cls, sizes, activations, loss, *, tied):
+        """Encoder of `sizes` and its mirror image, for a given loss.
+
+        A hidden decoder gives back the code that the encoder beneath it made, through the
+        same activation; the last one has the activation that belongs to the loss.
+        """
+        sizes, activations = list(sizes), list(activations)
+        return cls(
+            sizes + sizes[-2::-1],
+            activations + activations[-2::-1] + [OUTPUT_ACTIVATION[loss]],
+            tied=tied,
+        )
+
+    def _place_parameters(self):
+        place = 0
+        for layer in self.layers:
+            if layer["tied"]:
+                layer["weight"] = self.layers[layer["partner"]]["weight"]
+            else:
+                layer["weight"] = place
+                place += layer["n_in"] * layer["n_out"]
+        for layer in self.layers:
+            layer["bias"] = place
+            place += layer["n_out"]
+        self.n_params = int(place)
+
+    def _place_workspace(self):
+        """Inputs and deltas side by side; those of a tied pair in the order [D; A], [A; D]."""
+        place = 0
+        for layer in self.layers:
+            if layer["tied"]:
+                continue
+            partner = self.layers[layer["partner"]] if layer["partner"] >= 0 else None
+            for mine, theirs, width in (("delta", "input", "n_out"), ("input", "delta", "n_in")):
+                layer[mine] = place
+                place += layer[width]
+                if partner is not None:
+                    partner[theirs] = place
+                    place += layer[width]
+        self.workspace_width = int(place)
+
+    def __len__(self):
+        return len(self.layers)
+
+    # -- parameters ---------------------------------------------------------------
+
+    def weights(self, params, k):
+        """The matrix of layer k, shape (n_out, n_in), as a view of `params`."""
+        layer = self.layers[k]
+        shape = (layer["n_out"], layer["n_in"])
+        view = params[layer["weight"] : layer["weight"] + shape[0] * shape[1]]
+        return view.reshape(shape[::-1]).T if layer["tied"] else view.reshape(shape)
+
+    def bias(self, params, k):
+        """The bias of layer k, shape (n_out,), as a view of `params`."""
+        layer = self.layers[k]
+        return params[layer["bias"] : layer["bias"] + layer["n_out"]]
+
+    def squared_weights(self, params):
+        """Sum of the squares of all weights, biases left out."""
+        matrices = params[: self.layers["bias"].min()]
+        return float(np.dot(matrices, matrices))
+
+    def initialize(self, rng, dtype):
+        """Draw initial parameters: uniform weights around zero, biases of zero.
+
+        The bound follows the activation of the layer: ``sqrt(6 / (n_in + n_out))`` (Glorot
+        and Bengio 2010), four times that for logistic units, as in the Theano tutorials,
+        and ``sqrt(6 / n_in)`` for rectified ones (He et al. 2015).
+        """
+        params = np.zeros(self.n_params, dtype=dtype)
+        for k, layer in enumerate(self.layers):
+            if layer["tied"]:
+                continue
+            n_in, n_out = int(layer["n_in"]), int(layer["n_out"])
+            bound = np.sqrt(6.0 / (n_in + n_out))
+            if layer["activation"] == ACTIVATIONS["logistic"]:
+                bound *= 4.0
+            elif layer["activation"] == ACTIVATIONS["relu"]:
+                bound = np.sqrt(6.0 / n_in)
+            self.weights(params, k)[:] = rng.uniform(-bound, bound, (n_out, n_in))
+        return params
+
+    # -- use ------------------------------------------------------------------------
+
+    def corrupt_input(self, noise, level):
+        """Put noise on the input of the network, in training only."""
+        self.layers["noise"][0] = NOISES[noise]
+        self.layers["noise_level"][0] = level
+
+    def workspace(self, rows, dtype):
+        """Memory for batches of up to `rows` rows; see the kernel's contract."""
+        extra = rows + int(self.layers["n_out"].max())
+        return np.empty(rows * self.workspace_width + extra, dtype=dtype)
+
+    def outputs(self, params, rows, *, start=0, stop=None):
+        """What layers `start` to `stop` make of the rows, shape (n_rows, n_out)."""
+        layers = self.layers[start:stop]
+        out = np.empty((len(rows), layers[-1]["n_out"]), dtype=params.dtype)
+        size = max(1, min(len(rows), CHUNK_ROWS))
+        workspace = self.workspace(size, params.dtype)
+        for where, block in rows.blocks(size):
+            _sgd.outputs(layers, params, workspace, size, block, out[where])
+        return out
+
+    def row_losses(self, params, objective, rows, *, index=None, codes=None):
+        """Loss of each row, or of those of `index`, float64, without noise.
+
+        With `codes` given, each row is held against what the last layer alone makes of its
+        code, else against what the whole network makes of the row.
+        """
+        size = max(1, min(len(rows), CHUNK_ROWS))
+        workspace = self.workspace(size, params.dtype)
+        out = np.empty(len(rows) if index is None else len(index), dtype=np.float64)
+        for where, block in rows.blocks(size, index):
+            _sgd.row_losses(
+                self.layers if codes is None else self.layers[-1:],
+                objective,
+                params,
+                workspace,
+                size,
+                block if codes is None else codes[where],
+                block,
+                out[where],
+            )
+        return out

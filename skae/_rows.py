@@ -1,0 +1,63 @@
+"""Rows of X as the kernel wants them: dense, C-contiguous, of one floating type.
+
+An array that already is that is handed on as it is. Anything else (sparse, Fortran order,
+another type) is made so a block of rows at a time, never whole.
+"""
+
+import numpy as np
+from scipy.sparse import issparse
+
+
+class Rows:
+    """The rows of a training or test set.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR matrix or array} of shape (n_samples, n_features)
+    dtype : dtype
+        What the kernel is to compute in.
+    target : ndarray of shape (n_samples, n_outputs), default=None
+        What the network is to give for each row; X itself if None.
+    sample_weight : ndarray of shape (n_samples,), float64, default=None
+    """
+
+    def __init__(self, X, dtype, *, target=None, sample_weight=None):
+        self.X, self.dtype = X, np.dtype(dtype)
+        self.target, self.sample_weight = target, sample_weight
+        self.direct = not issparse(X) and X.dtype == self.dtype and X.flags.c_contiguous
+
+    def __len__(self):
+        return self.X.shape[0]
+
+    def take(self, index):
+        """The rows of `index` (a slice, or an array of positions) as a dense block."""
+        block = self.X[index]
+        if issparse(block):
+            block = block.toarray()
+        return np.ascontiguousarray(block, dtype=self.dtype)
+
+    def blocks(self, size, index=None):
+        """Yield (where, block): consecutive rows, or those of `index`, `size` at a time."""
+        if index is None and self.direct:
+            yield slice(None), self.X
+            return
+        n_rows = len(self) if index is None else len(index)
+        for start in range(0, n_rows, size):
+            where = slice(start, min(start + size, n_rows))
+            yield where, self.take(where if index is None else index[where])
+
+    def batches(self, order, batch_size):
+        """Yield (X, target, rows, ids, sample_weight) for the kernel to step through.
+
+        Either everything at once, by reference, or the copies of one mini-batch after
+        another; `ids` name the rows in X either way.
+        """
+        if self.direct:
+            target = self.X if self.target is None else self.target
+            yield self.X, target, order, order, self.sample_weight
+            return
+        for where, block in self.blocks(batch_size, order):
+            ids = order[where]
+            target = block if self.target is None else self.target[ids]
+            weight = None if self.sample_weight is None else self.sample_weight[ids]
+            yield block, target, np.arange(len(ids)), ids, weight

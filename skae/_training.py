@@ -1,0 +1,323 @@
+"""The epoch loop: order of the rows, schedules, early stopping, best weights, progress.
+
+Every estimator is trained here. What happens within an epoch is the kernel's business.
+"""
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+
+from skae._compat import Interval, StrOptions
+from skae._kernel import _sgd
+
+# What each estimator asks of the parameters that are used here.
+PARAMETER_CONSTRAINTS = {
+    "solver": [StrOptions({"sgd", "adam"})],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "adaptive", "cosine"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [None, Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+}
+
+# The adaptive schedule divides the learning rate by this, and stops below that.
+ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
+
+# Independent streams of random numbers, all from one seed. Each draw names its stream and
+# epoch, so there is no generator whose state would have to be saved with a fit.
+_INITIAL, _SPLIT, _ORDER, _NOISE = range(4)
+
+
+@dataclass
+class State:
+    """What training carries from one epoch, or one call, to the next.
+
+    Attributes
+    ----------
+    buffers : ndarray of shape (n_buffers, n_params)
+        Row 0 holds the parameters; behind it what the solver keeps (see the kernel).
+    seed : int
+        Of all random numbers.
+    """
+
+    buffers: np.ndarray
+    seed: int
+    step: int = 0
+    learning_rate: float | None = None
+    best_loss: float = np.inf
+    n_stale: int = 0
+    loss_curve: list = field(default_factory=list)
+    validation_loss_curve: list = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def params(self):
+        return self.buffers[0]
+
+
+def random_stream(seed, stream, epoch=0):
+    return np.random.default_rng((seed, stream, epoch))
+
+
+def noise_key(seed, epoch):
+    """The kernel's key for the noise of an epoch: 64 bits."""
+    return int(np.random.SeedSequence((seed, _NOISE, epoch)).generate_state(1, np.uint64)[0])
+
+
+def solver_of(options):
+    """The kernel's solver for the parameters of an estimator."""
+    if options.solver == "adam":
+        kind = _sgd.ADAM
+    else:
+        kind = _sgd.MOMENTUM if options.momentum > 0 else _sgd.PLAIN_SGD
+    return _sgd.Solver(
+        kind,
+        learning_rate=options.learning_rate_init,
+        momentum=options.momentum,
+        nesterov=options.nesterovs_momentum,
+        beta_1=options.beta_1,
+        beta_2=options.beta_2,
+        epsilon=options.epsilon,
+    )
+
+
+def initial_state(network, options, dtype, seed):
+    """A state before the first epoch, with initial weights drawn from the seed."""
+    buffers = np.zeros((solver_of(options).n_buffers, network.n_params), dtype=dtype)
+    buffers[0] = network.initialize(random_stream(seed, _INITIAL), dtype)
+    return State(buffers, seed)
+
+
+def split(rows, options, seed):
+    """Positions of the rows to train on, and of those held out (None without early stopping).
+
+    Rows of weight zero are left out of both.
+    """
+    weights = rows.sample_weight
+    every = np.arange(len(rows)) if weights is None else np.flatnonzero(weights)
+    if not options.early_stopping:
+        return every, None
+    held_out = int(np.ceil(options.validation_fraction * len(every)))
+    if held_out >= len(every):
+        raise ValueError(
+            f"validation_fraction={options.validation_fraction} of {len(every)} samples leaves "
+            "none to train on. Lower it, or give more samples."
+        )
+    random_state = int(random_stream(seed, _SPLIT).integers(2**31))
+    parts = train_test_split(every, test_size=held_out, random_state=random_state)
+    return tuple(np.sort(part) for part in parts)
+
+
+def can_partial_fit(options):
+    """True, or an AttributeError for parameters that need to know where training ends."""
+    for name, value in (("early_stopping", True), ("learning_rate", "cosine")):
+        if getattr(options, name) == value:
+            raise AttributeError(f"partial_fit does not support {name}={value!r}")
+    return True
+
+
+def train(network, objective, rows, state, options, *, max_iter, name):
+    """Train a network for up to `max_iter` epochs, from `state` on.
+
+    Parameters
+    ----------
+    network : Network
+    objective : Objective
+    rows : Rows
+    state : State
+        Not changed.
+    options : estimator
+        Whose parameters of the names in `PARAMETER_CONSTRAINTS` say how to train.
+    max_iter : int
+        Epochs.
+    name : str
+        What to call this training in messages.
+
+    Returns
+    -------
+    state : State
+        The new one. With early stopping, the parameters are those of the best epoch.
+
+    Raises
+    ------
+    ValueError
+        If the loss becomes infinite or nan.
+    """
+    loop = _Loop(network, objective, rows, state, options, max_iter, name)
+    try:
+        loop.run()
+    except KeyboardInterrupt:
+        warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
+        loop.state.interrupted = True
+    return loop.finish()
+
+
+class _Loop:
+    """One run of epochs over one state; `train` is its only user."""
+
+    def __init__(self, network, objective, rows, state, options, max_iter, name):
+        self.network, self.objective, self.rows = network, objective, rows
+        self.options, self.max_iter, self.name = options, max_iter, name
+        self.solver = solver_of(options)
+        self.solver.step = state.step
+        self.state = State(
+            _resized(state.buffers, self.solver.n_buffers),
+            state.seed,
+            state.step,
+            state.learning_rate or options.learning_rate_init,
+            state.best_loss,
+            state.n_stale,
+            list(state.loss_curve),
+            list(state.validation_loss_curve),
+        )
+        self.best_params = self.state.params.copy() if options.early_stopping else None
+        self.training, self.validation = split(rows, options, state.seed)
+        size = options.batch_size
+        self.batch_size = min(200 if size == "auto" else size, len(self.training))
+        self.workspace = network.workspace(self.batch_size, state.buffers.dtype)
+
+    def run(self):
+        for epoch in range(self.max_iter):
+            begin = time.perf_counter()
+            self.solver.learning_rate = self.rate(epoch)
+            loss = self.epoch()
+            self.state.step = self.solver.step
+            self.state.loss_curve.append(loss)
+            if self.validation is not None:
+                loss = self.validation_loss()
+                self.state.validation_loss_curve.append(loss)
+            self.report(time.perf_counter() - begin)
+            if self.converged(loss):
+                return
+        if self.options.tol is not None and self.max_iter > 1:
+            warnings.warn(
+                f"{self.name}: maximum iterations ({self.max_iter}) reached and the optimization "
+                "hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def rate(self, epoch):
+        if self.options.learning_rate == "cosine":
+            return (
+                self.options.learning_rate_init
+                * 0.5
+                * (1.0 + np.cos(np.pi * epoch / self.max_iter))
+            )
+        return self.state.learning_rate
+
+    def epoch(self):
+        """Step through all training rows once; return the mean cost of the batches."""
+        state, number = self.state, len(self.state.loss_curve)
+        order = self.training
+        if self.options.shuffle:
+            order = random_stream(state.seed, _ORDER, number).permutation(order)
+        key = noise_key(state.seed, number)
+        cost = weight = 0.0
+        for X, target, index, ids, weights in self.rows.batches(order, self.batch_size):
+            batch_cost, batch_weight = _sgd.train(
+                self.network.layers,
+                self.objective,
+                self.solver,
+                state.buffers,
+                self.workspace,
+                X,
+                target,
+                index,
+                ids,
+                weights,
+                self.batch_size,
+                key,
+            )
+            cost += batch_cost
+            weight += batch_weight
+        cost /= weight
+        if self.objective.alpha:
+            cost += 0.5 * self.objective.alpha * self.network.squared_weights(state.params)
+        if not np.isfinite(cost):
+            raise ValueError(
+                f"{self.name}: the loss became non-finite in epoch {number + 1}. Try a smaller "
+                f"learning_rate_init (it is {self.options.learning_rate_init:g}), or scale the "
+                "data, e.g. with sklearn.preprocessing.StandardScaler."
+            )
+        return cost
+
+    def validation_loss(self):
+        """Mean loss of the held-out rows, without noise and penalties."""
+        losses = self.network.row_losses(
+            self.state.params, self.objective, self.rows, index=self.validation
+        )
+        weights = self.rows.sample_weight
+        return float(
+            np.average(losses, weights=None if weights is None else weights[self.validation])
+        )
+
+    def converged(self, loss):
+        """Note an improvement or its absence; True when it is time to stop."""
+        state, options = self.state, self.options
+        if loss < state.best_loss - (options.tol or 0.0):
+            state.n_stale = 0
+        else:
+            state.n_stale += 1
+        if loss < state.best_loss:
+            state.best_loss = loss
+            if self.best_params is not None:
+                self.best_params[:] = state.params
+        if state.n_stale < options.n_iter_no_change:
+            return False
+        if options.learning_rate == "adaptive" and state.learning_rate > ADAPTIVE_END:
+            state.learning_rate /= ADAPTIVE_FACTOR
+            state.n_stale = 0
+            return False
+        stops = options.early_stopping or options.learning_rate == "adaptive"
+        if options.tol is None and not stops:
+            return False
+        state.n_stale = 0  # a later call starts its count afresh
+        return True
+
+    def report(self, seconds):
+        if not self.options.verbose:
+            return
+        state = self.state
+        line = f"[{self.name}] epoch {len(state.loss_curve)}, loss = {state.loss_curve[-1]:.6g}"
+        if self.validation is not None:
+            line += f", validation loss = {state.validation_loss_curve[-1]:.6g}"
+        print(f"{line}, {seconds:.2f} s, learning rate = {self.solver.learning_rate:.3g}")
+
+    def finish(self):
+        state = self.state
+        if self.best_params is not None and state.validation_loss_curve:
+            state.params[:] = self.best_params
+        if not np.isfinite(state.params).all():
+            raise ValueError(
+                f"{self.name}: the weights became non-finite in epoch {len(state.loss_curve)}. "
+                f"Try a smaller learning_rate_init (it is {self.options.learning_rate_init:g})."
+            )
+        return state
+
+
+def _resized(buffers, n_buffers):
+    """A copy with room for what the solver keeps: kept if it fits, else started afresh."""
+    if len(buffers) == n_buffers:
+        return buffers.copy()
+    fresh = np.zeros((n_buffers, buffers.shape[1]), dtype=buffers.dtype)
+    fresh[0] = buffers[0]
+    return fresh
