@@ -1,4 +1,4 @@
-"""What the transformers share: validation of X, scores, and the fit that leaves no trace of failure."""
+"""What the transformers share: validation of X, scores, a fit that leaves no trace of failure."""
 
 from contextlib import contextmanager
 
@@ -72,15 +72,15 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             low, high = X.min(), X.max()
             if low < -ROUNDING or high > 1 + ROUNDING:
                 raise ValueError(
-                    f"loss='cross_entropy' needs X in [0, 1], but its values range from {low:.4g} "
-                    f"to {high:.4g}. Scale X, e.g. with sklearn.preprocessing.MinMaxScaler, or "
+                    f"loss='cross_entropy' needs X in [0, 1], but its values range from {low:.7g} "
+                    f"to {high:.7g}. Scale X, e.g. with sklearn.preprocessing.MinMaxScaler, or "
                     "use loss='squared_error'."
                 )
         return X, check_weights(sample_weight, X)
 
     def _check_codes(self, X, n_components):
         """Codes to decode, shape (n_samples, n_components)."""
-        X = check_array(X, accept_sparse="csr", dtype=FLOATS)
+        X = check_array(X, accept_sparse="csr", dtype=FLOATS, input_name="X")
         if X.shape[1] != n_components:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__}.inverse_transform is "

@@ -18,7 +18,114 @@ PROBABILITY_NOISES = ("masking", "salt_and_pepper")
 SPARSE_ACTIVATIONS = ("logistic", "tanh")
 
 
+@_training.documented(batch_size=20, max_iter=10)
 class DenoisingAutoencoder(BaseAutoencoder):
+    """Denoising autoencoder: one layer of features, learned without labels.
+
+    An encoder ``y = s(x~ W^T + b)`` and a decoder ``z = t(y W' + b')`` are trained to restore
+    each row x from a corrupted version x~ of it. Features that can do so have caught
+    how the columns hang together [1]_. `transform` gives the code y of an uncorrupted row.
+
+    Parameters
+    ----------
+    n_components : int, default=256
+        Length of the code. Fewer than there are features compresses; more ("over-complete")
+        is fine with corruption or a sparsity penalty. In [1, inf).
+    activation : {'relu', 'identity', 'logistic', 'tanh'}, default='relu'
+        Activation s of the code: max(0, a), a, 1 / (1 + exp(-a)) or tanh(a).
+    loss : {'squared_error', 'cross_entropy'}, default='squared_error'
+        Reconstruction error of a row, summed over its features: ``||x - z||^2`` with t the
+        identity; or, with t the logistic function, the cross-entropy
+        ``-sum_k [x_k log z_k + (1 - x_k) log(1 - z_k)]`` in nats, for X in [0, 1].
+    tied_weights : bool, default=False
+        Whether the decoder uses the encoder's weights, W' = W.
+    corruption : {'masking', 'gaussian', 'salt_and_pepper'} or None, default='masking'
+        Noise on the input, in training only, drawn anew each epoch. 'masking' sets entries
+        to zero; 'gaussian' adds normal noise; 'salt_and_pepper' sets entries to the
+        smallest or largest value of their feature in the training data, by a fair coin.
+    corruption_level : float, default=0.5
+        Probability that an entry is hit, in [0, 1]; for 'gaussian' the standard deviation of
+        the noise, in the units of X, in [0, inf).
+    sparsity_target : float, default=0.05
+        Mean activation that the sparsity penalty holds each unit to (of a tanh unit: that of
+        ``(1 + y) / 2``). In (0, 1).
+    sparsity_penalty : float, default=0.0
+        Weight of the sum over units of the Kullback-Leibler divergence between
+        `sparsity_target` and the unit's mean activation in the batch [2]_. Needs a 'logistic' or
+        'tanh' activation. In [0, inf).
+    {training}
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Weights W of the encoder; row j is the filter of unit j. A view: copy it to keep it.
+    intercept_hidden_ : ndarray of shape (n_components,)
+        Bias b of the code.
+    decoder_components_ : ndarray of shape (n_components, n_features)
+        Weights W' of the decoder, the same as `components_` if tied.
+    intercept_visible_ : ndarray of shape (n_features,)
+        Bias b' of the reconstruction.
+    loss_ : float
+        Mean cost of the last epoch: reconstruction error a row, of corrupted rows while
+        the weights moved, plus the penalties.
+    loss_curve_ : list of float
+        `loss_` after each epoch.
+    validation_loss_curve_ : list of float
+        Mean reconstruction error of the held-out rows after each epoch, without corruption.
+        Only with ``early_stopping=True``.
+    best_loss_ : float
+        Smallest value of `validation_loss_curve_`. Only with ``early_stopping=True``.
+    n_iter_ : int
+        Epochs run, over all calls that continued each other.
+    n_features_in_ : int
+        Number of features seen during ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+
+    See Also
+    --------
+    StackedAutoencoder : Several such layers on top of each other.
+    sklearn.neural_network.BernoulliRBM : Features of binary data by a restricted Boltzmann
+        machine.
+    sklearn.decomposition.PCA : What a linear autoencoder without corruption comes to.
+
+    Notes
+    -----
+    Corruption is a hash of the seed, the epoch, the row and the column, so it does not depend
+    on the order of the rows or the size of the batches.
+
+    The initial weights are uniform: within ``4 sqrt(6 / (n_features + n_components))`` for
+    'logistic', as in the Theano tutorial [3]_, ``sqrt(6 / n_in)`` for 'relu' (He et al.
+    2015), n_in being the layer's inputs, and ``sqrt(6 / (n_features + n_components))``
+    otherwise (Glorot and Bengio 2010).
+
+    Sparse X is made dense a mini-batch at a time.
+
+    References
+    ----------
+    .. [1] P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol. Stacked
+       Denoising Autoencoders: Learning Useful Representations in a Deep Network with a Local
+       Denoising Criterion. Journal of Machine Learning Research 11, 3371-3408, 2010.
+    .. [2] H. Lee, C. Ekanadham, A. Ng. Sparse deep belief net model for visual area V2. NIPS
+       2007; the form with the Kullback-Leibler divergence: A. Ng. Sparse autoencoder. CS294A
+       lecture notes, Stanford University, 2011.
+    .. [3] Theano Development Team. Deep Learning Tutorials: Denoising Autoencoders (dA).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.preprocessing import minmax_scale
+    >>> from skae import DenoisingAutoencoder
+    >>> X = minmax_scale(load_digits().data)
+    >>> dae = DenoisingAutoencoder(random_state=0).fit(X)
+    >>> dae.transform(X).shape
+    (1797, 256)
+    >>> dae.inverse_transform(dae.transform(X)).shape
+    (1797, 64)
+    >>> bool(dae.score(X) > -2)  # the mean row in place of each would score -4.8
+    True
+    """
+
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -37,17 +144,17 @@ class DenoisingAutoencoder(BaseAutoencoder):
         *,
         activation="relu",
         loss="squared_error",
-        tied_weights=True,
+        tied_weights=False,
         corruption="masking",
-        corruption_level=0.3,
+        corruption_level=0.5,
         sparsity_target=0.05,
         sparsity_penalty=0.0,
         solver="adam",
         alpha=0.0,
-        batch_size="auto",
+        batch_size=20,
         learning_rate="constant",
         learning_rate_init=0.001,
-        max_iter=100,
+        max_iter=10,
         shuffle=True,
         random_state=None,
         tol=None,
@@ -92,11 +199,58 @@ class DenoisingAutoencoder(BaseAutoencoder):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
+        """Learn the features of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from, at least two. Scaled features train best, e.g. to [0, 1].
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative. Rows of weight zero are
+            left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
+            infinite or nan. The estimator is then as it was before the call.
+        """
         return self._fit(X, sample_weight, incremental=False)
 
     @available_if(_training.can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
+        """Go on learning, with one epoch over X; for data that come in pieces.
+
+        The first call does what ``fit`` does before its first epoch. Not available with
+        ``early_stopping=True`` or ``learning_rate='cosine'``, which need to know the end.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from, one or more.
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As ``fit``.
+        """
         return self._fit(X, sample_weight, incremental=True)
 
     def _fit(self, X, sample_weight, *, incremental, name=None):
@@ -139,7 +293,8 @@ class DenoisingAutoencoder(BaseAutoencoder):
         return self
 
     def _check_combination(self):
-        """Refuse what cannot work together, before any work."""
+        """Refuse what cannot work, alone or together, before any work."""
+        self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
         if self.corruption in PROBABILITY_NOISES and self.corruption_level > 1:
             raise ValueError(
                 f"corruption_level={self.corruption_level} is not a probability: with "
@@ -182,6 +337,9 @@ class DenoisingAutoencoder(BaseAutoencoder):
         if self.early_stopping:
             self.validation_loss_curve_ = state.validation_loss_curve
             self.best_loss_ = state.best_loss
+        else:  # of an earlier fit
+            vars(self).pop("validation_loss_curve_", None)
+            vars(self).pop("best_loss_", None)
 
     # -- what was learned -----------------------------------------------------------
 
@@ -220,20 +378,64 @@ class DenoisingAutoencoder(BaseAutoencoder):
     # -- use --------------------------------------------------------------------------
 
     def transform(self, X):
-        X = self._check_X(X)
+        """Encode rows, without corruption.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to encode.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_components)
+            Their codes: float32 if X is float32, else float64.
+        """
+        return self._encode(self._check_X(X))
+
+    def _encode(self, X):
         return self._network.outputs(self._params(X.dtype), Rows(X, X.dtype), stop=1)
 
     def inverse_transform(self, X):
+        """Decode codes: the reconstruction z of each.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_components)
+            Codes, as `transform` gives them.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            Their reconstructions, in the units of the X given to ``fit``.
+        """
         check_is_fitted(self)
         X = self._check_codes(X, self._n_features_out)
         return self._network.outputs(self._params(X.dtype), Rows(X, X.dtype), start=1)
 
     def score_samples(self, X):
+        """Minus the reconstruction error of each row, without corruption.
+
+        Rows unlike the training data score low, so this is a score of normality for novelty
+        detection.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score. Cross-entropy takes values outside [0, 1] here; they score low
+            or high without bound.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            The higher, the more normal. Minus the squared error, in squared units of X, or
+            minus the cross-entropy, in nats, summed over the features.
+        """
         X = self._check_X(X)
         return -self._row_losses(X)
 
     def _row_losses(self, X, codes=None):
         """Loss of each row; of what is decoded from `codes`, if given, else from its own code."""
+        objective = _sgd.Objective(LOSSES[self._architecture["loss"]])
         return self._network.row_losses(
-            self._params(X.dtype), self._objective(), Rows(X, X.dtype), codes=codes
+            self._params(X.dtype), objective, Rows(X, X.dtype), codes=codes
         )

@@ -117,6 +117,11 @@ class Network:
     def __len__(self):
         return len(self.layers)
 
+    @property
+    def largest_matrix(self):
+        """Number of weights of the largest layer."""
+        return int((self.layers["n_in"] * self.layers["n_out"]).max())
+
     # -- parameters ---------------------------------------------------------------
 
     def weights(self, params, k):
@@ -134,7 +139,8 @@ class Network:
     def squared_weights(self, params):
         """Sum of the squares of all weights, biases left out."""
         matrices = params[: self.layers["bias"].min()]
-        return float(np.dot(matrices, matrices))
+        with np.errstate(over="ignore"):  # training finds what is not finite
+            return float(np.dot(matrices, matrices))
 
     def initialize(self, rng, dtype):
         """Draw initial parameters: uniform weights around zero, biases of zero.

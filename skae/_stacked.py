@@ -1,5 +1,6 @@
 """StackedAutoencoder: denoising autoencoders on top of each other, trained layer by layer."""
 
+import warnings
 from copy import copy
 from numbers import Integral
 
@@ -14,10 +15,101 @@ from skae._compat import Interval, _fit_context
 from skae._denoising import DenoisingAutoencoder
 
 # Parameters of a layer that may also be given as one value a layer.
-PER_LAYER = ("activation", "loss", "corruption", "corruption_level", "learning_rate_init", "max_iter")
+PER_LAYER = (
+    "activation",
+    "loss",
+    "corruption",
+    "corruption_level",
+    "learning_rate_init",
+    "max_iter",
+)
 
 
+@_training.documented(batch_size=20, max_iter=10)
 class StackedAutoencoder(BaseAutoencoder):
+    """Stacked autoencoder: layers of features, learned without labels one after the other.
+
+    The first layer is a `DenoisingAutoencoder` of X, the second one of the first one's
+    codes, and so on; a layer is left as it is once it has been trained [1]_ [2]_.
+    `transform` gives the code of the top layer.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of shape (n_layers,), default=(1000, 1000)
+        Length of the code of each layer, from the bottom up. Each in [1, inf).
+    activation : {'relu', 'identity', 'logistic', 'tanh'} or list of them, default='relu'
+        Activation of the codes, of all layers or of each.
+    loss : {'squared_error', 'cross_entropy'} or list of them, default='squared_error'
+        Reconstruction error of the layers, see `DenoisingAutoencoder`. 'cross_entropy' needs
+        inputs in [0, 1]: of X in the first layer, and above it of codes that are 'logistic'.
+    tied_weights : bool, default=False
+        Whether the decoder of a layer uses the weights of its encoder.
+    corruption : {'masking', 'gaussian', 'salt_and_pepper'}, None or list, default='masking'
+        Noise on the input of the layers, in training only, see `DenoisingAutoencoder`.
+    corruption_level : float or list of float, default=0.5
+        Probability that an entry is hit, in [0, 1]; for 'gaussian' the standard deviation of
+        the noise, in [0, inf).
+    sparsity_target : float, default=0.05
+        Mean activation that the sparsity penalty holds each unit to. In (0, 1).
+    sparsity_penalty : float, default=0.0
+        Weight of the Kullback-Leibler sparsity penalty of each layer, see
+        `DenoisingAutoencoder`. Needs 'logistic' or 'tanh' activations. In [0, inf).
+    {training}
+
+    Attributes
+    ----------
+    layers_ : list of DenoisingAutoencoder
+        The fitted layers, from the bottom up, with their weights and loss curves.
+    n_iter_ : int
+        Epochs run, summed over the layers.
+    n_features_in_ : int
+        Number of features seen during ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+
+    See Also
+    --------
+    DenoisingAutoencoder : A single layer.
+    sklearn.pipeline.Pipeline : To put a scaler before and a classifier behind.
+
+    Notes
+    -----
+    Logistic layers under squared error do not stack well: their codes vary little, and the next
+    layer learns not much more than their mean. Use 'relu' or 'tanh', or cross-entropy.
+
+    `learning_rate_init` and `max_iter` may be lists too, with one value a layer. The codes of all
+    rows are held in memory while the layer above is trained.
+
+    Ctrl-C ends the training with a warning; the layers that have been trained by then make up
+    the stack, and fitting it again with ``warm_start=True`` trains the missing ones too.
+
+    References
+    ----------
+    .. [1] Y. Bengio, P. Lamblin, D. Popovici, H. Larochelle. Greedy Layer-Wise Training of Deep
+       Networks. NIPS 2006.
+    .. [2] P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol. Stacked
+       Denoising Autoencoders: Learning Useful Representations in a Deep Network with a Local
+       Denoising Criterion. Journal of Machine Learning Research 11, 3371-3408, 2010.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import Pipeline
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> from sklearn.svm import SVC
+    >>> from skae import StackedAutoencoder
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> pipe = Pipeline([
+    ...     ("scale", MinMaxScaler()),
+    ...     ("sae", StackedAutoencoder(hidden_layer_sizes=(128, 64), random_state=0)),
+    ...     ("svm", SVC()),
+    ... ])
+    >>> bool(pipe.fit(X_train, y_train).score(X_test, y_test) > 0.9)
+    True
+    """
+
     _parameter_constraints: dict = {
         **DenoisingAutoencoder._parameter_constraints,
         **{
@@ -30,21 +122,21 @@ class StackedAutoencoder(BaseAutoencoder):
 
     def __init__(
         self,
-        hidden_layer_sizes=(256, 128),
+        hidden_layer_sizes=(1000, 1000),
         *,
         activation="relu",
         loss="squared_error",
-        tied_weights=True,
+        tied_weights=False,
         corruption="masking",
-        corruption_level=0.3,
+        corruption_level=0.5,
         sparsity_target=0.05,
         sparsity_penalty=0.0,
         solver="adam",
         alpha=0.0,
-        batch_size="auto",
+        batch_size=20,
         learning_rate="constant",
         learning_rate_init=0.001,
-        max_iter=100,
+        max_iter=10,
         shuffle=True,
         random_state=None,
         tol=None,
@@ -89,11 +181,58 @@ class StackedAutoencoder(BaseAutoencoder):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
+        """Learn the features of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from, at least two. Scaled features train best, e.g. to [0, 1].
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative. Rows of weight zero are
+            left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
+            infinite or nan. The estimator is then as it was before the call.
+        """
         return self._fit(X, sample_weight, incremental=False)
 
     @available_if(_training.can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
+        """Go on learning, with one epoch a layer over X; for data that come in pieces.
+
+        The first call does what ``fit`` does before its first epoch. Not available with
+        ``early_stopping=True`` or ``learning_rate='cosine'``, which need to know the end.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from, one or more.
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As ``fit``.
+        """
         return self._fit(X, sample_weight, incremental=True)
 
     def _fit(self, X, sample_weight, *, incremental):
@@ -103,11 +242,10 @@ class StackedAutoencoder(BaseAutoencoder):
             X, weights = self._check_fit(
                 X, sample_weight, layers[0].loss, first=first, incremental=incremental
             )
-            if first:
-                rng = check_random_state(self.random_state)
-                for layer in layers:
-                    layer.random_state = int(rng.randint(2**31 - 1))
-            else:
+            rng = check_random_state(self.random_state)
+            for layer in layers:
+                layer.random_state = int(rng.randint(2**31 - 1))
+            if not first:
                 layers = self._continued(layers)
             self.layers_ = self._train(layers, X, weights, incremental)
             self.n_iter_ = sum(layer.n_iter_ for layer in self.layers_)
@@ -121,7 +259,12 @@ class StackedAutoencoder(BaseAutoencoder):
             if layer._training["interrupted"]:
                 return layers[:depth]
             if depth < len(layers):
-                codes = layer.transform(codes)
+                try:
+                    codes = layer._encode(codes)
+                except KeyboardInterrupt:
+                    warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
+                    layer._training["interrupted"] = True
+                    return layers[:depth]
         return layers
 
     def _new_layers(self):
@@ -143,7 +286,6 @@ class StackedAutoencoder(BaseAutoencoder):
             for k, size in enumerate(sizes)
         ]
         for k, layer in enumerate(layers):
-            layer._validate_params()
             layer._check_combination()
             if k > 0 and layer.loss == "cross_entropy" and layers[k - 1].activation != "logistic":
                 raise ValueError(
@@ -155,7 +297,10 @@ class StackedAutoencoder(BaseAutoencoder):
 
     def _continued(self, layers):
         """The fitted layers with the parameters of the new ones, to be trained further."""
-        if len(layers) != len(self.layers_):
+        interrupted = self.layers_[-1]._training["interrupted"]
+        if len(layers) != len(self.layers_) and not (
+            interrupted and len(layers) > len(self.layers_)
+        ):
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes} has {len(layers)} layers, but "
                 f"{len(self.layers_)} are fitted. Set it back, or fit with warm_start=False."
@@ -165,19 +310,45 @@ class StackedAutoencoder(BaseAutoencoder):
                 **{**new.get_params(), "warm_start": True, "random_state": old.random_state}
             )
             for old, new in zip(self.layers_, layers)
-        ]
+        ] + layers[len(self.layers_) :]
 
     @property
     def _n_features_out(self):
         return self.layers_[-1]._n_features_out
 
     def transform(self, X):
-        codes = self._check_X(X)
+        """Encode rows by all layers, without corruption.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to encode.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, hidden_layer_sizes[-1])
+            Codes of the top layer: float32 if X is float32, else float64.
+        """
+        return self._encode(self._check_X(X))
+
+    def _encode(self, codes):
         for layer in self.layers_:
-            codes = layer.transform(codes)
+            codes = layer._encode(codes)
         return codes
 
     def inverse_transform(self, X):
+        """Decode codes, back through the decoders of all layers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, hidden_layer_sizes[-1])
+            Codes, as `transform` gives them.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            Their reconstructions, in the units of the X given to ``fit``.
+        """
         check_is_fitted(self)
         X = self._check_codes(X, self._n_features_out)
         for layer in reversed(self.layers_):
@@ -185,8 +356,25 @@ class StackedAutoencoder(BaseAutoencoder):
         return X
 
     def score_samples(self, X):
+        """Minus the reconstruction error of each row, up and down all layers.
+
+        Rows unlike the training data score low, so this is a score of normality for novelty
+        detection.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score. Cross-entropy takes values outside [0, 1] here; they score low
+            or high without bound.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            The higher, the more normal. Minus the squared error, in squared units of X, or
+            minus the cross-entropy, in nats, summed over the features.
+        """
         X = self._check_X(X)
-        codes = self.transform(X)
+        codes = self._encode(X)
         for layer in reversed(self.layers_[1:]):
             codes = layer.inverse_transform(codes)
         return -self.layers_[0]._row_losses(X, codes)

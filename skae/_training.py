@@ -5,8 +5,9 @@ Every estimator is trained here. What happens within an epoch is the kernel's bu
 
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
+from textwrap import indent
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -14,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from skae._compat import Interval, StrOptions
 from skae._kernel import _sgd
+from skae._threads import blas_threads_for
 
 # What each estimator asks of the parameters that are used here.
 PARAMETER_CONSTRAINTS = {
@@ -37,6 +39,61 @@ PARAMETER_CONSTRAINTS = {
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
 }
+
+# What the docstring of each estimator says of them, where it has the line `{training}`.
+PARAMETER_DOC = """\
+solver : {'adam', 'sgd'}, default='adam'
+    'adam' is the method of Kingma and Ba (2015); 'sgd' is stochastic gradient descent, plain with
+    ``momentum=0`` and with momentum otherwise.
+alpha : float, default=0.0
+    Strength of the L2 penalty: ``alpha / 2`` times the sum of the squared weights is
+    added to the cost of each batch. In [0, inf).
+batch_size : int or 'auto', default=<batch_size>
+    Rows in a mini-batch; more than there are means all of them. 'auto' is
+    ``min(200, n_samples)``.
+learning_rate : {'constant', 'adaptive', 'cosine'}, default='constant'
+    Schedule of the learning rate. 'constant' keeps `learning_rate_init`. 'adaptive' divides
+    it by 5 whenever the loss (the validation loss with early stopping) has not improved by
+    more than `tol` for `n_iter_no_change` epochs, and stops when it has fallen below 1e-6.
+    'cosine' takes it down to zero along half a cosine over `max_iter` epochs.
+learning_rate_init : float, default=0.001
+    Learning rate of the first epoch. In (0, inf). The cost is a mean over the rows of a
+    batch and a sum over their features, so that the same rate serves any batch size.
+max_iter : int, default=<max_iter>
+    Number of epochs (of each call of ``fit``, and of each layer). In [1, inf).
+shuffle : bool, default=True
+    Whether to draw a new order of the rows each epoch.
+random_state : int, RandomState instance or None, default=None
+    Seed of the initial weights, the order of the rows, the noise and the held-out part. An
+    int makes a fit repeat to the last bit, on the same machine with as many threads.
+tol : float or None, default=None
+    Training stops when the loss (the validation loss with early stopping) has not improved
+    by more than `tol`, in the units of the loss, for `n_iter_no_change` epochs; a
+    `ConvergenceWarning` says so if that does not happen within `max_iter` epochs. None
+    trains for `max_iter` epochs: what is trained for its features need not converge.
+    The rules of `early_stopping` and 'adaptive' read None as 0.
+verbose : bool or int, default=False
+    Whether to print a line an epoch: losses, seconds, learning rate.
+warm_start : bool, default=False
+    Whether ``fit`` goes on where the last call of ``fit`` or ``partial_fit`` ended: weights,
+    moments of the solver, number of the epoch.
+momentum : float, default=0.9
+    Momentum of ``solver='sgd'``; 0 is plain gradient descent. In [0, 1].
+nesterovs_momentum : bool, default=True
+    Whether momentum is Nesterov's. Only with ``solver='sgd'`` and ``momentum > 0``.
+early_stopping : bool, default=False
+    Whether to hold out `validation_fraction` of the rows, stop when their loss (without
+    corruption and penalties) has not improved by more than `tol` for `n_iter_no_change`
+    epochs, and return to the weights of the best epoch.
+validation_fraction : float, default=0.1
+    Part of the rows that early stopping holds out. In (0, 1).
+beta_1, beta_2 : float, default=0.9 and 0.999
+    Decay of Adam's first and second moment. In [0, 1).
+epsilon : float, default=1e-8
+    Added to the denominator of Adam's step. In (0, inf).
+n_iter_no_change : int, default=10
+    Number of epochs without improvement that stop the training, see `tol`. In [1, inf).
+"""
 
 # The adaptive schedule divides the learning rate by this, and stops below that.
 ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
@@ -62,6 +119,7 @@ class State:
     seed: int
     step: int = 0
     learning_rate: float | None = None
+    learning_rate_init: float | None = None
     best_loss: float = np.inf
     n_stale: int = 0
     loss_curve: list = field(default_factory=list)
@@ -71,6 +129,20 @@ class State:
     @property
     def params(self):
         return self.buffers[0]
+
+
+def documented(**values):
+    """Decorator: put `PARAMETER_DOC`, with these defaults in it, into a class's docstring."""
+
+    def document(cls):
+        if cls.__doc__:  # there is none under python -OO
+            text = PARAMETER_DOC
+            for name, value in values.items():
+                text = text.replace(f"<{name}>", str(value))
+            cls.__doc__ = cls.__doc__.replace("    {training}\n", indent(text, "    "))
+        return cls
+
+    return document
 
 
 def random_stream(seed, stream, epoch=0):
@@ -163,9 +235,11 @@ def train(network, objective, rows, state, options, *, max_iter, name):
     """
     loop = _Loop(network, objective, rows, state, options, max_iter, name)
     try:
-        loop.run()
+        with blas_threads_for(loop.batch_size * network.largest_matrix):
+            loop.run()
     except KeyboardInterrupt:
         warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
+        loop.state.step = loop.solver.step  # the moments have come as far as that
         loop.state.interrupted = True
     return loop.finish()
 
@@ -178,16 +252,16 @@ class _Loop:
         self.options, self.max_iter, self.name = options, max_iter, name
         self.solver = solver_of(options)
         self.solver.step = state.step
-        self.state = State(
-            _resized(state.buffers, self.solver.n_buffers),
-            state.seed,
-            state.step,
-            state.learning_rate or options.learning_rate_init,
-            state.best_loss,
-            state.n_stale,
-            list(state.loss_curve),
-            list(state.validation_loss_curve),
+        self.state = replace(
+            state,
+            buffers=_resized(state.buffers, self.solver.n_buffers),
+            loss_curve=list(state.loss_curve),
+            validation_loss_curve=list(state.validation_loss_curve),
+            interrupted=False,
         )
+        if state.learning_rate_init != options.learning_rate_init:
+            self.state.learning_rate = options.learning_rate_init
+            self.state.learning_rate_init = options.learning_rate_init
         self.best_params = self.state.params.copy() if options.early_stopping else None
         self.training, self.validation = split(rows, options, state.seed)
         size = options.batch_size
@@ -249,7 +323,7 @@ class _Loop:
             )
             cost += batch_cost
             weight += batch_weight
-        cost /= weight
+        cost = cost / weight if weight else np.nan  # not finite from the first batch on
         if self.objective.alpha:
             cost += 0.5 * self.objective.alpha * self.network.squared_weights(state.params)
         if not np.isfinite(cost):

@@ -26,7 +26,7 @@ INLINE REAL NAME(exp_poly)(REAL x)
         memcpy(&bits, &p, sizeof bits);
         bits += n << 23;
         memcpy(&p, &bits, sizeof p);
-        return p;
+        return x == x ? p : x; /* the bits of a nan may have spoiled those of p */
     } else {
         x = x < (REAL)-708.0 ? (REAL)-708.0 : x;
         x = x > (REAL)709.0 ? (REAL)709.0 : x;
@@ -52,7 +52,7 @@ INLINE REAL NAME(exp_poly)(REAL x)
         memcpy(&bits, &p, sizeof bits);
         bits += n << (sizeof(REAL) == 4 ? 23 : 52);
         memcpy(&p, &bits, sizeof p);
-        return p;
+        return x == x ? p : x; /* the bits of a nan may have spoiled those of p */
     }
 }
 

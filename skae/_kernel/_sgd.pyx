@@ -29,6 +29,7 @@ from skae._kernel._blas cimport gemm
 cdef extern from "_elementwise.h" nogil:
     enum:
         LOSS_CROSS_ENTROPY
+        NOISE_SALT_AND_PEPPER
     uint64_t row_key(uint64_t key, uint64_t row)
     void activate_f(int, Py_ssize_t, Py_ssize_t, const float *, float *)
     void activate_d(int, Py_ssize_t, Py_ssize_t, const double *, double *)
@@ -427,6 +428,8 @@ def loss_and_gradient(const Layer[::1] layers, Objective objective,
         const double *weights_ = first(weights)
         double cost, weight = 0.0
     _check(layers, objective, rows.shape[0], workspace.shape[0], X.shape[1], target.shape[1])
+    if ids.shape[0] != rows.shape[0] or gradient.shape[0] != params.shape[0]:
+        raise ValueError("ids or gradient is too short")
     with nogil:
         cost = batch[floating](&layers[0], n_layers, objective, &params[0], &gradient[0], 0.0,
                                &X[0, 0], &target[0, 0], &rows[0], &ids[0], weights_, key,
@@ -488,6 +491,7 @@ def corrupt_rows(const Layer[::1] layers, Objective objective, const floating[:,
         Py_ssize_t i
         const double *low = first(objective.low)
         const double *high = first(objective.high)
+    _check_noise(layers, objective)
     for i in range(X.shape[0]):
         corrupt[floating](&layers[0], row_key(key, ids[i]), low, high, &X[i, 0], &out[i, 0])
 
@@ -502,5 +506,14 @@ cdef _check(const Layer[::1] layers, Objective objective, Py_ssize_t rows, Py_ss
         width = max(width, layers[k].input + layers[k].n_in, layers[k].delta + layers[k].n_out)
     if rows < 1 or size < rows * (width + 1) + widest:
         raise ValueError("the workspace is too small")
+    if objective is not None:
+        _check_noise(layers, objective)
     if n_in != layers[0].n_in or n_out != layers[n_layers - 1].n_out:
         raise ValueError("the widths of X or target do not fit the network")
+
+
+cdef _check_noise(const Layer[::1] layers, Objective objective):
+    if layers[0].noise == NOISE_SALT_AND_PEPPER and (
+            objective.low is None or objective.high is None
+            or objective.low.shape[0] != layers[0].n_in or objective.high.shape[0] != layers[0].n_in):
+        raise ValueError("salt-and-pepper noise needs the extremes of each feature")

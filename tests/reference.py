@@ -1,0 +1,247 @@
+"""The NumPy twin of the kernel: an oracle that is slow, short and meant to be obviously right.
+
+It computes in float64, whatever the type of its arguments, and shares no code with the
+kernel. `network` is a `skae._network.Network`, of which only the sizes and the views of the
+parameters are used; `objective` and `solver` are any objects with the attributes of the
+kernel's own.
+"""
+
+import numpy as np
+
+# The codes of the table of a network, spelled out once more.
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
+LOSSES = ("squared_error", "cross_entropy")
+NOISES = ("none", "masking", "gaussian", "salt_and_pepper")
+
+MASK_32, MASK_64 = 2**32 - 1, 2**64 - 1
+
+# Mean activations are kept this far from 0 and 1, where the divergence has no slope.
+CLIP = 1e-6
+
+
+# ---- noise: a hash of (key, row, column) -----------------------------------------
+
+
+def row_key(key, row):
+    """SplitMix64, in Python's integers."""
+    z = (key + (row + 1) * 0x9E3779B97F4A7C15) & MASK_64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK_64
+    return z ^ (z >> 31)
+
+
+def column_bits(row_key, column):
+    """The finaliser of MurmurHash3 over 32 bits, with both halves of the key of the row."""
+    h = (column * 0x9E3779B1 + (row_key & MASK_32)) & MASK_32
+    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & MASK_32
+    h = ((h ^ (row_key >> 32) ^ (h >> 13)) * 0xC2B2AE35) & MASK_32
+    return h ^ (h >> 16)
+
+
+def random_bits(key, ids, n_columns, *, second=False):
+    """32 bits for each row and column; the second draw of an element has its own."""
+    offset = 2**31 if second else 0
+    keys = [row_key(int(key), int(i)) for i in ids]
+    columns = [j + offset for j in range(n_columns)]
+    bits = [[column_bits(k, j) for j in columns] for k in keys]
+    return np.array(bits, dtype=np.int64).reshape(len(ids), n_columns)
+
+
+def is_hit(bits, level):
+    return bits // 2 < np.floor(level * 2**31)
+
+
+def normal_draws(key, ids, n_columns):
+    """Box and Muller, from the upper 24 bits of two draws."""
+    u = (random_bits(key, ids, n_columns) // 256 + 1) / 2**24
+    v = random_bits(key, ids, n_columns, second=True) // 256 / 2**24
+    return -np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
+
+
+def corrupt(network, objective, X, ids, key):
+    """The rows of X as the first layer sees them in training."""
+    X = np.asarray(X, dtype=np.float64)
+    kind = NOISES[network.layers[0]["noise"]]
+    level = float(network.layers[0]["noise_level"])
+    if kind == "none":
+        return X
+    if kind == "gaussian":
+        return X + level * normal_draws(key, ids, X.shape[1])
+    bits = random_bits(key, ids, X.shape[1])
+    if kind == "masking":
+        instead = 0.0
+    else:
+        instead = np.where(bits % 2 == 1, np.asarray(objective.high), np.asarray(objective.low))
+    return np.where(is_hit(bits, level), instead, X)
+
+
+# ---- layers ------------------------------------------------------------------------
+
+
+def activate(kind, z):
+    if kind == "logistic":
+        return np.exp(-np.logaddexp(0, -z))
+    if kind == "tanh":
+        return np.tanh(z)
+    if kind == "relu":
+        return np.maximum(z, 0)
+    return z
+
+
+def slope(kind, z):
+    """The derivative of the activation."""
+    if kind == "logistic":
+        return activate(kind, z) * activate(kind, -z)
+    if kind == "tanh":
+        return 1 / np.cosh(z) ** 2
+    if kind == "relu":
+        return np.where(z > 0, 1.0, 0.0)
+    return np.ones_like(z)
+
+
+def kinds(network):
+    return [ACTIVATIONS[layer["activation"]] for layer in network.layers]
+
+
+def forward(network, params, X, *, start=0, stop=None):
+    """Input of each layer, with the output of the last behind them; pre-activations."""
+    params = np.asarray(params, dtype=np.float64)
+    inputs, logits = [np.asarray(X, dtype=np.float64)], []
+    for k in range(len(network))[start:stop]:
+        logits.append(inputs[-1] @ network.weights(params, k).T + network.bias(params, k))
+        inputs.append(activate(kinds(network)[k], logits[-1]))
+    return inputs, logits
+
+
+# ---- loss ----------------------------------------------------------------------------
+
+
+def row_losses(network, objective, params, X, target, *, start=0):
+    """Squared error, or cross-entropy in nats, of each row, summed over its features."""
+    inputs, logits = forward(network, params, X, start=start)
+    target = np.asarray(target, dtype=np.float64)
+    if LOSSES[objective.loss] == "squared_error":
+        return np.sum((target - inputs[-1]) ** 2, axis=1)
+    z = logits[-1]
+    return np.sum(target * np.logaddexp(0, -z) + (1 - target) * np.logaddexp(0, z), axis=1)
+
+
+def shares(weights, n_rows):
+    """What each row counts for in the mean over a batch."""
+    weights = np.ones(n_rows) if weights is None else np.asarray(weights)
+    return weights / weights.sum() if weights.sum() > 0 else np.zeros(n_rows)
+
+
+def own_matrices(network):
+    """The layers that do not borrow the matrix of another."""
+    return [k for k in range(len(network)) if not network.layers[k]["tied"]]
+
+
+def mean_activation(kind, share, a):
+    """Of each unit, mapped to (0, 1)."""
+    rho = share @ a
+    return np.clip((1 + rho) / 2 if kind == "tanh" else rho, CLIP, 1 - CLIP)
+
+
+def sparsity(network, objective, share, inputs):
+    k = objective.sparse_layer
+    if k < 0:
+        return 0.0
+    t = objective.sparsity_target
+    rho = mean_activation(kinds(network)[k], share, inputs[k + 1])
+    divergence = t * np.log(t / rho) + (1 - t) * np.log((1 - t) / (1 - rho))
+    return objective.sparsity_penalty * np.sum(divergence)
+
+
+def l2(network, objective, params):
+    params = np.asarray(params, dtype=np.float64)
+    squares = [np.sum(network.weights(params, k) ** 2) for k in own_matrices(network)]
+    return objective.alpha / 2 * sum(squares)
+
+
+def cost(network, objective, params, X, target, ids, weights, key):
+    """What is minimised over a batch, in two parts: without the L2 term, and that term."""
+    X = corrupt(network, objective, X, ids, key)
+    share = shares(weights, len(X))
+    inputs, _ = forward(network, params, X)
+    loss = share @ row_losses(network, objective, params, X, target)
+    penalty = sparsity(network, objective, share, inputs)
+    return loss + penalty, l2(network, objective, params)
+
+
+def gradient(network, objective, params, X, target, ids, weights, key):
+    """Of both parts of the cost, by back-propagation; as flat as the parameters."""
+    params = np.asarray(params, dtype=np.float64)
+    target = np.asarray(target, dtype=np.float64)
+    share = shares(weights, len(X))
+    inputs, logits = forward(network, params, corrupt(network, objective, X, ids, key))
+    out = np.zeros_like(params)
+
+    if LOSSES[objective.loss] == "squared_error":
+        delta = 2 * (inputs[-1] - target) * slope(kinds(network)[-1], logits[-1])
+    else:
+        delta = activate("logistic", logits[-1]) - target
+    delta = share[:, None] * delta
+
+    for k in reversed(range(len(network))):
+        network.weights(out, k)[:] += delta.T @ inputs[k]  # both layers of a tied pair add
+        network.bias(out, k)[:] += delta.sum(axis=0)
+        if k == 0:
+            break
+        below = delta @ network.weights(params, k)
+        kind = kinds(network)[k - 1]
+        if k - 1 == objective.sparse_layer:
+            t = objective.sparsity_target
+            rho = mean_activation(kind, share, inputs[k])
+            pull = objective.sparsity_penalty * ((1 - t) / (1 - rho) - t / rho)
+            below = below + share[:, None] * pull * (0.5 if kind == "tanh" else 1.0)
+        delta = below * slope(kind, logits[k - 1])
+
+    for k in own_matrices(network):
+        network.weights(out, k)[:] += objective.alpha * network.weights(params, k)
+    return out
+
+
+# ---- steps -------------------------------------------------------------------------
+
+
+def sgd_step(solver, buffers, g):
+    buffers[0] -= solver.learning_rate * g
+
+
+def momentum_step(solver, buffers, g):
+    w, _, velocity = buffers
+    velocity[:] = solver.momentum * velocity - solver.learning_rate * g
+    if solver.nesterov:
+        w += solver.momentum * velocity - solver.learning_rate * g
+    else:
+        w += velocity
+
+
+def adam_step(solver, buffers, g):
+    w, _, mean, square = buffers
+    mean[:] = solver.beta_1 * mean + (1 - solver.beta_1) * g
+    square[:] = solver.beta_2 * square + (1 - solver.beta_2) * g**2
+    unbiased = np.sqrt(1 - solver.beta_2**solver.step) / (1 - solver.beta_1**solver.step)
+    w -= solver.learning_rate * unbiased * mean / (np.sqrt(square) + solver.epsilon)
+
+
+STEPS = (sgd_step, momentum_step, adam_step)
+
+
+def train(network, objective, solver, buffers, X, target, rows, ids, weights, batch_size, key):
+    """One epoch; changes `buffers` (float64) and ``solver.step``.
+
+    Returns the sum of cost times weight over the batches, and the sum of the weights.
+    """
+    total, total_weight = 0.0, 0.0
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        w = None if weights is None else weights[batch]
+        data = X[batch], target[batch], ids[start : start + batch_size], w, key
+        weight = len(batch) if w is None else w.sum()
+        total += weight * cost(network, objective, buffers[0], *data)[0]
+        total_weight += weight
+        solver.step += 1
+        STEPS[solver.kind](solver, buffers, gradient(network, objective, buffers[0], *data))
+    return total, total_weight

@@ -1,0 +1,946 @@
+"""What both transformers promise: scikit-learn's conventions, containers, errors, repetition."""
+
+import copy
+import pickle
+from itertools import product
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import sklearn
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
+
+from skae import DenoisingAutoencoder, StackedAutoencoder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
+    with threadpool_limits(1):
+        yield
+
+
+SMALL = dict(max_iter=3, batch_size=16, learning_rate_init=0.01, random_state=0)
+
+
+def denoising(**params):
+    return DenoisingAutoencoder(**{"n_components": 7, **SMALL, **params})
+
+
+def stacked(**params):
+    return StackedAutoencoder(**{"hidden_layer_sizes": (7, 5), **SMALL, **params})
+
+
+both = pytest.mark.parametrize("make", [denoising, stacked])
+
+
+def rows(n_rows=40, n_features=9, dtype=np.float64, seed=0):
+    """Values in [0, 1], a third of them zero."""
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(size=(n_rows, n_features)) * (rng.uniform(size=(n_rows, n_features)) > 0.3)
+    return X.astype(dtype)
+
+
+def learned(estimator):
+    """All numbers that a fit of either estimator came to."""
+    layers = getattr(estimator, "layers_", [estimator])
+    return [
+        array
+        for layer in layers
+        for array in (
+            layer.components_,
+            layer.decoder_components_,
+            layer.intercept_hidden_,
+            layer.intercept_visible_,
+            layer.loss_curve_,
+        )
+    ]
+
+
+def assert_same_fit(one, other):
+    for a, b in zip(learned(one), learned(other), strict=True):
+        assert_array_equal(a, b, strict=True)
+
+
+def same_fit(one, other):
+    pairs = zip(learned(one), learned(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def state_of(estimator):
+    """Everything the estimator holds, as bytes: any change shows."""
+    return pickle.dumps(vars(estimator))
+
+
+# -- scikit-learn's own checks ------------------------------------------------------
+
+
+class UnitRange:
+    """Squashes X into [0, 1), where cross-entropy is defined; zeros stay zeros."""
+
+    def _validate(self, X, **options):
+        X = super()._validate(X, **options)
+        if not sp.issparse(X):
+            return np.abs(X) / (1 + np.abs(X))
+        X = X.copy()
+        X.data = np.abs(X.data) / (1 + np.abs(X.data))
+        return X
+
+
+class Single:
+    """Takes every X as float32, so that the checks, which use float64, run in single precision."""
+
+    def _validate(self, X, **options):
+        return super()._validate(X, **options).astype(np.float32)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+class UnitDenoisingAutoencoder(UnitRange, DenoisingAutoencoder):
+    pass
+
+
+class UnitStackedAutoencoder(UnitRange, StackedAutoencoder):
+    pass
+
+
+class SingleDenoisingAutoencoder(Single, DenoisingAutoencoder):
+    pass
+
+
+class SingleStackedAutoencoder(Single, StackedAutoencoder):
+    pass
+
+
+class SingleUnitDenoisingAutoencoder(Single, UnitRange, DenoisingAutoencoder):
+    pass
+
+
+class SingleUnitStackedAutoencoder(Single, UnitRange, StackedAutoencoder):
+    pass
+
+
+CLASSES = {
+    ("squared_error", np.float64): (DenoisingAutoencoder, StackedAutoencoder),
+    ("cross_entropy", np.float64): (UnitDenoisingAutoencoder, UnitStackedAutoencoder),
+    ("squared_error", np.float32): (SingleDenoisingAutoencoder, SingleStackedAutoencoder),
+    ("cross_entropy", np.float32): (SingleUnitDenoisingAutoencoder, SingleUnitStackedAutoencoder),
+}
+SOLVERS = {
+    "adam": {"solver": "adam"},
+    "nesterov": {"solver": "sgd", "nesterovs_momentum": True},
+    "plain": {"solver": "sgd", "momentum": 0.0},
+}
+# Few rows, one batch, no noise: the only setting where a weight of two is a row seen twice.
+EXACT = {"batch_size": 200, "corruption": None, "solver": "sgd"}
+
+
+def checked_estimators():
+    small = {**SMALL, "activation": "tanh"}
+    for (loss, dtype), tied, solver in product(CLASSES, (True, False), SOLVERS):
+        few = (tied, solver) in {(True, "adam"), (False, "plain")}
+        if dtype == np.float32 and not few:
+            continue
+        params = {**small, **SOLVERS[solver], "loss": loss, "tied_weights": tied}
+        denoising, stacked = CLASSES[loss, dtype]
+        yield denoising(n_components=5, **params)
+        if not few:
+            continue
+        if loss == "cross_entropy":
+            params.update(loss=("cross_entropy", "squared_error"))
+        yield stacked(hidden_layer_sizes=(5, 4), **params)
+    for params in (
+        {"activation": "identity", "corruption": "gaussian", "alpha": 1e-3},
+        {"activation": "logistic", "corruption": "salt_and_pepper", "sparsity_penalty": 0.1},
+        {"activation": "relu", "corruption": None, "solver": "sgd", "nesterovs_momentum": False},
+        {"early_stopping": True, "validation_fraction": 0.3, "tol": 1e-4},
+        {"learning_rate": "adaptive", "tol": 0.1, "n_iter_no_change": 1},
+        {"learning_rate": "cosine", "shuffle": False},
+        EXACT,
+    ):
+        yield DenoisingAutoencoder(n_components=5, **{**small, **params})
+        yield StackedAutoencoder(hidden_layer_sizes=[5, 4], **{**small, **params})
+    yield StackedAutoencoder(hidden_layer_sizes=5, **small)
+    yield UnitStackedAutoencoder(
+        hidden_layer_sizes=(5, 4, 3),
+        **{
+            **SMALL,
+            "loss": "cross_entropy",
+            "activation": ["logistic", "logistic", "tanh"],
+            "corruption": ["masking", None, "gaussian"],
+            "corruption_level": [0.1, 0.2, 0.3],
+            "learning_rate_init": [0.1, 0.05, 0.01],
+            "max_iter": [1, 2, 3],
+        },
+    )
+
+
+def expected_failures(estimator):
+    if all(getattr(estimator, name) == value for name, value in EXACT.items()):
+        return {}
+    reason = "Rows are shuffled into mini-batches and each is corrupted by noise of its own."
+    return {
+        "check_sample_weight_equivalence_on_dense_data": reason,
+        "check_sample_weight_equivalence_on_sparse_data": reason,
+    }
+
+
+@parametrize_with_checks(
+    list(checked_estimators()),
+    expected_failed_checks=expected_failures,  # strict: xfail_strict in pyproject.toml
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+# -- what X may be --------------------------------------------------------------------
+
+
+def wide_indices(X):
+    X = sp.csr_array(X)
+    X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
+    return X
+
+
+def narrow_indices(X):
+    X = sp.csr_array(X)
+    X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
+    return X
+
+
+def unsorted_indices(X):
+    X = sp.csr_array(X)
+    for start, stop in zip(X.indptr, X.indptr[1:]):
+        X.indices[start:stop] = X.indices[start:stop][::-1].copy()
+        X.data[start:stop] = X.data[start:stop][::-1].copy()
+    X.has_sorted_indices = False
+    return X
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+def mapped(X, path):
+    joblib.dump(X, path / "X.joblib")
+    X = joblib.load(path / "X.joblib", mmap_mode="r")
+    assert isinstance(X, np.memmap)
+    return X
+
+
+CONTAINERS = {
+    "csr_array": sp.csr_array,
+    "csr_matrix": sp.csr_matrix,
+    "csr, 32-bit indices": narrow_indices,
+    "csr, 64-bit indices": wide_indices,
+    "csr, unsorted": unsorted_indices,
+    "csc": sp.csc_array,
+    "coo": sp.coo_array,
+    "Fortran order": np.asfortranarray,
+    "every second row": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "every second column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "read-only": read_only,
+    "memory-mapped": mapped,
+    "data frame": pd.DataFrame,
+    "list": lambda X: X.tolist(),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("corruption", ["masking", "salt_and_pepper"])
+@both
+def test_container_makes_no_difference(make, container, corruption, tmp_path):
+    X = rows(530)  # more than go through the network at once
+    convert = CONTAINERS[container]
+    other = convert(X, tmp_path) if convert is mapped else convert(X)
+    options = {"corruption": corruption, "early_stopping": True}
+    weights = np.linspace(0, 1, len(X))
+    expected = make(**options).fit(X, sample_weight=weights)
+    found = make(**options).fit(other, sample_weight=weights)
+    assert_same_fit(found, expected)
+    assert_array_equal(found.transform(other), expected.transform(X), strict=True)
+    assert_array_equal(found.score_samples(other), expected.score_samples(X), strict=True)
+    assert found.score(other) == expected.score(X)
+    partial = make(corruption=corruption)
+    assert_same_fit(partial.partial_fit(other), make(corruption=corruption).partial_fit(X))
+
+
+@pytest.mark.parametrize("container", ["csr_array", "Fortran order", "read-only"])
+@both
+def test_container_of_codes_makes_no_difference(make, container):
+    X = rows()
+    estimator = make().fit(X)
+    codes = estimator.transform(X)
+    found = estimator.inverse_transform(CONTAINERS[container](codes))
+    assert_array_equal(found, estimator.inverse_transform(codes), strict=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, bool, np.float16])
+@both
+def test_other_numbers_are_taken_as_float64(make, dtype):
+    X = (rows() > 0.5).astype(dtype)
+    expected, found = make().fit(X.astype(np.float64)), make().fit(X)
+    assert_same_fit(found, expected)
+    assert found.transform(X).dtype == np.float64
+    assert_array_equal(found.transform(X), expected.transform(X.astype(np.float64)))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@both
+def test_floats_come_back_as_they_went_in(make, dtype, sparse):
+    X = rows(dtype=dtype)
+    if sparse:
+        X = sp.csr_array(X)
+    estimator = make().fit(X)
+    codes = estimator.transform(X)
+    assert codes.dtype == estimator.inverse_transform(codes).dtype == dtype
+    assert all(array.dtype == dtype for array in learned(estimator) if not isinstance(array, list))
+    assert make().fit_transform(X).dtype == dtype
+    scores = estimator.score_samples(X)
+    assert scores.dtype == np.float64
+    assert scores.shape == (X.shape[0],)
+    assert type(estimator.score(X)) is float
+
+
+@pytest.mark.parametrize("fitted, given", [(np.float32, np.float64), (np.float64, np.float32)])
+@both
+def test_rows_of_another_precision_than_the_fit(make, fitted, given):
+    X = rows()
+    estimator = make().fit(X.astype(fitted))
+    codes = estimator.transform(X.astype(given))
+    assert codes.dtype == estimator.inverse_transform(codes).dtype == given
+    assert_allclose(codes, estimator.transform(X.astype(fitted)), rtol=1e-4, atol=1e-5)
+    assert_allclose(
+        estimator.score_samples(X.astype(given)),
+        estimator.score_samples(X.astype(fitted)),
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("first, later", [(np.float32, np.float64), (np.float64, np.float32)])
+@both
+def test_training_continues_in_the_precision_it_began_with(make, first, later):
+    X = rows()
+    estimator = make().partial_fit(X.astype(first)).partial_fit(X.astype(later))
+    expected = make().partial_fit(X.astype(first)).partial_fit(X.astype(first))
+    for a, b in zip(learned(estimator), learned(expected)):
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@both
+def test_single_precision_is_close_to_double(make):
+    X = rows()
+    double, single = make().fit(X), make().fit(X.astype(np.float32))
+    assert not same_fit(double, single)
+    for a, b in zip(learned(double), learned(single)):
+        assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@both
+def test_data_frames_and_names(make):
+    X = pd.DataFrame(rows(), columns=[f"pixel {k}" for k in range(9)])
+    estimator = make().fit(X)
+    assert list(estimator.feature_names_in_) == list(X.columns)
+    assert estimator.n_features_in_ == 9
+    names = estimator.get_feature_names_out()
+    n_codes = estimator.transform(X).shape[1]
+    assert list(names) == [f"{type(estimator).__name__.lower()}{k}" for k in range(n_codes)]
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.transform(X[X.columns[::-1]])
+    plain = estimator.transform(X)
+    scores = estimator.score_samples(X)
+    estimator.set_output(transform="pandas")
+    codes = estimator.transform(X)
+    assert list(codes.columns) == list(names)
+    assert_array_equal(codes.to_numpy(), plain)
+    assert_array_equal(estimator.inverse_transform(codes), estimator.inverse_transform(plain))
+    assert_array_equal(estimator.score_samples(X), scores)
+
+
+@pytest.mark.parametrize("params", [{}, {"hidden_layer_sizes": 7}])
+def test_pandas_output_of_a_stack_reaches_no_layer(params):
+    X = rows()
+    expected = stacked(**params).fit(X)
+    with sklearn.config_context(transform_output="pandas"):
+        estimator = stacked(**params).fit(X)
+        assert_same_fit(estimator, expected)
+        assert isinstance(estimator.transform(X), pd.DataFrame)
+        assert_array_equal(estimator.score_samples(X), expected.score_samples(X))
+        assert not any(hasattr(layer, "feature_names_in_") for layer in estimator.layers_)
+        estimator.set_params(warm_start=True).fit(X)
+    estimator.transform(X)  # no warning of feature names, under the other setting
+    local = stacked(**params).set_output(transform="pandas").fit(X)
+    assert_same_fit(local, expected)
+    assert_array_equal(local.score_samples(X), expected.score_samples(X))
+    assert_array_equal(local.transform(X).to_numpy(), expected.transform(X))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@both
+def test_constant_column(make, value):
+    X = rows()
+    X[:, 4] = value
+    for loss in ("squared_error", "cross_entropy"):
+        for corruption in ("masking", "gaussian", "salt_and_pepper", None):
+            estimator = make(loss=loss, activation="logistic", corruption=corruption).fit(X)
+            assert np.isfinite(np.concatenate([np.ravel(a) for a in learned(estimator)])).all()
+            assert np.isfinite(estimator.score(X))
+
+
+@both
+def test_fit_leaves_its_arguments_alone(make):
+    X, weights = rows(), np.linspace(0, 1, 40)
+    before = X.copy(), weights.copy()
+    estimator = make(corruption="salt_and_pepper", early_stopping=True).fit(X, None, weights)
+    estimator.inverse_transform(estimator.transform(X))
+    estimator.score_samples(X)
+    assert_array_equal(X, before[0])
+    assert_array_equal(weights, before[1])
+
+
+# -- repetition -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 123, np.random.RandomState], ids=["0", "123", "RandomState"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@both
+def test_random_state_repeats_to_the_last_bit(make, seed, early_stopping):
+    draw = (lambda: seed(5)) if seed is np.random.RandomState else (lambda: seed)
+    one, other = (
+        make(random_state=draw(), early_stopping=early_stopping).fit(rows()) for _ in range(2)
+    )
+    assert_same_fit(one, other)
+
+
+@both
+def test_random_states_differ(make):
+    fits = [make(random_state=seed).fit(rows()) for seed in (0, 1, None, None)]
+    generator = np.random.RandomState(5)
+    fits += [make(random_state=generator).fit(rows()) for _ in range(2)]
+    for k, one in enumerate(fits):
+        assert not any(same_fit(one, other) for other in fits[k + 1 :])
+
+
+@both
+def test_refit_starts_afresh_and_forgets(make):
+    X, other = rows(), rows(50, 6, seed=1)
+    estimator = make(early_stopping=True, tol=1e3, n_iter_no_change=1).fit(other)
+    estimator.set_params(early_stopping=False, tol=None, n_iter_no_change=10).fit(X)
+    expected = make().fit(X)
+    assert_same_fit(estimator, expected)
+    assert set(vars(estimator)) == set(vars(expected))
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        copy.deepcopy,
+        lambda estimator: pickle.loads(pickle.dumps(estimator)),
+        lambda estimator: joblib.load(joblib.dump(estimator, estimator.path)[0]),
+    ],
+    ids=["deepcopy", "pickle", "joblib"],
+)
+@pytest.mark.parametrize("fitted", [True, False])
+@both
+def test_copies_are_equal_and_independent(make, duplicate, fitted, tmp_path):
+    X = rows()
+    estimator = make(solver="sgd", warm_start=True)
+    if fitted:
+        estimator.fit(X)
+    estimator.path = tmp_path / "estimator"
+    before = state_of(estimator)
+    twin = duplicate(estimator)
+    assert vars(twin).keys() == vars(estimator).keys()
+    twin.fit(X)
+    assert state_of(estimator) == before
+    assert_same_fit(twin, estimator.fit(X))
+    assert_array_equal(twin.transform(X), estimator.transform(X))
+
+
+@both
+def test_parameters_after_the_fit_change_nothing_that_was_learned(make):
+    X = rows()
+    estimator = make(activation="tanh").fit(X)
+    before = estimator.transform(X), estimator.score_samples(X), learned(estimator)
+    assert clone(estimator).get_params() == estimator.get_params()
+    assert not hasattr(clone(estimator), "components_")
+    assert not hasattr(clone(estimator), "n_iter_")
+    name, size = ("hidden_layer_sizes", 3) if make is stacked else ("n_components", 3)
+    estimator.set_params(
+        **{name: size}, activation="relu", loss="cross_entropy", tied_weights=False,
+        corruption="gaussian", early_stopping=True,
+    )  # fmt: skip
+    assert_array_equal(estimator.transform(X), before[0])
+    assert_array_equal(estimator.score_samples(X), before[1])
+    for a, b in zip(learned(estimator), before[2]):
+        assert_array_equal(a, b)
+    n_codes = before[0].shape[1]
+    assert len(estimator.get_feature_names_out()) == n_codes
+    assert estimator.inverse_transform(before[0]).shape == X.shape
+
+
+@both
+def test_fit_transform_and_pipeline(make):
+    X = rows() * 255
+    assert_array_equal(
+        make().fit_transform(X, sample_weight=np.arange(40.0)),
+        make().fit(X, sample_weight=np.arange(40.0)).transform(X),
+    )
+    pipeline = make_pipeline(MinMaxScaler(), make()).fit(X)
+    scaled = MinMaxScaler().fit_transform(X)
+    assert_array_equal(pipeline.transform(X), make().fit(scaled).transform(scaled))
+    assert pipeline.score(X) == make().fit(scaled).score(scaled)
+    assert pipeline.inverse_transform(pipeline.transform(X)).shape == X.shape
+
+
+# -- every parameter does something -----------------------------------------------------
+
+# Parameter: (what else to set, one value, another value). Every value is not the default.
+EFFECTS = {
+    "activation": ({}, "tanh", "logistic"),
+    "loss": ({"activation": "logistic"}, "squared_error", "cross_entropy"),
+    "tied_weights": ({}, True, False),
+    "corruption": ({}, "masking", "salt_and_pepper"),
+    "corruption_level": ({}, 0.2, 0.5),
+    "sparsity_target": ({"activation": "logistic", "sparsity_penalty": 1.0}, 0.05, 0.3),
+    "sparsity_penalty": ({"activation": "tanh"}, 0.1, 0.5),
+    "solver": ({}, "sgd", "adam"),
+    "alpha": ({}, 0.0, 0.1),
+    "batch_size": ({}, 5, "auto"),
+    "learning_rate": ({}, "constant", "cosine"),
+    "learning_rate_init": ({}, 0.01, 0.02),
+    "max_iter": ({}, 2, 3),
+    "shuffle": ({}, True, False),
+    "random_state": ({}, 0, 1),
+    "tol": ({"n_iter_no_change": 1}, None, 1e3),
+    "warm_start": ({"random_state": 0}, False, True),
+    "momentum": ({"solver": "sgd"}, 0.5, 0.9),
+    "nesterovs_momentum": ({"solver": "sgd"}, True, False),
+    "early_stopping": ({}, True, False),
+    "validation_fraction": ({"early_stopping": True}, 0.1, 0.5),
+    "beta_1": ({}, 0.9, 0.5),
+    "beta_2": ({}, 0.999, 0.9),
+    "epsilon": ({}, 1e-8, 1e-2),
+    "n_iter_no_change": ({"tol": 1e3}, 1, 2),
+}
+SIZES = {"n_components": ({}, 4, 5), "hidden_layer_sizes": ({}, (4, 3), (4,))}
+
+
+def effects(cls):
+    names = set(cls().get_params())
+    assert names == (set(EFFECTS) | set(SIZES)) & names | {"verbose"}
+    return [name for name in {**EFFECTS, **SIZES} if name in names]
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [(denoising, name) for name in effects(DenoisingAutoencoder)]
+    + [(stacked, name) for name in effects(StackedAutoencoder)],
+)
+def test_parameter_has_an_effect(make, name):
+    options, one, other = {**EFFECTS, **SIZES}[name]
+    fits = []
+    for value in (one, one, other):
+        estimator = make(**{**options, name: value}).fit(rows())
+        fits.append(estimator.fit(rows()) if name == "warm_start" else estimator)
+    assert_same_fit(fits[0], fits[1])
+    assert [np.shape(a) for a in learned(fits[0])] != [
+        np.shape(a) for a in learned(fits[2])
+    ] or not same_fit(fits[0], fits[2])
+
+
+@pytest.mark.parametrize("noise", ["masking", "gaussian", "salt_and_pepper"])
+@both
+def test_no_noise_at_level_zero(make, noise):
+    found = make(corruption=noise, corruption_level=0.0).fit(rows())
+    assert_same_fit(found, make(corruption=None).fit(rows()))
+    assert not same_fit(found, make(corruption=noise, corruption_level=0.1).fit(rows()))
+
+
+@both
+def test_verbose_prints_a_line_an_epoch(make, capsys):
+    make().fit(rows())
+    assert capsys.readouterr().out == ""
+    make(verbose=True, early_stopping=True).fit(rows())
+    lines = capsys.readouterr().out.splitlines()
+    depths = 2 if make is stacked else 1
+    assert len(lines) == 3 * depths
+    assert all("loss = " in line and "validation loss = " in line for line in lines)
+    name = "StackedAutoencoder, layer 2 of 2" if depths == 2 else "DenoisingAutoencoder"
+    assert lines[-1].startswith(f"[{name}] epoch 3,")
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@both
+def test_learning_rate_may_change_between_fits_that_continue(make, solver):
+    X = rows()
+    slow, fast = (make(solver=solver, warm_start=True).fit(X) for _ in range(2))
+    assert_same_fit(slow.fit(X), fast.set_params(learning_rate_init=0.01).fit(X))
+    assert not same_fit(slow.fit(X), fast.set_params(learning_rate_init=0.02).fit(X))
+
+
+# -- bad input ------------------------------------------------------------------------
+
+
+def with_value(value):
+    X = rows()
+    X[3, 2] = value
+    return X
+
+
+def sparse_with_value(value):
+    return sp.csr_array(with_value(value))
+
+
+# X: (what it is, what the error says, for any method)
+BAD_X = {
+    "nan": (with_value(np.nan), "Input X contains NaN"),
+    "inf": (with_value(np.inf), "Input X contains infinity"),
+    "minus inf": (with_value(-np.inf), "Input X contains infinity"),
+    "float32 nan": (with_value(np.nan).astype(np.float32), "Input X contains NaN"),
+    "sparse nan": (sparse_with_value(np.nan), "Input X contains NaN"),
+    "sparse inf": (sparse_with_value(np.inf), "Input X contains infinity"),
+    "too large": (np.full((3, 9), 10**400, dtype=object), "int too large|too large"),
+    "1-D": (rows()[0], "Expected 2D array, got 1D array"),
+    "3-D": (np.zeros((2, 9, 2)), "Found array with dim 3"),
+    "scalar": (np.float64(1), "Expected 2D array, got scalar"),
+    "complex": (rows() + 1j, "Complex data not supported"),
+    "complex sparse": (sp.csr_array(rows() + 1j), "Complex data not supported"),
+    "strings": (np.full((3, 9), "a"), "could not convert string|dtype='numeric'|not compatible"),
+    "object": (np.full((3, 9), "a", dtype=object), "could not convert string"),
+    "no rows": (np.empty((0, 9)), r"Found array with 0 sample\(s\)"),
+    "no columns": (np.empty((5, 0)), r"Found array with 0 feature\(s\)"),
+    "no rows sparse": (sp.csr_array((0, 9)), r"Found array with 0 sample\(s\)"),
+    "None": (None, "Expected 2D array|got scalar"),
+}
+
+
+def refuses(estimator, method, *args, match, error=ValueError, **kwargs):
+    """The call raises, and leaves the estimator as it was."""
+    before = state_of(estimator)
+    with pytest.raises(error, match=match):
+        getattr(estimator, method)(*args, **kwargs)
+    assert state_of(estimator) == before
+
+
+@pytest.mark.parametrize("case", BAD_X)
+@both
+def test_bad_rows_are_refused(make, case):
+    X, match = BAD_X[case]
+    if case == "too large":
+        refuses(make(), "fit", X, match=match, error=(ValueError, OverflowError))
+        return
+    fitted, warm = make().fit(rows()), make(warm_start=True).fit(rows())
+    for estimator in (make(), fitted, warm):
+        refuses(estimator, "fit", X, match=match)
+        refuses(estimator, "partial_fit", X, match=match)
+        refuses(estimator, "fit_transform", X, match=match)
+    for method in ("transform", "score_samples", "score"):
+        refuses(fitted, method, X, match=match)
+    if case != "no columns":
+        n_codes = fitted.transform(rows()).shape[1]
+        codes = X[:, :n_codes] if getattr(X, "ndim", 0) == 2 else X
+        refuses(fitted, "inverse_transform", codes, match=match)
+
+
+@pytest.mark.parametrize("n_features", [8, 10])
+@both
+def test_wrong_width_is_refused(make, n_features):
+    X = rows(n_features=n_features)
+    match = f"X has {n_features} features, but .* is expecting 9 features"
+    estimator = make(warm_start=True).fit(rows())
+    for method in ("fit", "partial_fit", "transform", "score_samples", "score"):
+        refuses(estimator, method, X, match=match)
+        refuses(estimator, method, sp.csr_array(X), match=match)
+    n_codes = estimator.transform(rows()).shape[1]
+    refuses(
+        estimator,
+        "inverse_transform",
+        rows(n_features=n_codes + 1),
+        match=f"X has {n_codes + 1} features, but .*inverse_transform is expecting {n_codes} ",
+    )
+
+
+@both
+def test_one_row_can_be_scored_but_not_fitted(make):
+    refuses(make(), "fit", rows()[:1], match="minimum of 2 is required")
+    refuses(make().fit(rows()), "fit", rows()[:1], match="minimum of 2 is required")
+    estimator = make().partial_fit(rows()[:1])
+    before = state_of(estimator)
+    estimator.partial_fit(rows()[1:2])
+    assert state_of(estimator) != before
+    assert estimator.transform(rows()[:1]).shape[0] == 1
+    assert_allclose(estimator.score(rows()[:1]), estimator.score_samples(rows()[:1])[0])
+
+
+def test_transform_of_a_row_is_that_row_of_the_transform():
+    X = rows(1100)
+    for estimator in (denoising().fit(X), stacked().fit(X)):
+        codes, scores = estimator.transform(X), estimator.score_samples(X)
+        for k in (0, 511, 512, 1099):
+            assert_allclose(estimator.transform(X[k : k + 1])[0], codes[k], rtol=1e-10, atol=1e-14)
+            assert_allclose(estimator.score_samples(X[k : k + 1])[0], scores[k], rtol=1e-10)
+
+
+BAD_WEIGHTS = {
+    "negative": (np.r_[-1.0, np.ones(39)], "Negative values in .*sample_weight"),
+    "all zero": (np.zeros(40), "sample_weight sums to zero|at least one non-zero"),
+    "too few": (np.ones(39), r"sample_weight.shape == \(39,\), expected \(40,\)"),
+    "too many": (np.ones(41), r"sample_weight.shape == \(41,\), expected \(40,\)"),
+    "2-D": (np.ones((40, 1)), "Sample weights must be 1D|1D array or scalar"),
+    "nan": (np.r_[np.nan, np.ones(39)], "sample_weight contains NaN"),
+    "inf": (np.r_[np.inf, np.ones(39)], "sample_weight contains infinity"),
+    "strings": (np.full(40, "a"), "could not convert string"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WEIGHTS)
+@both
+def test_bad_weights_are_refused(make, case):
+    weights, match = BAD_WEIGHTS[case]
+    for estimator in (make(), make().fit(rows()), make(warm_start=True).fit(rows())):
+        for method in ("fit", "partial_fit"):
+            refuses(estimator, method, rows(), sample_weight=weights, match=match)
+
+
+BAD_VALUES = {
+    "activation": ["softplus", None, 1],
+    "loss": ["mse", None],
+    "tied_weights": ["yes", None],
+    "corruption": ["dropout", 0.3],
+    "corruption_level": [-0.1, "high", None, np.nan],
+    "sparsity_target": [0.0, 1.0, -1, None],
+    "sparsity_penalty": [-1e-9, None],
+    "solver": ["lbfgs", None],
+    "alpha": [-1e-9, None],
+    "batch_size": [0, -1, 2.5, "all", None],
+    "learning_rate": ["invscaling", "fast", 0.1],
+    "learning_rate_init": [0.0, -0.1, None, "auto"],
+    "max_iter": [0, -1, 2.5, None],
+    "shuffle": [2, None, "no"],
+    "random_state": ["seed", -1, 1.5],
+    "tol": [-1e-9, "auto"],
+    "verbose": ["loud", -1],
+    "warm_start": ["yes", None],
+    "momentum": [-0.1, 1.1, None],
+    "nesterovs_momentum": ["yes", None],
+    "early_stopping": ["auto", None],
+    "validation_fraction": [0.0, 1.0, -1, None],
+    "beta_1": [-0.1, 1.0],
+    "beta_2": [-0.1, 1.0],
+    "epsilon": [0.0, -1e-8],
+    "n_iter_no_change": [0, -1, None, 2.5],
+}
+BAD_SIZES = {
+    "n_components": [0, -1, 2.5, None, "auto"],
+    "hidden_layer_sizes": [0, -1, 2.5, None, "auto", (5, 0), (5, -1), (5, 2.5), (5, "a"), [[5]]],
+}
+
+
+def test_every_parameter_is_tried_with_a_bad_value():
+    names = set(denoising().get_params()) | set(stacked().get_params())
+    assert names == set(BAD_VALUES) | set(BAD_SIZES)
+
+
+BAD_CASES = [
+    (make, name, value)
+    for make in (denoising, stacked)
+    for name, values in {**BAD_VALUES, **BAD_SIZES}.items()
+    if name in make().get_params()
+    for value in [*values, object()]
+]
+
+
+@pytest.mark.parametrize(
+    "make, name, value",
+    BAD_CASES,
+    ids=[
+        f"{make.__name__}-{name}-{'object' if type(value) is object else value}"
+        for make, name, value in BAD_CASES
+    ],
+)
+def test_bad_parameter_is_refused_before_any_work(make, name, value):
+    # sklearn names the parameter; the layers of a stack call their size n_components.
+    match = f"'({name}|n_components)' parameter of .* must be"
+    for estimator in (make(), make().fit(rows())):
+        # As everywhere in scikit-learn, later calls of partial_fit do not validate again.
+        methods = ["fit"] if hasattr(estimator, "n_iter_") else ["fit", "partial_fit"]
+        if type(value) is object:
+            before = {k: v for k, v in vars(estimator).items() if k != name}
+            with pytest.raises(ValueError, match=match):
+                estimator.set_params(**{name: value}).fit(None)
+            assert {k: v for k, v in vars(estimator).items() if k != name} == before
+            continue
+        estimator.set_params(**{name: value})
+        for method in methods:
+            refuses(estimator, method, None, match=match)  # before X is even looked at
+
+
+@pytest.mark.parametrize(
+    "params, match",
+    [
+        ({"corruption_level": 1.01}, r"corruption_level=1.01 .*\[0, 1\]"),
+        ({"corruption": "salt_and_pepper", "corruption_level": 2}, "=2 is not a prob"),
+        ({"sparsity_penalty": 0.1, "activation": "relu"}, "sparsity_penalty=0.1 .*'relu'"),
+        ({"sparsity_penalty": 0.1, "activation": "identity"}, "'logistic' or 'tanh'"),
+    ],
+)  # fmt: skip
+@both
+def test_parameters_that_do_not_go_together_are_refused(make, params, match):
+    for estimator in (make(**params), make().fit(rows()).set_params(**params)):
+        for method in ("fit", "partial_fit"):
+            refuses(estimator, method, None, match=match)
+
+
+@both
+def test_gaussian_noise_may_exceed_one(make):
+    estimator = make(corruption="gaussian", corruption_level=2.0).fit(rows())
+    assert np.isfinite(estimator.score(rows()))
+
+
+@pytest.mark.parametrize(
+    "X, found",
+    [
+        (rows() * 16, "from 0 to 1[0-9]"),
+        (rows() - 0.5, "from -0.5 to 0.49"),
+        (sp.csr_array(rows() * 16), "from 0 to 1[0-9]"),
+        (sp.csr_array(-rows()), "from -0.99.* to 0"),
+        (rows().astype(np.float32) * 2, "from 0 to 1.9"),
+        (rows(100) * 1.0001 / rows(100).max(), r"from 0 to 1\.0001"),
+    ],
+)
+@both
+def test_cross_entropy_outside_the_unit_interval_is_refused(make, X, found):
+    params = {"loss": "cross_entropy", "activation": "logistic"}
+    for estimator in (make(**params), make(**params, warm_start=True).fit(rows())):
+        for method in ("fit", "partial_fit"):
+            refuses(estimator, method, X, match=rf"\[0, 1\].* {found}.*MinMaxScaler")
+
+
+@both
+def test_cross_entropy_forgives_rounding(make):
+    X = rows()
+    X[0, 0], X[1, 0] = -1e-16, 1 + 1e-15
+    estimator = make(loss="cross_entropy", activation="logistic").fit(X)
+    assert np.isfinite(estimator.score(X))
+
+
+@both
+def test_too_few_rows_to_hold_some_out(make):
+    for estimator in (make(), make().fit(rows())):
+        estimator.set_params(early_stopping=True, validation_fraction=0.9)
+        refuses(estimator, "fit", rows()[:5], match="validation_fraction=0.9 of 5 samples")
+    weights = np.r_[np.ones(5), np.zeros(35)]
+    refuses(
+        make(early_stopping=True, validation_fraction=0.9),
+        "fit",
+        rows(),
+        sample_weight=weights,
+        match="validation_fraction=0.9 of 5 samples",
+    )
+    make(early_stopping=True, validation_fraction=0.5).fit(rows()[:2])
+
+
+@pytest.mark.parametrize("params", [{"early_stopping": True}, {"learning_rate": "cosine"}])
+@both
+def test_partial_fit_is_not_there_where_it_has_no_meaning(make, params):
+    estimator = make(**params)
+    assert not hasattr(estimator, "partial_fit")
+    assert hasattr(make(), "partial_fit")
+    refuses(estimator, "partial_fit", rows(), match="partial_fit", error=AttributeError)
+    fitted = make().fit(rows()).set_params(**params)
+    refuses(fitted, "partial_fit", rows(), match="partial_fit", error=AttributeError)
+
+
+@both
+def test_fits_that_continue_keep_the_network(make):
+    name = "hidden_layer_sizes" if make is stacked else "n_components"
+    size = (7, 6) if make is stacked else 6
+    for change in ({name: size}, {"activation": "tanh"}, {"loss": "cross_entropy"},
+                   {"tied_weights": True}):  # fmt: skip
+        params = {"activation": "logistic", "warm_start": True}
+        estimator = make(**params).fit(rows()).set_params(**change)
+        for method in ("fit", "partial_fit"):
+            refuses(estimator, method, rows(), match="cannot change between fits")
+        estimator.set_params(warm_start=False).fit(rows())
+        assert_same_fit(estimator, make(**{**params, **change}).fit(rows()))
+
+
+@pytest.mark.parametrize("method", ["transform", "inverse_transform", "score_samples", "score"])
+@both
+def test_not_fitted(make, method):
+    refuses(make(), method, rows(), match="not fitted", error=NotFittedError)
+
+
+@pytest.mark.parametrize("name", ["components_", "n_iter_", "intercept_hidden_", "layers_"])
+@both
+def test_nothing_learned_shows_before_the_fit(make, name):
+    assert not hasattr(make(), name)
+
+
+# -- a loss that is not finite, Ctrl-C ---------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@both
+def test_a_loss_that_explodes_stops_the_fit(make, dtype, momentum, alpha):
+    X = rows(dtype=dtype)
+    wild = {"solver": "sgd", "momentum": momentum, "learning_rate_init": 1e6, "alpha": alpha,
+            "max_iter": 50, "activation": "identity"}  # fmt: skip
+    match = r"non-finite in epoch \d+.*smaller\s+learning_rate_init \(it is 1e\+06\)"
+    for sparse in (False, True):
+        refuses(make(**wild), "fit", sp.csr_array(X) if sparse else X, match=match)
+    estimator = make(activation="identity", warm_start=True).fit(X).set_params(**wild)
+    refuses(estimator, "fit", X, match=match)
+    # The remedy that the message names helps.
+    estimator.set_params(learning_rate_init=1e-3).fit(X)
+    assert np.isfinite(estimator.score(X))
+
+
+@both
+def test_an_error_halfway_leaves_the_estimator_as_it_was(make, monkeypatch):
+    from skae._kernel import _sgd
+
+    calls = []
+
+    def fails_in_the_end(*args, real=_sgd.train):
+        calls.append(args)
+        if len(calls) == 3 * (2 if make is stacked else 1):
+            raise MemoryError("for the test")
+        return real(*args)
+
+    for estimator in (make(), make(warm_start=True).fit(rows())):
+        calls.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(_sgd, "train", fails_in_the_end)
+            refuses(estimator, "fit", rows(), match="for the test", error=MemoryError)
+        assert calls
+
+
+# -- warnings ----------------------------------------------------------------------------
+
+
+@both
+def test_convergence_warning_only_where_it_is_asked_for(make):
+    with pytest.warns(ConvergenceWarning, match=r"maximum iterations \(3\) reached"):
+        make(tol=0.0).fit(rows())
+    make().fit(rows())  # a warning would be an error here
+    make(tol=1e3, n_iter_no_change=1).fit(rows())
+    make(tol=0.0).partial_fit(rows())

@@ -1,0 +1,1074 @@
+"""The kernel against central differences, against its NumPy twin, and against known values."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from skae import _kernel
+from skae._kernel import _blas, _sgd
+from skae._network import ACTIVATIONS, LOSSES, Network
+
+DTYPES = [np.float32, np.float64]
+SMOOTH = ["identity", "logistic", "tanh"]
+BOUNDED = ["logistic", "tanh"]
+NOISES = [None, "masking", "gaussian", "salt_and_pepper"]
+KEY = 0x0123456789ABCDEF
+
+reproducible = settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=100,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+# ---- problems ------------------------------------------------------------------------
+
+
+@dataclass
+class Problem:
+    """A network, its parameters, and a batch, in the order of the kernel's arguments."""
+
+    network: Network
+    objective: _sgd.Objective
+    params: np.ndarray
+    X: np.ndarray
+    target: np.ndarray
+    rows: np.ndarray
+    ids: np.ndarray
+    weights: np.ndarray | None
+    key: int = KEY
+
+    @property
+    def dtype(self):
+        return self.params.dtype
+
+    def workspace(self, rows):
+        """Filled with nan, so that nothing may be read before it is written."""
+        workspace = self.network.workspace(rows, self.dtype)
+        workspace.fill(np.nan)
+        return workspace
+
+    def loss_and_gradient(self, params=None):
+        params = self.params if params is None else params
+        gradient = np.full_like(params, np.nan)
+        loss = _sgd.loss_and_gradient(
+            self.network.layers,
+            self.objective,
+            params,
+            gradient,
+            self.workspace(len(self.rows)),
+            self.X,
+            self.target,
+            self.rows,
+            self.ids,
+            self.weights,
+            self.key,
+        )
+        return loss, gradient
+
+    def reference_batch(self):
+        """The batch, as the twin takes it."""
+        weights = None if self.weights is None else self.weights[self.rows]
+        return self.X[self.rows], self.target[self.rows], self.ids, weights, self.key
+
+    def train(self, solver, buffers, batch_size, *, key=None, rows=None, ids=None):
+        return _sgd.train(
+            self.network.layers,
+            self.objective,
+            solver,
+            buffers,
+            self.workspace(batch_size),
+            self.X,
+            self.target,
+            self.rows if rows is None else rows,
+            self.ids if ids is None else ids,
+            self.weights,
+            batch_size,
+            self.key if key is None else key,
+        )
+
+    def outputs(self, *, start=0, stop=None, workspace_rows=4, X=None):
+        X = self.X if X is None else X
+        layers = self.network.layers[start:stop]
+        out = np.full((len(X), layers[-1]["n_out"]), np.nan, dtype=self.dtype)
+        workspace = self.workspace(workspace_rows)
+        _sgd.outputs(layers, self.params, workspace, workspace_rows, X, out)
+        return out
+
+    def row_losses(self, *, workspace_rows=4):
+        out = np.full(len(self.X), np.nan)
+        _sgd.row_losses(
+            self.network.layers,
+            self.objective,
+            self.params,
+            self.workspace(workspace_rows),
+            workspace_rows,
+            self.X,
+            self.target,
+            out,
+        )
+        return out
+
+    def corrupted(self, ids, *, X=None, key=None):
+        X = self.X if X is None else X
+        out = np.full_like(X, np.nan)
+        key = self.key if key is None else key
+        _sgd.corrupt_rows(self.network.layers, self.objective, X, ids, key, out)
+        return out
+
+
+def frozen(array):
+    array.flags.writeable = False
+    return array
+
+
+def draw_params(network, rng, dtype):
+    """Weights that keep the scale of the activations, and biases that are not zero."""
+    params = rng.normal(scale=0.5, size=network.n_params)
+    for k in range(len(network)):
+        weights = network.weights(params, k)
+        weights[:] = rng.normal(size=weights.shape) / np.sqrt(weights.shape[1])
+    return params.astype(dtype)
+
+
+def make_problem(
+    network,
+    loss,
+    *,
+    seed=0,
+    n=5,
+    dtype=np.float64,
+    rows=None,
+    ids=None,
+    weights=None,
+    noise=None,
+    level=0.3,
+    key=KEY,
+    **penalties,
+):
+    """Random data and parameters for a network. All that the kernel only reads is read-only."""
+    rng = np.random.default_rng(seed)
+    d = network.layers["n_in"][0]
+    network.corrupt_input(noise, level)
+    low, high = np.sort(rng.normal(size=(2, d)), axis=0)
+    rows = np.arange(n) if rows is None else np.asarray(rows)
+    return Problem(
+        network,
+        _sgd.Objective(LOSSES[loss], low=frozen(low), high=frozen(high), **penalties),
+        draw_params(network, rng, dtype),
+        frozen(rng.uniform(size=(n, d)).astype(dtype)),
+        frozen(rng.uniform(size=(n, network.layers["n_out"][-1])).astype(dtype)),
+        frozen(rows.astype(np.int64)),
+        frozen(np.array(rows if ids is None else ids, dtype=np.int64)),
+        None if weights is None else frozen(np.array(weights, dtype=np.float64)),
+        key,
+    )
+
+
+def rectified(problem):
+    """Pre-activations of the batch, for each layer of rectified units."""
+    X, _, ids, *_ = problem.reference_batch()
+    network = problem.network
+    X = reference.corrupt(network, problem.objective, X, ids, problem.key)
+    _, logits = reference.forward(network, problem.params, X)
+    return [z for kind, z in zip(reference.kinds(network), logits) if kind == "relu"]
+
+
+def distance_to_kink(problem):
+    return min((np.abs(z).min() for z in rectified(problem)), default=np.inf)
+
+
+@st.composite
+def problems(draw, *, train=False):
+    """Any small problem; one row, one column, one unit and zero weights among them."""
+    dtype = draw(st.sampled_from(DTYPES))
+    noise = draw(st.sampled_from(NOISES))
+    # Over many steps, a unit will sooner or later be so near a kink that the rounding of
+    # single precision (which gaussian noise always has) puts it on the other side.
+    exact = dtype == np.float64 and noise != "gaussian"
+    names = st.sampled_from(SMOOTH if train and not exact else list(ACTIVATIONS))
+    loss = draw(st.sampled_from(list(LOSSES)))
+    d = draw(st.one_of(st.integers(1, 9), st.integers(60, 140)))
+    hidden = draw(st.lists(st.integers(1, 9), min_size=1, max_size=2))
+    if draw(st.booleans()):
+        activations = [draw(names) for _ in hidden]
+        tied = draw(st.booleans())
+        network = Network.autoencoder([d, *hidden], activations, loss, tied=tied)
+    else:
+        top = "logistic" if loss == "cross_entropy" else draw(names)
+        sizes = [d, *hidden, draw(st.integers(1, 9))]
+        network = Network(sizes, [*(draw(names) for _ in hidden), top])
+    bounded = [k for k, kind in enumerate(reference.kinds(network)[:-1]) if kind in BOUNDED]
+
+    n = draw(st.integers(1, 12))
+    rows = draw(st.permutations(range(n)))[: draw(st.integers(1, n))]
+    ids = draw(st.none() | st.lists(st.integers(-(2**63), 2**63 - 1), min_size=12, max_size=12))
+    weights = st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=n, max_size=n)
+    problem = make_problem(
+        network,
+        loss,
+        seed=draw(st.integers(0, 2**32 - 1)),
+        n=n,
+        dtype=dtype,
+        rows=rows,
+        ids=None if ids is None else ids[: len(rows)],
+        weights=draw(st.none() | weights),
+        noise=noise,
+        level=draw(st.sampled_from([0.0, 0.25, 0.6, 1.0])),
+        key=draw(st.integers(0, 2**64 - 1)),
+        alpha=draw(st.sampled_from([0.0, 0.1])),
+        sparse_layer=draw(st.sampled_from(bounded)) if bounded else -1,
+        sparsity_target=0.2,
+        sparsity_penalty=draw(st.sampled_from([0.0, 0.3])) if bounded else 0.0,
+    )
+    if problem.X.shape == problem.target.shape and draw(st.booleans()):
+        problem.target = problem.X
+    if not train:
+        assume(distance_to_kink(problem) > 1e-4)
+    return problem
+
+
+def tolerance(problem):
+    if problem.dtype == np.float32:
+        return 2e-5
+    # The normal draws are in single precision for either type.
+    gaussian = reference.NOISES[problem.network.layers[0]["noise"]] == "gaussian"
+    return 1e-5 if gaussian else 1e-11
+
+
+def assert_close(actual, desired, tolerance):
+    """Up to a share of the largest element."""
+    desired = np.asarray(desired)
+    scale = max(1.0, np.abs(desired).max(initial=0.0))
+    np.testing.assert_allclose(actual, desired, rtol=tolerance, atol=tolerance * scale)
+
+
+# ---- matrix products -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("trans_a", [False, True])
+@pytest.mark.parametrize("trans_b", [False, True])
+@reproducible
+@given(
+    shape=st.tuples(*[st.integers(1, 17)] * 3),
+    factors=st.sampled_from([(1.0, 0.0), (-0.5, 1.0), (2.0, 0.25)]),
+)
+def test_matmul(dtype, trans_a, trans_b, shape, factors):
+    rng = np.random.default_rng(0)
+    m, k, n = shape
+    alpha, beta = factors
+    a = frozen(rng.normal(size=(k, m) if trans_a else (m, k)).astype(dtype))
+    b = frozen(rng.normal(size=(n, k) if trans_b else (k, n)).astype(dtype))
+    old = rng.normal(size=(m, n)).astype(dtype)
+    out = old.copy() if beta else np.full_like(old, np.nan)  # beta = 0 reads nothing
+    _blas.matmul(a, b, out, trans_a, trans_b, alpha, beta)
+    desired = alpha * (a.T if trans_a else a) @ (b.T if trans_b else b) + beta * old
+    assert_close(out, desired, 1e-5 if dtype == np.float32 else 1e-13)
+
+
+@pytest.mark.parametrize(
+    "shapes, transposed",
+    [
+        ([(2, 3), (4, 5), (2, 5)], (False, False)),
+        ([(2, 3), (3, 5), (2, 4)], (False, False)),
+        ([(2, 3), (3, 5), (3, 5)], (False, False)),
+        ([(2, 3), (3, 5), (2, 5)], (True, False)),
+        ([(2, 3), (3, 5), (2, 5)], (False, True)),
+    ],
+)
+def test_matmul_refuses_other_shapes(shapes, transposed):
+    a, b, out = (np.zeros(shape) for shape in shapes)
+    with pytest.raises(ValueError, match="do not fit"):
+        _blas.matmul(a, b, out, *transposed)
+
+
+# ---- gradients against central differences ---------------------------------------------
+
+
+def central_differences(function, at, step=1e-3):
+    """Of fourth order: an error of about step^4, and 1e-16 / step from rounding."""
+    out = np.empty_like(at)
+    for j in range(len(at)):
+
+        def shifted(by, j=j):
+            moved = at.copy()
+            moved[j] += by * step
+            return function(moved)
+
+        out[j] = (8 * (shifted(1) - shifted(-1)) - (shifted(2) - shifted(-2))) / (12 * step)
+    return out
+
+
+def away_from_kinks(make):
+    """The first random problem that no step of the differences takes across a kink.
+
+    It has pre-activations on either side of the kink, in each rectified layer.
+    """
+    for seed in range(1000):
+        problem = make(seed)
+        both_sides = all(z.min() < 0 < z.max() for z in rectified(problem))
+        if both_sides and distance_to_kink(problem) > 0.02:
+            return problem
+    raise AssertionError("no seed keeps its distance from the kinks")
+
+
+def assert_gradient(problem):
+    def loss(params):
+        return problem.loss_and_gradient(params)[0]
+
+    _, gradient = problem.loss_and_gradient()
+    numeric = central_differences(loss, problem.params)
+    assert np.abs(gradient).max() > 1e-3
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-9)
+
+
+PENALTIES = {
+    "no_penalty": {},
+    "l2": {"alpha": 0.3},
+    "kl": {"sparsity_target": 0.1, "sparsity_penalty": 0.7},
+    "l2_and_kl": {"alpha": 0.3, "sparsity_target": 0.3, "sparsity_penalty": 0.7},
+}
+WEIGHTS = {"unweighted": None, "weighted": [0.7, 2.0, 0.0, 1.1, 0.4]}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize(
+    "activation, penalty",
+    [
+        (activation, penalty)
+        for activation in ACTIVATIONS
+        for penalty in PENALTIES
+        if activation in BOUNDED or "kl" not in penalty
+    ],
+)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("sizes", [[4, 3], [5, 4, 3]], ids=["shallow", "deep"])
+def test_gradient(sizes, tied, loss, activation, penalty, weights):
+    penalties = dict(PENALTIES[penalty])
+    if "kl" in penalty:
+        penalties["sparse_layer"] = len(sizes) - 2
+
+    def make(seed):
+        network = Network.autoencoder(sizes, [activation] * (len(sizes) - 1), loss, tied=tied)
+        noise = "masking" if len(sizes) == 2 else "gaussian"
+        return make_problem(network, loss, seed=seed, weights=weights, noise=noise, **penalties)
+
+    assert_gradient(away_from_kinks(make))
+
+
+@pytest.mark.parametrize("top", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_gradient_of_squared_error_at_any_output(hidden, top):
+    """The output of a network in the middle of a stack has the activation of a code."""
+
+    def make(seed):
+        network = Network([4, 3, 2], [hidden, top])
+        return make_problem(network, "squared_error", seed=seed, noise="salt_and_pepper")
+
+    assert_gradient(away_from_kinks(make))
+
+
+@pytest.mark.parametrize("sparse_layer", [0, 1, 2])
+def test_gradient_with_any_hidden_layer_sparse(sparse_layer):
+    network = Network.autoencoder([5, 4, 3], ["tanh", "logistic"], "cross_entropy", tied=True)
+    problem = make_problem(
+        network, "cross_entropy", sparse_layer=sparse_layer, **PENALTIES["l2_and_kl"]
+    )
+    assert_gradient(problem)
+
+
+@pytest.mark.parametrize("hidden", [[3], [4, 3]], ids=["shallow", "deep"])
+def test_tied_gradient_is_the_sum_of_both_halves(hidden):
+    sizes, activations = [5, *hidden], ["tanh"] * len(hidden)
+    tied, untied = (
+        Network.autoencoder(sizes, activations, "cross_entropy", tied=tied)
+        for tied in (True, False)
+    )
+    first = make_problem(tied, "cross_entropy", noise="masking")
+    untied.corrupt_input("masking", 0.3)
+    second = replace(first, network=untied, params=np.empty(untied.n_params))
+    for k in range(len(tied)):
+        untied.weights(second.params, k)[:] = tied.weights(first.params, k)
+        untied.bias(second.params, k)[:] = tied.bias(first.params, k)
+
+    loss, gradient = first.loss_and_gradient()
+    untied_loss, halves = second.loss_and_gradient()
+    assert loss == pytest.approx(untied_loss, rel=1e-12)
+    for k in range(len(tied)):
+        both = untied.weights(halves, k) + untied.weights(halves, len(tied) - 1 - k).T
+        np.testing.assert_allclose(tied.weights(gradient, k), both, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(
+            tied.bias(gradient, k), untied.bias(halves, k), rtol=1e-11, atol=1e-13
+        )
+
+
+# ---- the kernel and its twin -------------------------------------------------------------
+
+
+@reproducible
+@given(problem=problems())
+def test_loss_and_gradient_agree_with_the_twin(problem):
+    network, objective, params = problem.network, problem.objective, problem.params
+    before = params.copy()
+    loss, gradient = problem.loss_and_gradient()
+    batch = problem.reference_batch()
+    desired = sum(reference.cost(network, objective, params, *batch))
+    assert_close(loss, desired, tolerance(problem))
+    assert_close(
+        gradient, reference.gradient(network, objective, params, *batch), tolerance(problem)
+    )
+    np.testing.assert_array_equal(params, before)
+
+
+@reproducible
+@given(problem=problems(), workspace_rows=st.integers(1, 14))
+def test_row_losses_agree_with_the_twin(problem, workspace_rows):
+    network, objective, params = problem.network, problem.objective, problem.params
+    tol = 2e-5 if problem.dtype == np.float32 else 1e-12
+    desired = reference.row_losses(network, objective, params, problem.X, problem.target)
+    assert_close(problem.row_losses(workspace_rows=workspace_rows), desired, tol)
+
+
+@reproducible
+@given(problem=problems(), workspace_rows=st.integers(1, 14), data=st.data())
+def test_outputs_of_any_layers_agree_with_the_twin(problem, workspace_rows, data):
+    network = problem.network
+    start = data.draw(st.integers(0, len(network) - 1))
+    stop = data.draw(st.integers(start + 1, len(network)))
+    width = network.layers["n_in"][start]
+    X = np.random.default_rng(0).normal(size=(len(problem.X), width)).astype(problem.dtype)
+    out = problem.outputs(start=start, stop=stop, workspace_rows=workspace_rows, X=frozen(X))
+    inputs, _ = reference.forward(network, problem.params, X, start=start, stop=stop)
+    assert_close(out, inputs[-1], 2e-5 if problem.dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_row_losses_of_the_last_layer_alone(loss, tied, dtype):
+    network = Network.autoencoder([70, 4, 3], ["tanh", "relu"], loss, tied=tied)
+    problem = make_problem(network, loss, n=9, dtype=dtype)
+    codes = frozen(problem.outputs(stop=3))
+    out = np.empty(9)
+    _sgd.row_losses(
+        network.layers[3:],
+        problem.objective,
+        problem.params,
+        problem.workspace(4),
+        4,
+        codes,
+        problem.target,
+        out,
+    )
+    np.testing.assert_array_equal(out, problem.row_losses())
+
+
+@reproducible
+@given(problem=problems())
+def test_corruption_agrees_with_the_twin(problem):
+    X = problem.X[problem.rows]
+    actual = problem.corrupted(problem.ids, X=X)
+    desired = reference.corrupt(problem.network, problem.objective, X, problem.ids, problem.key)
+    if reference.NOISES[problem.network.layers[0]["noise"]] == "gaussian":
+        np.testing.assert_allclose(actual, desired, rtol=1e-6, atol=4e-6)
+    else:
+        np.testing.assert_array_equal(actual, desired.astype(problem.dtype))
+
+
+SOLVERS = {
+    "sgd": (_sgd.PLAIN_SGD, {}),
+    "momentum": (_sgd.MOMENTUM, {"momentum": 0.8}),
+    "nesterov": (_sgd.MOMENTUM, {"momentum": 0.8, "nesterov": True}),
+    "adam": (_sgd.ADAM, {"beta_1": 0.8, "beta_2": 0.95}),
+}
+
+
+def make_solver(name, **options):
+    kind, own = SOLVERS[name]
+    return _sgd.Solver(kind, **{"learning_rate": 0.02, **own, **options})
+
+
+def make_buffers(solver, params):
+    buffers = np.zeros((solver.n_buffers, params.size), dtype=params.dtype)
+    buffers[0] = params
+    return buffers
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@reproducible
+@given(problem=problems(train=True), batch_size=st.integers(1, 14))
+def test_epochs_agree_with_the_twin(name, problem, batch_size):
+    tol = tolerance(problem)
+    # Adam takes a gradient of nothing but rounding errors for a large one, unless told otherwise.
+    options = {"epsilon": 1e-8 if tol < 1e-10 else 1e-2}
+    solver, twin = make_solver(name, **options), make_solver(name, **options)
+    buffers = make_buffers(solver, problem.params)
+    desired_buffers = buffers.astype(np.float64)
+    for epoch in range(3):
+        key = (problem.key + epoch) % 2**64
+        actual = problem.train(solver, buffers, batch_size, key=key)
+        desired = reference.train(
+            problem.network,
+            problem.objective,
+            twin,
+            desired_buffers,
+            problem.X,
+            problem.target,
+            problem.rows,
+            problem.ids,
+            problem.weights,
+            batch_size,
+            key,
+        )
+        assert_close(actual, desired, tol)
+    assert solver.step == twin.step == 3 * -(-len(problem.rows) // batch_size)
+    for k in [0, *range(2, solver.n_buffers)]:  # row 1 is the gradient, scratch between batches
+        assert_close(buffers[k], desired_buffers[k], tol)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_longer_training_agrees_with_the_twin(dtype, name):
+    """At a usual shape: more units than a vector has lanes, and a short last batch."""
+    network = Network.autoencoder([33, 21], ["logistic"], "cross_entropy", tied=True)
+    problem = make_problem(
+        network, "cross_entropy", n=45, dtype=dtype, noise="masking", alpha=1e-3
+    )
+    problem.target = problem.X
+    solver, twin = (make_solver(name, epsilon=1e-4) for _ in range(2))
+    buffers = make_buffers(solver, problem.params)
+    desired = buffers.astype(np.float64)
+    totals = []
+    for epoch in range(10):
+        totals.append(problem.train(solver, buffers, 10, key=epoch)[0])
+        reference.train(
+            network,
+            problem.objective,
+            twin,
+            desired,
+            problem.X,
+            problem.X,
+            problem.rows,
+            problem.ids,
+            None,
+            10,
+            epoch,
+        )
+    assert_close(buffers[0], desired[0], 1e-4 if dtype == np.float32 else 1e-11)
+    assert totals[-1] < 0.99 * totals[0]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_no_rows_no_step(name):
+    network = Network.autoencoder([4, 3], ["tanh"], "squared_error", tied=True)
+    problem = make_problem(network, "squared_error", rows=[], alpha=0.1)
+    solver = make_solver(name)
+    buffers = make_buffers(solver, problem.params)
+    assert problem.train(solver, buffers, 3) == (0.0, 0.0)
+    assert solver.step == 0
+    np.testing.assert_array_equal(buffers[0], problem.params)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weight_decay_of_plain_sgd_spares_the_biases(dtype):
+    """With rows of no weight, nothing but the decay is left."""
+    network = Network.autoencoder([4, 3], ["tanh"], "squared_error", tied=True)
+    problem = make_problem(network, "squared_error", dtype=dtype, weights=[0.0] * 5, alpha=0.5)
+    solver = make_solver("sgd", learning_rate=0.25)
+    buffers = make_buffers(solver, problem.params)
+    problem.train(solver, buffers, 5)
+    n_weights = 4 * 3
+    assert (problem.params != 0).all()
+    desired = 0.875 * problem.params[:n_weights]
+    np.testing.assert_allclose(buffers[0, :n_weights], desired, rtol=1e-6)
+    np.testing.assert_array_equal(buffers[0, n_weights:], problem.params[n_weights:])
+
+
+# ---- noise -----------------------------------------------------------------------------------
+
+
+def noise_problem(kind, level, n_features, *, dtype=np.float64):
+    network = Network([n_features, 1], ["identity"])
+    return make_problem(network, "squared_error", n=1, dtype=dtype, noise=kind, level=level)
+
+
+def noisy(kind, level, X, *, ids=None, key=KEY):
+    """X with noise on it."""
+    ids = np.arange(len(X)) if ids is None else ids
+    return noise_problem(kind, level, X.shape[1], dtype=X.dtype).corrupted(ids, X=X, key=key)
+
+
+def mask(n_rows, n_features, *, level=0.3, dtype=np.float64, key=KEY):
+    return noisy("masking", level, np.ones((n_rows, n_features), dtype=dtype), key=key) == 0
+
+
+def assert_binomial(hits, n, level):
+    """Each count within five standard deviations of what a fair draw gives."""
+    assert np.abs(np.asarray(hits) - n * level).max() <= 5 * np.sqrt(n * level * (1 - level))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", [0.001, 0.1, 0.3, 0.5, 0.9])
+def test_share_of_masked_elements(level, dtype):
+    hit = mask(1000, 500, level=level, dtype=dtype)
+    assert_binomial(hit.sum(), hit.size, level)
+    assert_binomial(hit.sum(axis=0), len(hit), level)
+    assert_binomial(hit.sum(axis=1), hit.shape[1], level)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masking_leaves_the_others_alone(dtype):
+    X = np.random.default_rng(0).normal(size=(50, 40)).astype(dtype)
+    out = noisy("masking", 0.4, X)
+    kept = out != 0
+    assert 0.5 < kept.mean() < 0.7
+    np.testing.assert_array_equal(out[kept], X[kept])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", NOISES)
+def test_level_zero_changes_nothing(kind, dtype):
+    X = np.random.default_rng(0).normal(size=(500, 300)).astype(dtype)
+    np.testing.assert_array_equal(noisy(kind, 0.0, X), X)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_level_one_hits_everything(dtype):
+    X = 5 + np.random.default_rng(0).uniform(size=(500, 300)).astype(dtype)
+    np.testing.assert_array_equal(noisy("masking", 1.0, X), 0)
+    out = noisy("salt_and_pepper", 1.0, X)
+    objective = noise_problem("salt_and_pepper", 1.0, 300).objective
+    low, high = (np.asarray(side).astype(dtype) for side in (objective.low, objective.high))
+    assert ((out == low) | (out == high)).all()
+
+
+@pytest.mark.parametrize("level", [0.25, 2.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gaussian_noise_is_normal(dtype, level):
+    X = np.full((400, 250), 3.0, dtype=dtype)
+    draws = (noisy("gaussian", level, X) - 3.0).astype(np.float64).ravel() / level
+    assert abs(draws.mean()) < 5 / np.sqrt(draws.size)
+    assert abs(draws.std() - 1) < 5 / np.sqrt(2 * draws.size)
+    assert stats.kstest(draws, "norm").pvalue > 0.01
+    assert 3.5 < np.abs(draws).max() < 6
+    # The tails, which the test of Kolmogorov and Smirnov hardly sees.
+    for bound in (2.0, 3.0):
+        share = 2 * stats.norm.sf(bound)
+        assert_binomial((np.abs(draws) > bound).sum(), draws.size, share)
+
+
+def test_gaussian_draws_are_independent():
+    draws = noisy("gaussian", 1.0, np.zeros((2000, 60)))
+    for table in (draws, np.abs(draws)):
+        assert_uncorrelated(table)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_salt_and_pepper_is_fair_to_each_feature(dtype):
+    level, n = 0.4, 2000
+    X = np.full((n, 100), 7.0, dtype=dtype)
+    objective = noise_problem("salt_and_pepper", level, 100).objective
+    out = noisy("salt_and_pepper", level, X)
+    lows = (out == np.asarray(objective.low).astype(dtype)).sum(axis=0)
+    highs = (out == np.asarray(objective.high).astype(dtype)).sum(axis=0)
+    kept = (out == 7).sum(axis=0)
+    np.testing.assert_array_equal(lows + highs + kept, n)
+    for side in (lows, highs):
+        assert_binomial(side, n, level / 2)
+    assert_binomial(lows.sum(), X.size, level / 2)
+
+
+def assert_uncorrelated(table):
+    """All pairs of columns; the largest of many correlations stays below six deviations."""
+    correlation = np.corrcoef(table, rowvar=False)
+    np.fill_diagonal(correlation, 0)
+    assert np.abs(correlation).max() < 6 / np.sqrt(len(table))
+
+
+def test_columns_and_rows_are_uncorrelated():
+    hit = mask(1500, 1500)
+    assert_uncorrelated(hit[:, :200])
+    assert_uncorrelated(hit[:200].T)
+    # Neighbours, over the whole table, for anything too weak to show in one pair.
+    for a, b in ((hit[1:], hit[:-1]), (hit[:, 1:], hit[:, :-1]), (hit[1:, 1:], hit[:-1, :-1])):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / np.sqrt(a.size)
+
+
+def test_keys_are_uncorrelated():
+    """Also those that differ in one bit, or by little."""
+    keys = [0, 1, 2, 3, 2**31, 2**32, 2**32 + 1, 2**63, 2**64 - 1, KEY, KEY + 1, KEY ^ 2**40]
+    table = np.stack([mask(300, 200, key=key).ravel() for key in keys], axis=1)
+    assert_uncorrelated(table)
+    # No pair of rows is the same draw, within a key or across keys.
+    rows = np.concatenate([mask(300, 200, key=key) for key in keys])
+    assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+def test_counts_of_hits_by_row_are_binomial():
+    """Not more even, and not less, than independent elements make them."""
+    counts = mask(5000, 40, level=0.25).sum(axis=1)
+    low, high = 4, 17
+    observed = np.bincount(np.clip(counts, low, high), minlength=high + 1)[low:]
+    law = stats.binom(40, 0.25)
+    inner = law.pmf(np.arange(low + 1, high))
+    expected = 5000 * np.array([law.cdf(low), *inner, law.sf(high - 1)])
+    assert stats.chisquare(observed, expected).pvalue > 0.01
+
+
+@pytest.mark.parametrize("kind", NOISES[1:])
+def test_noise_goes_with_the_id_of_a_row(kind):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 30))
+    ids = rng.integers(0, 2**62, size=60)
+    whole = noisy(kind, 0.3, X, ids=ids)
+    order = rng.permutation(60)[:40]
+    np.testing.assert_array_equal(noisy(kind, 0.3, X[order], ids=ids[order]), whole[order])
+
+
+@pytest.mark.parametrize("kind", NOISES[1:])
+def test_noise_in_training_knows_no_batches_and_no_order(kind):
+    """At a learning rate of zero the cost of an epoch is that of its corrupted rows."""
+    network = Network.autoencoder([6, 4], ["tanh"], "squared_error", tied=True)
+    problem = make_problem(network, "squared_error", n=23, noise=kind)
+    corrupted = problem.corrupted(problem.ids)
+    desired = reference.row_losses(
+        network, problem.objective, problem.params, corrupted, problem.target
+    ).sum()
+    buffers = problem.params[None].copy()
+    orders = [problem.rows, np.random.default_rng(0).permutation(23)]
+    for rows in orders:
+        for batch_size in (1, 5, 23, 40):
+            solver = make_solver("sgd", learning_rate=0.0)
+            total, weight = problem.train(solver, buffers, batch_size, rows=rows, ids=rows)
+            assert weight == 23
+            assert total == pytest.approx(desired, rel=1e-12)
+    np.testing.assert_array_equal(buffers[0], problem.params)
+
+
+@pytest.mark.parametrize("kind", ["masking", "salt_and_pepper"])
+def test_both_types_get_the_same_hits(kind):
+    X = np.full((200, 150), 7.0)
+    single, double = (noisy(kind, 0.3, X.astype(dtype)) for dtype in DTYPES)
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+
+
+def test_both_types_get_the_same_gaussian_noise():
+    X = np.zeros((200, 150))
+    single, double = (noisy("gaussian", 0.3, X.astype(dtype)) for dtype in DTYPES)
+    np.testing.assert_allclose(single, double, rtol=1e-6, atol=1e-12)
+
+
+# ---- numerics at the edges ---------------------------------------------------------------------
+
+
+def extreme_values(dtype):
+    huge = np.finfo(dtype).max
+    wide = np.logspace(-30, np.log10(huge) - 1, 500)
+    values = np.concatenate([np.linspace(-30, 30, 5001), wide, -wide, [0, huge, -huge]])
+    values = np.concatenate([values, [np.inf, -np.inf], np.linspace(-800, 800, 1001)])
+    return values.astype(dtype)
+
+
+@pytest.mark.parametrize("along", ["columns", "rows"])
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 2e-7), (np.float64, 5e-16)])
+@pytest.mark.parametrize("activation, exact", [("logistic", special.expit), ("tanh", np.tanh)])
+def test_accuracy_of_the_activations(activation, exact, dtype, bound, along):
+    values = extreme_values(dtype)
+    n = len(values) if along == "columns" else 1
+    network = Network([1, n], [activation])
+    X = np.ones((1, 1), dtype=dtype) if along == "columns" else values[:, None]
+    problem = make_problem(network, "squared_error", n=1, dtype=dtype)
+    problem.params[:] = 0
+    network.weights(problem.params, 0)[:, 0] = values if along == "columns" else 1
+    out = problem.outputs(X=X).ravel()
+    np.testing.assert_allclose(out, exact(values.astype(np.float64)), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_nan_gives_a_nan_activation(activation, dtype):
+    network = Network([1, 40], [activation])
+    problem = make_problem(network, "squared_error", n=1, dtype=dtype)
+    problem.params[[0, 17, 39]] = np.nan
+    out = problem.outputs(X=np.ones((1, 1), dtype=dtype)).ravel()
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(out)), [0, 17, 39])
+
+
+SATURATED = [  # logit, target, cross-entropy
+    (1e4, 1.0, 0.0),
+    (1e4, 0.0, 1e4),
+    (1e4, 0.25, 7.5e3),
+    (-1e4, 0.0, 0.0),
+    (-1e4, 1.0, 1e4),
+    (-1e4, 0.25, 2.5e3),
+    (0.0, 1.0, np.log(2)),
+    (0.0, 0.25, np.log(2)),
+]
+
+
+@pytest.mark.parametrize("width", [1, 64, 200])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("logit, x, loss", SATURATED)
+def test_cross_entropy_of_saturated_logits(logit, x, loss, dtype, width):
+    network = Network([1, width], ["logistic"])
+    problem = make_problem(network, "cross_entropy", n=2, dtype=dtype)
+    problem.X = np.full((2, 1), logit, dtype=dtype)
+    problem.target = np.full((2, width), x, dtype=dtype)
+    problem.params[:] = 0
+    network.weights(problem.params, 0)[:] = 1
+    rel = 1e-6 if dtype == np.float32 else 1e-14
+    assert problem.row_losses() == pytest.approx([loss * width] * 2, rel=rel, abs=1e-30)
+    cost, gradient = problem.loss_and_gradient()
+    assert cost == pytest.approx(loss * width, rel=rel, abs=1e-30)
+    slope = special.expit(logit) - x
+    np.testing.assert_allclose(network.bias(gradient, 0), slope, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy_over_all_logits(dtype):
+    """Blocks of the widest range, in which one logarithm serves many units."""
+    z = np.concatenate([np.linspace(-40, 40, 999), [-1e4, 1e4, -1e-30, 0.0]]).astype(dtype)
+    network = Network([1, len(z)], ["logistic"])
+    problem = make_problem(network, "cross_entropy", n=3, dtype=dtype)
+    problem.X = np.ones((3, 1), dtype=dtype)
+    problem.params[:] = 0
+    network.weights(problem.params, 0)[:, 0] = z
+    x, z = problem.target.astype(np.float64), z.astype(np.float64)
+    desired = (x * np.logaddexp(0, -z) + (1 - x) * np.logaddexp(0, z)).sum(axis=1)
+    rel = 1e-6 if dtype == np.float32 else 1e-14
+    np.testing.assert_allclose(problem.row_losses(), desired, rtol=rel)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mean", [0.0, 1.0], ids=["never_on", "always_on"])
+@pytest.mark.parametrize("activation", BOUNDED)
+def test_sparsity_of_a_dead_unit_is_finite(activation, mean, dtype):
+    network = Network([2, 3, 2], [activation, "identity"])
+    problem = make_problem(
+        network, "squared_error", dtype=dtype, sparse_layer=0, **PENALTIES["kl"]
+    )
+    network.weights(problem.params, 0)[:] = 0
+    network.bias(problem.params, 0)[:] = 1e3 if mean else -1e3
+    loss, gradient = problem.loss_and_gradient()
+    rho, t = np.clip(mean, 1e-6, 1 - 1e-6), 0.1
+    divergence = t * np.log(t / rho) + (1 - t) * np.log((1 - t) / (1 - rho))
+    without = problem.row_losses().mean()
+    assert loss - without == pytest.approx(0.7 * 3 * divergence, rel=0.02)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_cost_that_is_not_finite_is_nan(loss, activation, name, dtype):
+    """A single nan, in the last of several batches."""
+    network = Network.autoencoder([3, 4], [activation], loss, tied=True)
+    problem = make_problem(network, loss, n=7, dtype=dtype)
+    X = problem.X.copy()
+    X[6, 1] = np.nan
+    problem.X = X
+    solver = make_solver(name)
+    total, _ = problem.train(solver, make_buffers(solver, problem.params), 3)
+    assert np.isnan(total)
+    assert np.isnan(problem.loss_and_gradient()[0])
+    losses = problem.row_losses()
+    assert np.isnan(losses[6]) and np.isfinite(losses[:6]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov"])
+def test_a_cost_that_grows_without_bound_is_nan(name, dtype):
+    network = Network.autoencoder([3, 4], ["identity"], "squared_error", tied=False)
+    problem = make_problem(network, "squared_error", n=200, dtype=dtype)
+    solver = make_solver(name, learning_rate=1e6)
+    total, _ = problem.train(solver, make_buffers(solver, problem.params), 1)
+    assert np.isnan(total)
+    assert solver.step < 200  # it stopped there
+
+
+# ---- refusals --------------------------------------------------------------------------------
+
+
+def small_problem():
+    network = Network.autoencoder([4, 3], ["tanh"], "squared_error", tied=True)
+    return make_problem(network, "squared_error")
+
+
+CALLS = {
+    "train": lambda p: p.train(make_solver("sgd"), p.params[None].copy(), 5),
+    "loss_and_gradient": lambda p: p.loss_and_gradient(),
+    "outputs": lambda p: p.outputs(),
+    "row_losses": lambda p: p.row_losses(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_workspace_too_small(call, monkeypatch):
+    problem = small_problem()
+    call(problem)
+    whole = Network.workspace
+    monkeypatch.setattr(Network, "workspace", lambda *args: whole(*args)[:-1])
+    with pytest.raises(ValueError, match="workspace is too small"):
+        call(problem)
+
+
+@pytest.mark.parametrize("name", ["X", "target"])
+@pytest.mark.parametrize("by", [-1, 1])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_wrong_width(call, by, name):
+    if name == "target" and call is CALLS["outputs"]:
+        # There it is the array for the results.
+        def call(problem):
+            workspace, out = problem.workspace(4), np.empty_like(problem.target)
+            _sgd.outputs(problem.network.layers, problem.params, workspace, 4, problem.X, out)
+
+    problem = small_problem()
+    call(problem)
+    setattr(problem, name, np.zeros((5, 4 + by)))
+    with pytest.raises(ValueError, match="widths of X or target do not fit"):
+        call(problem)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_must_have_rows(batch_size):
+    problem = small_problem()
+    problem.workspace = lambda rows: np.empty(1000)
+    with pytest.raises(ValueError, match="workspace is too small"):
+        problem.train(make_solver("sgd"), problem.params[None].copy(), batch_size)
+
+
+@pytest.mark.parametrize("name", ["momentum", "nesterov", "adam"])
+def test_buffers_too_short(name):
+    problem, solver = small_problem(), make_solver(name)
+    buffers = make_buffers(solver, problem.params)[:-1]
+    with pytest.raises(ValueError, match="too short"):
+        problem.train(solver, buffers, 5)
+
+
+def test_an_id_for_each_row():
+    problem = small_problem()
+    with pytest.raises(ValueError, match="too short"):
+        problem.train(make_solver("sgd"), problem.params[None].copy(), 5, ids=problem.ids[:-1])
+
+
+# ---- the build -------------------------------------------------------------------------------
+
+
+WRAPPER = """
+#include "_elementwise.h"
+void run_activate_f(int kind, ptrdiff_t n, const float *bias, float *z)
+{ activate_f(kind, 1, n, bias, z); }
+void run_activate_d(int kind, ptrdiff_t n, const double *bias, double *z)
+{ activate_d(kind, 1, n, bias, z); }
+void run_corrupt_f(int kind, double level, uint64_t key, ptrdiff_t n, const double *low,
+                   const double *high, const float *x, float *out)
+{ corrupt_f(kind, level, row_key(key, 0), n, low, high, x, out); }
+void run_corrupt_d(int kind, double level, uint64_t key, ptrdiff_t n, const double *low,
+                   const double *high, const double *x, double *out)
+{ corrupt_d(kind, level, row_key(key, 0), n, low, high, x, out); }
+"""
+
+
+@pytest.fixture(scope="module")
+def plain_library(tmp_path_factory):
+    """The loops as strict C99, for the baseline of the machine."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None or os.name == "nt":
+        pytest.skip("needs a C compiler")
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "plain.c").write_text(WRAPPER)
+    flags = "-std=c99 -O1 -Wall -Wextra -pedantic -Werror -Wno-unknown-pragmas"
+    flags += " -Wno-source-uses-openmp -Wno-unused-function -DSKAE_NO_TARGET_CLONES -shared -fPIC"
+    include = f"-I{Path(_kernel.__file__).parent}"
+    command = [compiler, *flags.split(), include, "plain.c", "-o", "plain.so", "-lm"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return ctypes.CDLL(str(folder / "plain.so"))
+
+
+SUFFIX = {np.float32: "_f", np.float64: "_d"}
+
+
+def pointer(array):
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_plain_build_gives_the_same_activations(plain_library, activation, dtype):
+    z = np.linspace(-20, 20, 1001).astype(dtype)
+    network = Network([1, len(z)], [activation])
+    problem = make_problem(network, "squared_error", n=1, dtype=dtype)
+    problem.params[: len(z)] = z
+    desired = problem.outputs(X=np.ones((1, 1), dtype=dtype)).ravel()
+    run = getattr(plain_library, "run_activate" + SUFFIX[dtype])
+    bias = np.ascontiguousarray(network.bias(problem.params, 0))
+    run(ACTIVATIONS[activation], ctypes.c_ssize_t(len(z)), pointer(bias), pointer(z))
+    np.testing.assert_allclose(z, desired, rtol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", NOISES[1:])
+def test_plain_build_gives_the_same_noise(plain_library, kind, dtype):
+    problem = noise_problem(kind, 0.3, 501, dtype=dtype)
+    x = np.random.default_rng(0).uniform(size=(1, 501)).astype(dtype)
+    desired = problem.corrupted(np.zeros(1, dtype=np.int64), X=x)
+    out = np.empty_like(x)
+    run = getattr(plain_library, "run_corrupt" + SUFFIX[dtype])
+    low, high = np.asarray(problem.objective.low), np.asarray(problem.objective.high)
+    run(
+        NOISES.index(kind),
+        ctypes.c_double(0.3),
+        ctypes.c_uint64(KEY),
+        ctypes.c_ssize_t(501),
+        pointer(low),
+        pointer(high),
+        pointer(x),
+        pointer(out),
+    )
+    np.testing.assert_allclose(out, desired, rtol=0, atol=0 if kind != "gaussian" else 2e-6)
+
+
+def test_other_threads_run_while_the_kernel_works():
+    """One batch of a fraction of a second; the other thread notes when it had its turn."""
+    n = 20_000
+    network = Network.autoencoder([64, 128], ["logistic"], "cross_entropy", tied=True)
+    problem = make_problem(network, "cross_entropy", n=n, noise="gaussian")
+    buffers = problem.params[None].copy()
+    workspace = problem.workspace(n)
+    problem.workspace = lambda rows: workspace
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(1e-3)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        start = time.perf_counter()
+        problem.train(make_solver("sgd"), buffers, n)
+        end = time.perf_counter()
+    finally:
+        stop.set()
+        thread.join()
+    margin = 0.1 * (end - start)
+    assert sum(start + margin < t < end - margin for t in ticks) >= 3

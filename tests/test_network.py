@@ -1,0 +1,169 @@
+"""The layout of a network: parameters, initial weights, workspace."""
+
+import numpy as np
+import pytest
+
+from skae._network import ACTIVATIONS, LAYER, NOISES, OUTPUT_ACTIVATION, Network
+
+UNTIED = Network([5, 4, 3], ["relu", "identity"])
+TIED = Network([5, 4, 5], ["logistic", "identity"], tied=True)
+DEEP_UNTIED = Network.autoencoder([6, 5, 3], ["tanh", "relu"], "squared_error", tied=False)
+DEEP_TIED = Network.autoencoder([6, 5, 3], ["tanh", "relu"], "squared_error", tied=True)
+NETWORKS = [UNTIED, TIED, DEEP_UNTIED, DEEP_TIED]
+
+
+def own_layers(network):
+    return [k for k in range(len(network)) if not network.layers[k]["tied"]]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_views_cover_the_parameters_once(network):
+    params = np.zeros(network.n_params)
+    for k in own_layers(network):
+        network.weights(params, k)[:] += 1
+    for k in range(len(network)):
+        network.bias(params, k)[:] += 1
+    np.testing.assert_array_equal(params, 1)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_shapes_and_memory_of_the_views(network):
+    params = np.arange(network.n_params, dtype=np.float32)
+    for k, layer in enumerate(network.layers):
+        weights, bias = network.weights(params, k), network.bias(params, k)
+        assert weights.shape == (layer["n_out"], layer["n_in"])
+        assert bias.shape == (layer["n_out"],)
+        for view in (weights, bias):
+            assert view.dtype == np.float32
+            assert np.shares_memory(view, params)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_matrices_come_before_biases(network):
+    params = np.zeros(network.n_params)
+    for k in range(len(network)):
+        network.weights(params, k)[:] = 2
+        network.bias(params, k)[:] = -1
+    n_weights = sum(network.weights(params, k).size for k in own_layers(network))
+    np.testing.assert_array_equal(params[:n_weights], 2)
+    np.testing.assert_array_equal(params[n_weights:], -1)
+    assert network.squared_weights(params) == 4 * n_weights
+
+
+@pytest.mark.parametrize("network", [TIED, DEEP_TIED])
+def test_tied_matrices_are_transposes_in_the_same_memory(network):
+    params = np.random.default_rng(0).normal(size=network.n_params)
+    n = len(network)
+    assert own_layers(network) == list(range(n // 2))
+    for k in range(n):
+        np.testing.assert_array_equal(
+            network.weights(params, k), network.weights(params, n - 1 - k).T
+        )
+        network.weights(params, k)[0, -1] = 77.0
+        assert network.weights(params, n - 1 - k)[-1, 0] == 77.0
+
+
+def test_tying_halves_the_weights_only():
+    n_weights = 6 * 5 + 5 * 3
+    n_biases = 5 + 3 + 5 + 6
+    assert DEEP_UNTIED.n_params == 2 * n_weights + n_biases
+    assert DEEP_TIED.n_params == n_weights + n_biases
+
+
+@pytest.mark.parametrize("loss", OUTPUT_ACTIVATION)
+@pytest.mark.parametrize("tied", [False, True])
+def test_autoencoder_mirrors_its_encoder(tied, loss):
+    network = Network.autoencoder([7, 5, 4, 2], ["relu", "tanh", "logistic"], loss, tied=tied)
+    names = ["relu", "tanh", "logistic", "tanh", "relu", OUTPUT_ACTIVATION[loss]]
+    assert network.layers["n_in"].tolist() == [7, 5, 4, 2, 4, 5]
+    assert network.layers["n_out"].tolist() == [5, 4, 2, 4, 5, 7]
+    assert network.layers["activation"].tolist() == [ACTIVATIONS[name] for name in names]
+    assert network.layers.dtype == LAYER
+
+
+@pytest.mark.parametrize(
+    "sizes", [[5, 4, 3], [5, 4, 4, 5], [5, 5], [6, 5, 3, 4, 6]], ids=lambda sizes: str(sizes)
+)
+def test_tied_sizes_must_mirror(sizes):
+    with pytest.raises(ValueError, match="are not those of a tied autoencoder"):
+        Network(sizes, ["tanh"] * (len(sizes) - 1), tied=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    "activation, bound",
+    [
+        ("identity", np.sqrt(6 / 100)),
+        ("tanh", np.sqrt(6 / 100)),
+        ("logistic", 4 * np.sqrt(6 / 100)),
+        ("relu", np.sqrt(6 / 60)),
+    ],
+)
+def test_initial_weights(activation, bound, tied, dtype):
+    network = Network.autoencoder([60, 40], [activation], "squared_error", tied=tied)
+    params = network.initialize(np.random.default_rng(3), dtype)
+    assert params.shape == (network.n_params,) and params.dtype == dtype
+    weights = network.weights(params, 0)
+    largest = np.abs(weights).max()
+    assert 0.99 * bound < largest <= bound * (1 + 1e-6)
+    assert abs(weights.mean()) < 5 * bound / np.sqrt(3 * weights.size)
+    assert weights.var() == pytest.approx(bound**2 / 3, rel=0.1)
+    for k in range(2):
+        np.testing.assert_array_equal(network.bias(params, k), 0)
+    if not tied:
+        decoder = network.weights(params, 1)
+        assert np.abs(decoder).max() == pytest.approx(np.sqrt(6 / 100), rel=0.01)
+        assert not np.array_equal(decoder, weights.T)
+
+
+def test_initial_weights_follow_the_generator():
+    first, again, other = (
+        DEEP_UNTIED.initialize(np.random.default_rng(seed), np.float64) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_workspace_places_fill_the_width_without_overlap(network):
+    taken = np.zeros(network.workspace_width, dtype=int)
+    for layer in network.layers:
+        taken[layer["input"] : layer["input"] + layer["n_in"]] += 1
+        taken[layer["delta"] : layer["delta"] + layer["n_out"]] += 1
+    np.testing.assert_array_equal(taken, 1)
+
+
+@pytest.mark.parametrize("network", [TIED, DEEP_TIED])
+def test_workspace_of_a_tied_pair_is_adjacent(network):
+    """[delta; input of the partner] and [input; delta of the partner]: one product does both."""
+    for k in own_layers(network):
+        layer = network.layers[k]
+        partner = network.layers[layer["partner"]]
+        assert partner["partner"] == k and partner["tied"]
+        assert partner["input"] == layer["delta"] + layer["n_out"]
+        assert partner["delta"] == layer["input"] + layer["n_in"]
+        assert (layer["n_in"], layer["n_out"]) == (partner["n_out"], partner["n_in"])
+
+
+@pytest.mark.parametrize("network", [UNTIED, DEEP_UNTIED])
+def test_untied_layers_have_no_partner(network):
+    assert (network.layers["partner"] == -1).all()
+    assert not network.layers["tied"].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_workspace_size(network, dtype):
+    workspace = network.workspace(7, dtype)
+    width = sum(layer["n_in"] + layer["n_out"] for layer in network.layers)
+    assert workspace.dtype == dtype
+    assert workspace.size == 7 * (width + 1) + network.layers["n_out"].max()
+
+
+def test_noise_is_put_on_the_first_layer_only():
+    network = Network([3, 2, 3], ["tanh", "identity"], tied=True)
+    assert network.layers["noise"].tolist() == [NOISES[None]] * 2
+    network.corrupt_input("gaussian", 0.5)
+    assert network.layers["noise"].tolist() == [NOISES["gaussian"], NOISES[None]]
+    assert network.layers["noise_level"].tolist() == [0.5, 0.0]

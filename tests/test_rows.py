@@ -1,0 +1,151 @@
+"""Rows: dense blocks of the right type, by reference where that is possible, never all of X."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_array_equal
+
+from skae import DenoisingAutoencoder, StackedAutoencoder
+from skae._rows import Rows
+
+X = np.random.default_rng(0).uniform(size=(23, 4)) * (np.arange(4) != 2)
+WEIGHTS = np.linspace(1, 2, 23)
+ORDER = np.random.default_rng(1).permutation(23)[:17]
+
+INDIRECT = {
+    "csr_array": sp.csr_array(X),
+    "csr_matrix": sp.csr_matrix(X),
+    "Fortran order": np.asfortranarray(X),
+    "strided": np.repeat(X, 2, axis=1)[:, ::2],
+    "another type": X.astype(np.float32),
+}
+indirect = pytest.mark.parametrize("name", INDIRECT)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_array_that_fits_is_handed_on_as_it_is(dtype):
+    array = X.astype(dtype)
+    array.flags.writeable = False
+    rows = Rows(array, dtype, sample_weight=WEIGHTS)
+    assert rows.direct
+    assert len(rows) == 23
+    ((where, block),) = rows.blocks(5)
+    assert where == slice(None)
+    assert block is array
+    ((batch, target, index, ids, weights),) = rows.batches(ORDER, 5)
+    assert batch is target is array
+    assert index is ids is ORDER
+    assert weights is WEIGHTS
+
+
+@indirect
+def test_what_does_not_fit_comes_a_block_at_a_time(name):
+    rows = Rows(INDIRECT[name], np.float64)
+    assert not rows.direct
+    assert len(rows) == 23
+    parts = list(rows.blocks(5))
+    assert [where for where, _ in parts] == [slice(k, min(k + 5, 23)) for k in (0, 5, 10, 15, 20)]
+    for where, block in parts:
+        assert isinstance(block, np.ndarray)
+        assert block.dtype == np.float64
+        assert block.flags.c_contiguous
+        assert_array_equal(block, np.asarray(rows.take(slice(None)))[where])
+    np.testing.assert_allclose(np.concatenate([block for _, block in parts]), X, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["direct", *INDIRECT])
+def test_blocks_of_an_index(name):
+    rows = Rows(INDIRECT.get(name, X), np.float64)
+    parts = list(rows.blocks(6, ORDER))
+    assert [block.shape for _, block in parts] == [(6, 4), (6, 4), (5, 4)]
+    for where, block in parts:
+        np.testing.assert_allclose(block, X[ORDER[where]], rtol=1e-7)
+
+
+@indirect
+def test_mini_batches_follow_the_order_and_name_their_rows(name):
+    rows = Rows(INDIRECT[name], np.float64, sample_weight=WEIGHTS)
+    seen = []
+    for batch, target, index, ids, weights in rows.batches(ORDER, 6):
+        assert target is batch
+        assert_array_equal(index, np.arange(len(batch)))
+        assert_array_equal(weights, WEIGHTS[ids])
+        np.testing.assert_allclose(batch, X[ids], rtol=1e-7)
+        seen.append(ids)
+    assert [len(ids) for ids in seen] == [6, 6, 5]
+    assert_array_equal(np.concatenate(seen), ORDER)
+
+
+@pytest.mark.parametrize("name", ["direct", *INDIRECT])
+def test_targets_go_with_their_rows(name):
+    target = np.arange(46.0).reshape(23, 2)
+    rows = Rows(INDIRECT.get(name, X), np.float64, target=target)
+    seen = 0
+    for batch, part, index, ids, weights in rows.batches(ORDER, 6):
+        assert weights is None
+        np.testing.assert_allclose(batch[index], X[ids], rtol=1e-7)
+        assert_array_equal(part[index], target[ids])
+        seen += len(ids)
+    assert seen == len(ORDER)
+
+
+def test_single_precision_on_request():
+    for array in INDIRECT.values():
+        for _, block in Rows(array, np.float32).blocks(10):
+            assert block.dtype == np.float32
+
+
+def counted(method, sizes):
+    def spy(matrix, *args, **kwargs):
+        sizes.append(matrix.shape[0])
+        return method(matrix, *args, **kwargs)
+
+    return spy
+
+
+@pytest.fixture
+def densified(monkeypatch):
+    """The numbers of rows of each sparse matrix that was made dense."""
+    sizes = []
+    for cls in (sp.csr_array, sp.csr_matrix, sp.csc_array, sp.coo_array):
+        for method in ("toarray", "todense"):
+            monkeypatch.setattr(cls, method, counted(getattr(cls, method), sizes))
+    return sizes
+
+
+@pytest.mark.parametrize("container", [sp.csr_array, sp.csr_matrix, sp.csc_array])
+@pytest.mark.parametrize("corruption", ["masking", "salt_and_pepper"])
+@pytest.mark.parametrize("make", [DenoisingAutoencoder, StackedAutoencoder])
+def test_sparse_rows_are_made_dense_a_mini_batch_at_a_time(make, corruption, container, densified):
+    sparse = container(sp.random(1500, 30, density=0.1, random_state=0))
+    estimator = make(
+        4, batch_size=50, max_iter=2, corruption=corruption, early_stopping=True, random_state=0
+    )
+    estimator.fit(sparse)
+    assert len(densified) >= 2 * (1350 // 50)
+    assert max(densified) <= 512  # the held-out rows are measured by larger blocks
+    estimator.set_params(early_stopping=False)
+    densified.clear()
+    estimator.partial_fit(sparse)
+    assert max(densified) == 50
+    for use in (estimator.transform, estimator.score_samples):
+        densified.clear()
+        use(sparse)
+        assert densified
+        assert max(densified) <= 512
+
+
+def test_sparse_fit_needs_little_memory():
+    sparse = sp.random(5_000, 1_000, density=1e-3, random_state=0, format="csr")
+    estimator = DenoisingAutoencoder(2, max_iter=1, random_state=0)
+    tracemalloc.start()
+    try:
+        estimator.fit(sparse)
+        estimator.transform(sparse)
+        estimator.score(sparse)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.5 * 5_000 * 1_000 * 8

@@ -1,0 +1,454 @@
+"""StackedAutoencoder: greedy layers, their composition, grid search, the defaults."""
+
+import pickle
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
+
+from skae import DenoisingAutoencoder, StackedAutoencoder
+from skae._kernel import _sgd
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
+    with threadpool_limits(1):
+        yield
+
+
+X = np.random.default_rng(0).uniform(size=(60, 9))
+ATTRIBUTES = ("components_", "decoder_components_", "intercept_hidden_", "intercept_visible_")
+
+
+def stacked(**params):
+    options = dict(
+        hidden_layer_sizes=(7, 5, 4), activation="tanh", max_iter=3, batch_size=16,
+        learning_rate_init=0.01, random_state=0,
+    )  # fmt: skip
+    return StackedAutoencoder(**{**options, **params})
+
+
+def assert_same_layer(one, other):
+    for name in (*ATTRIBUTES, "loss_curve_"):
+        assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name, strict=True)
+
+
+# -- layers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(7, 5, 4), [7, 5, 4], np.array([7, 5, 4])])
+def test_layers(sizes):
+    estimator = stacked(hidden_layer_sizes=sizes)
+    assert estimator.fit(X) is estimator
+    assert all(type(layer) is DenoisingAutoencoder for layer in estimator.layers_)
+    shapes = [layer.components_.shape for layer in estimator.layers_]
+    assert shapes == [(7, 9), (5, 7), (4, 5)]
+    assert [layer.n_components for layer in estimator.layers_] == [7, 5, 4]
+    assert estimator.n_features_in_ == 9
+    assert estimator.n_iter_ == sum(layer.n_iter_ for layer in estimator.layers_) == 9
+    assert estimator.transform(X).shape == (60, 4)
+
+
+def test_one_size_is_one_layer():
+    one, other = (stacked(hidden_layer_sizes=sizes).fit(X) for sizes in (6, (6,)))
+    assert len(one.layers_) == 1
+    assert_same_layer(one.layers_[0], other.layers_[0])
+    assert_array_equal(one.transform(X), other.transform(X))
+    assert_array_equal(one.score_samples(X), one.layers_[0].score_samples(X))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"tied_weights": False},
+        {"activation": "logistic", "loss": "cross_entropy"},
+        {"activation": ("relu", "tanh", "logistic"), "early_stopping": True},
+    ],
+)
+def test_composition(params, dtype):
+    rows = X.astype(dtype)
+    estimator = stacked(**params).fit(rows)
+    codes = [rows]
+    for layer in estimator.layers_:
+        codes.append(layer.transform(codes[-1]))
+    assert_array_equal(estimator.transform(rows), codes[-1], strict=True)
+    back = codes[-1]
+    for layer in estimator.layers_[::-1]:
+        back = layer.inverse_transform(back)
+    assert_array_equal(estimator.inverse_transform(codes[-1]), back, strict=True)
+    back = back.astype(np.float64)
+    if estimator.loss == "cross_entropy":
+        expected = (rows * np.log(back) + (1 - rows) * np.log1p(-back)).sum(axis=1)
+    else:
+        expected = -((rows - back) ** 2).sum(axis=1)
+    scores = estimator.score_samples(rows)
+    assert scores.dtype == np.float64
+    assert_allclose(scores, expected, rtol=1e-4 if dtype == np.float32 else 1e-10)
+    assert_allclose(estimator.score(rows), expected.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_each_layer_is_a_denoising_autoencoder_of_the_codes_below(dtype, weighted):
+    codes, weights = X.astype(dtype), np.linspace(0, 1, 60) if weighted else None
+    estimator = stacked(corruption=("masking", "gaussian", "salt_and_pepper"), early_stopping=True)
+    estimator.fit(codes, sample_weight=weights)
+    for layer in estimator.layers_:
+        alone = clone(layer).fit(codes, sample_weight=weights)
+        assert_same_layer(alone, layer)
+        codes = alone.transform(codes)
+
+
+def test_lower_layers_do_not_depend_on_upper_ones():
+    tall, short = stacked().fit(X), stacked(hidden_layer_sizes=(7, 5)).fit(X)
+    for one, other in zip(tall.layers_, short.layers_):
+        assert_same_layer(one, other)
+
+
+def test_layers_draw_differently():
+    estimator = stacked(hidden_layer_sizes=(9, 9, 9)).fit(X)
+    assert len({layer.random_state for layer in estimator.layers_}) == 3
+
+
+EACH = {
+    "activation": ("tanh", "logistic", "relu"),
+    "loss": ("squared_error", "squared_error", "cross_entropy"),
+    "corruption": ("gaussian", None, "masking"),
+    "corruption_level": (2.0, 0.0, 0.5),
+    "learning_rate_init": (0.1, 0.02, 0.003),
+    "max_iter": (1, 2, 4),
+}
+
+
+@pytest.mark.parametrize("kind", [tuple, list, np.array])
+def test_one_value_a_layer(kind):
+    params = {name: kind(values) for name, values in EACH.items()}
+    params["corruption"] = list(EACH["corruption"])
+    estimator = stacked(**params).fit(X)
+    codes = X
+    for k, layer in enumerate(estimator.layers_):
+        for name, values in EACH.items():
+            assert getattr(layer, name) == values[k]
+        alone = DenoisingAutoencoder(
+            (7, 5, 4)[k], batch_size=16, random_state=layer.random_state,
+            **{name: values[k] for name, values in EACH.items()},
+        ).fit(codes)  # fmt: skip
+        assert_same_layer(alone, layer)
+        codes = alone.transform(codes)
+    assert [layer.n_iter_ for layer in estimator.layers_] == [1, 2, 4]
+    assert estimator.n_iter_ == 7
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_one_value_for_all_is_that_value_for_each(name):
+    value = getattr(stacked(), name)
+    one = stacked().fit(X)
+    each = stacked(**{name: [value] * 3}).fit(X)
+    for a, b in zip(one.layers_, each.layers_):
+        assert_same_layer(a, b)
+
+
+def test_shared_parameters_reach_every_layer():
+    params = {
+        "tied_weights": False, "solver": "sgd", "alpha": 0.01, "batch_size": 8, "shuffle": False,
+        "learning_rate": "adaptive", "momentum": 0.5, "nesterovs_momentum": False, "beta_1": 0.5,
+        "beta_2": 0.9, "epsilon": 1e-3, "n_iter_no_change": 4, "early_stopping": True,
+        "validation_fraction": 0.4, "tol": 1e-30, "sparsity_penalty": 0.1, "sparsity_target": 0.2,
+    }  # fmt: skip
+    with pytest.warns(UserWarning, match="maximum iterations"):
+        estimator = stacked(**params).fit(X)
+    for layer in estimator.layers_:
+        assert {name: getattr(layer, name) for name in params} == params
+
+
+# -- bad input ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "params, match",
+    [
+        *[({name: EACH[name][:2]}, f"{name} has 2 values for 3 layers") for name in EACH],
+        ({"max_iter": (1, 2, 3, 4)}, "max_iter has 4 values for 3 layers"),
+        ({"max_iter": ()}, "max_iter has 0 values for 3 layers"),
+        ({"activation": ("tanh", "relu", "swish")}, "'activation' parameter of .* must be"),
+        ({"loss": ["squared_error", "mse", "squared_error"]}, "'loss' parameter of .* must be"),
+        ({"corruption": ["masking", "dropout", None]}, "'corruption' parameter of .* must be"),
+        ({"corruption_level": [0.1, -0.1, 0.1]}, "'corruption_level' parameter of .* must be"),
+        ({"corruption_level": [0.1, 0.1, 1.5]}, "corruption_level=1.5 is not a probability"),
+        ({"learning_rate_init": [0.1, 0.1, 0.0]}, "'learning_rate_init' parameter of .* must be"),
+        ({"max_iter": [1, 0, 1]}, "'max_iter' parameter of .* must be"),
+        ({"max_iter": [1, 2.5, 1]}, "'max_iter' parameter of .* must be"),
+        ({"hidden_layer_sizes": ()}, "hidden_layer_sizes must name at least one layer"),
+        ({"hidden_layer_sizes": []}, "hidden_layer_sizes must name at least one layer"),
+        ({"hidden_layer_sizes": np.array([[3, 2]])}, "_(sizes|components)' parameter .* must be"),
+        (
+            {"sparsity_penalty": 0.1, "activation": ("tanh", "tanh", "relu")},
+            "sparsity_penalty=0.1 needs",
+        ),
+        (
+            {"loss": "cross_entropy", "activation": "relu"},
+            r"layer 2 needs codes in \[0, 1\] .* 'relu'.*logistic.*squared_error",
+        ),
+        (
+            {"loss": ("squared_error", "squared_error", "cross_entropy"),
+             "activation": ("logistic", "tanh", "logistic")},
+            "layer 3 needs codes .* 'tanh'",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_parameters_are_refused_before_any_work(params, match):
+    for estimator in (stacked(), stacked().fit(X), stacked(warm_start=True).fit(X)):
+        estimator.set_params(**params)
+        before = pickle.dumps(vars(estimator))
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match=match):
+                getattr(estimator, method)(None)
+            assert pickle.dumps(vars(estimator)) == before
+
+
+def test_cross_entropy_only_below_needs_no_logistic_codes():
+    loss = ("cross_entropy", "squared_error", "squared_error")
+    estimator = stacked(loss=loss, activation="relu").fit(X)
+    back = estimator.inverse_transform(estimator.transform(X))
+    assert np.all((back > 0) & (back < 1))
+
+
+@pytest.mark.parametrize("sizes", [(7, 5), (7, 5, 4, 3), 7])
+def test_another_depth_cannot_continue(sizes):
+    estimator = stacked(warm_start=True).fit(X).set_params(hidden_layer_sizes=sizes)
+    before = pickle.dumps(vars(estimator))
+    for method in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=r"hidden_layer_sizes=.* but 3 are fitted"):
+            getattr(estimator, method)(X)
+        assert pickle.dumps(vars(estimator)) == before
+
+
+def test_a_loss_that_explodes_names_the_layer():
+    wild = {"solver": "sgd", "activation": "identity", "learning_rate_init": (0.01, 1e6, 0.01),
+            "max_iter": (2, 50, 2)}  # fmt: skip
+    estimator = stacked(**wild)
+    before = pickle.dumps(vars(estimator))
+    with pytest.raises(ValueError, match=r"layer 2 of 3: .* non-finite in epoch \d+"):
+        estimator.fit(X)
+    assert pickle.dumps(vars(estimator)) == before
+
+
+# -- fits that continue -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("corruption", ["masking", "salt_and_pepper"])
+def test_warm_start_trains_each_layer_further(corruption, solver, pickled):
+    options = {"corruption": corruption, "solver": solver}
+    estimator = stacked(**options, warm_start=True).fit(X)
+    expected = [clone(layer).set_params(warm_start=True) for layer in estimator.layers_]
+    for n_epochs in (3, 4):
+        codes = X
+        for layer in expected:
+            layer.set_params(max_iter=n_epochs).fit(codes)
+            codes = layer.transform(codes)
+    if pickled:
+        estimator = pickle.loads(pickle.dumps(estimator))
+    estimator.set_params(max_iter=4).fit(X)
+    for one, other in zip(estimator.layers_, expected):
+        assert_same_layer(one, other)
+        assert one.n_iter_ == 7
+    assert estimator.n_iter_ == 21
+    # Its first layer saw the same rows all along.
+    assert_same_layer(estimator.layers_[0], stacked(**options, max_iter=7).fit(X).layers_[0])
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_partial_fit_is_an_epoch_of_each_layer(pickled):
+    estimator = stacked().partial_fit(X)
+    for one, other in zip(estimator.layers_, stacked(max_iter=1).fit(X).layers_):
+        assert_same_layer(one, other)
+    warm = stacked(max_iter=1, warm_start=True).fit(X)
+    for _ in range(2):
+        if pickled:
+            estimator = pickle.loads(pickle.dumps(estimator))
+        estimator.partial_fit(X)
+        warm.fit(X)
+    for one, other in zip(estimator.layers_, warm.layers_):
+        assert_same_layer(one, other)
+    assert estimator.n_iter_ == 9
+
+
+def test_layers_held_elsewhere_do_not_change_when_a_fit_continues():
+    estimator = stacked(warm_start=True).fit(X)
+    layers = estimator.layers_
+    before = pickle.dumps(layers)
+    estimator.fit(X)
+    assert pickle.dumps(layers) == before
+    assert estimator.layers_ is not layers
+
+
+def test_fit_without_warm_start_begins_anew():
+    estimator = stacked(hidden_layer_sizes=3).fit(X[:, :5])
+    estimator.set_params(hidden_layer_sizes=(7, 5, 4)).fit(X)
+    for one, other in zip(estimator.layers_, stacked().fit(X).layers_, strict=True):
+        assert_same_layer(one, other)
+
+
+# -- Ctrl-C -------------------------------------------------------------------------------------
+
+
+def interrupt(monkeypatch, name, call):
+    """Ctrl-C in a call of a function of the kernel, counted from 1."""
+    calls, real = [], getattr(_sgd, name)
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(_sgd, name, interrupted)
+
+
+@pytest.mark.parametrize(
+    "epoch, depth, n_iter", [(1, 1, 0), (2, 1, 1), (4, 2, 3), (5, 2, 4), (9, 3, 8)]
+)
+def test_interrupted_fit_keeps_the_layers_so_far(monkeypatch, epoch, depth, n_iter):
+    whole = stacked().fit(X)
+    estimator = stacked()
+    with monkeypatch.context() as patch:
+        interrupt(patch, "train", epoch)
+        with pytest.warns(UserWarning, match=f"layer {depth} of 3: training interrupted by user"):
+            assert estimator.fit(X) is estimator
+    assert len(estimator.layers_) == depth
+    assert estimator.n_iter_ == n_iter
+    for one, other in zip(estimator.layers_[:-1], whole.layers_):
+        assert_same_layer(one, other)
+    codes = estimator.transform(X)
+    assert codes.shape == (60, (7, 5, 4)[depth - 1])
+    assert np.isfinite(estimator.inverse_transform(codes)).all()
+    assert np.isfinite(estimator.score(X))
+    assert len(estimator.get_feature_names_out()) == codes.shape[1]
+    estimator.fit(X)
+    for one, other in zip(estimator.layers_, whole.layers_, strict=True):
+        assert_same_layer(one, other)
+
+
+def test_interrupted_between_two_layers(monkeypatch):
+    """While the codes for layer 3 are computed: two layers are there, as good as trained."""
+    whole = stacked().fit(X)
+    estimator = stacked()
+    with monkeypatch.context() as patch:
+        interrupt(patch, "outputs", 2)
+        with pytest.warns(UserWarning, match="interrupted by user"):
+            try:
+                estimator.fit(X)
+            except KeyboardInterrupt:
+                pytest.fail("Ctrl-C went through the fit, and the layers are lost")
+    assert [layer.n_components for layer in estimator.layers_] == [7, 5]
+    for one, other in zip(estimator.layers_, whole.layers_):
+        assert_same_layer(one, other)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_an_interrupted_fit_that_continues_trains_the_missing_layers(monkeypatch, method):
+    estimator = stacked(warm_start=True)
+    with monkeypatch.context() as patch:
+        interrupt(patch, "train", 5)
+        with pytest.warns(UserWarning, match="layer 2 of 3"):
+            estimator.fit(X)
+    getattr(estimator, method)(X)
+    assert [layer.n_components for layer in estimator.layers_] == [7, 5, 4]
+    more = 3 if method == "fit" else 1
+    assert [layer.n_iter_ for layer in estimator.layers_] == [3 + more, 1 + more, more]
+
+
+# -- on digits ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits(return_X_y=True)
+
+
+def test_grid_search_gives_the_same_with_two_jobs(digits):
+    rows, labels = digits[0][:400], digits[1][:400]
+    pipeline = Pipeline(
+        [
+            ("scale", MinMaxScaler()),
+            ("sae", StackedAutoencoder(activation="relu", max_iter=10, batch_size=20,
+                                       random_state=0)),
+            ("clf", LogisticRegression(max_iter=2000)),
+        ]
+    )  # fmt: skip
+    grid = {
+        "sae__hidden_layer_sizes": [(30, 15), (20,), 10],
+        "sae__corruption_level": [0.1, 0.4],
+    }
+    searches = [
+        GridSearchCV(pipeline, grid, n_jobs=n_jobs, cv=3).fit(rows, labels) for n_jobs in (1, 2)
+    ]
+    one, two = searches
+    names = [name for name in one.cv_results_ if "time" not in name and "param" not in name]
+    assert "split2_test_score" in names
+    for name in names:
+        assert_array_equal(one.cv_results_[name], two.cv_results_[name], err_msg=name)
+    assert len(set(one.cv_results_["mean_test_score"])) > 1
+    assert one.best_params_ == two.best_params_
+    assert one.best_score_ == two.best_score_
+    assert_array_equal(one.predict_proba(rows), two.predict_proba(rows))
+
+
+def test_score_tells_digits_from_random_rows(digits):
+    rows = digits[0] / 16.0
+    estimator = StackedAutoencoder(
+        (100, 50), activation="relu", max_iter=30, batch_size=50, learning_rate_init=0.003,
+        corruption_level=0.3, tied_weights=True, random_state=0,
+    ).fit(rows[:900])  # fmt: skip
+    random = np.random.default_rng(0).uniform(size=(897, 64))
+    scores = np.r_[estimator.score_samples(rows[900:]), estimator.score_samples(random)]
+    assert roc_auc_score(np.repeat([1, 0], 897), scores) > 0.99
+
+
+def test_logistic_layers_do_not_collapse_under_cross_entropy(digits):
+    rows, labels = digits[0] / 16.0, digits[1]
+    estimator = StackedAutoencoder(
+        (100, 50), activation="logistic", loss="cross_entropy", max_iter=30, batch_size=20,
+        learning_rate_init=0.003, random_state=0,
+    ).fit(rows[:900])  # fmt: skip
+    classifier = LogisticRegression(max_iter=5000).fit(
+        estimator.transform(rows[:900]), labels[:900]
+    )
+    assert classifier.score(estimator.transform(rows[900:]), labels[900:]) > 0.85
+
+
+def test_defaults_on_digits(digits):
+    """The published table: accuracy by stratified 5-fold, unshuffled, at default parameters."""
+    rows, labels = digits
+    accuracy = {"logistic, codes": [], "logistic, raw + codes": [], "SVC, codes": []}
+    for train, test in StratifiedKFold(5).split(rows, labels):
+        pipeline = Pipeline(
+            [("scale", MinMaxScaler()), ("sae", StackedAutoencoder(random_state=0))]
+        )
+        both = FeatureUnion([("raw", MinMaxScaler()), ("codes", pipeline)])
+        features = both.fit_transform(rows[train]), both.transform(rows[test])
+        for name, classifier, columns in (
+            ("logistic, codes", LogisticRegression(max_iter=5000), slice(64, None)),
+            ("logistic, raw + codes", LogisticRegression(max_iter=5000), slice(None)),
+            ("SVC, codes", SVC(), slice(64, None)),
+        ):
+            classifier.fit(features[0][:, columns], labels[train])
+            accuracy[name].append(classifier.score(features[1][:, columns], labels[test]))
+    mean = {name: np.mean(values) for name, values in accuracy.items()}
+    assert mean["logistic, codes"] >= 0.94, mean
+    assert mean["logistic, raw + codes"] >= 0.95, mean
+    assert mean["SVC, codes"] >= 0.95, mean

@@ -1,0 +1,471 @@
+"""The epoch loop: schedules, order of the rows, held-out rows, stopping, interruption."""
+
+import _thread
+import copy
+import signal
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from skae import DenoisingAutoencoder, _training
+from skae._kernel import _sgd
+from skae._rows import Rows
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
+    with threadpool_limits(1):
+        yield
+
+
+X = np.random.default_rng(0).uniform(size=(50, 6))
+
+
+def denoising(**params):
+    options = dict(
+        n_components=4, activation="tanh", max_iter=5, batch_size=8, learning_rate_init=0.01,
+        tied_weights=True, random_state=0,
+    )  # fmt: skip
+    return DenoisingAutoencoder(**{**options, **params})
+
+
+class Epoch:
+    """What the kernel was asked for in one call."""
+
+    def __init__(self, layers, objective, solver, buffers, workspace, X, target, rows, ids,
+                 weights, batch_size, key):  # fmt: skip
+        self.learning_rate, self.step = solver.learning_rate, solver.step
+        self.kind, self.n_buffers = solver.kind, len(buffers)
+        self.order, self.key, self.batch_size = ids.copy(), key, batch_size
+        self.workspace = workspace.ctypes.data
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """All calls of the kernel's epoch; one an epoch for dense input."""
+    calls = []
+
+    def spy(*args, real=_sgd.train):
+        calls.append(Epoch(*args))
+        return real(*args)
+
+    monkeypatch.setattr(_sgd, "train", spy)
+    return calls
+
+
+def rates(epochs):
+    return [epoch.learning_rate for epoch in epochs]
+
+
+# -- schedules and the end ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_constant_learning_rate(epochs, solver):
+    denoising(solver=solver, learning_rate_init=0.02).fit(X)
+    assert rates(epochs) == [0.02] * 5
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_cosine_learning_rate_falls_over_the_fit(epochs, solver):
+    estimator = denoising(solver=solver, learning_rate="cosine", warm_start=True, max_iter=4)
+    estimator.fit(X)
+    expected = 0.01 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    assert_allclose(rates(epochs), expected)
+    epochs.clear()
+    estimator.fit(X)  # each fit has a schedule of its own
+    assert_allclose(rates(epochs), expected)
+
+
+@pytest.mark.parametrize("options", [{"tol": 1e6}, {"tol": 1e6, "early_stopping": True}])
+def test_adaptive_learning_rate_is_divided_by_five_until_it_is_nothing(epochs, options):
+    estimator = denoising(
+        learning_rate="adaptive", n_iter_no_change=2, max_iter=1000, learning_rate_init=0.001,
+        **options,
+    ).fit(X)  # fmt: skip
+    # The first epoch is an improvement on none at all.
+    expected = [0.001] + [0.001 / 5**k for k in range(6) for _ in range(2)]
+    assert_allclose(rates(epochs), expected)
+    assert estimator.n_iter_ == len(expected)
+    assert expected[-1] <= 1e-6 < expected[-3]
+
+
+def test_adaptive_learning_rate_stays_while_the_loss_falls(epochs):
+    estimator = denoising(learning_rate="adaptive", n_iter_no_change=1, corruption=None,
+                          solver="sgd", momentum=0.0, batch_size=50).fit(X)  # fmt: skip
+    assert np.all(np.diff(estimator.loss_curve_) < 0)
+    assert rates(epochs) == [0.01] * 5
+
+
+@pytest.mark.parametrize("n_iter_no_change", [1, 3])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_tol_stops(n_iter_no_change, early_stopping):
+    estimator = denoising(
+        tol=1e6, n_iter_no_change=n_iter_no_change, early_stopping=early_stopping, max_iter=50
+    ).fit(X)
+    assert estimator.n_iter_ == 1 + n_iter_no_change
+    assert len(estimator.loss_curve_) == estimator.n_iter_
+
+
+@pytest.mark.parametrize("tol", [0.0, 1e-9])
+def test_a_loss_that_falls_is_not_stopped(tol):
+    estimator = denoising(tol=tol, n_iter_no_change=1, corruption=None, solver="sgd",
+                          momentum=0.0, batch_size=50)  # fmt: skip
+    with pytest.warns(ConvergenceWarning, match=r"DenoisingAutoencoder: maximum iterations \(5\)"):
+        estimator.fit(X)
+    assert estimator.n_iter_ == 5
+
+
+def test_no_tol_runs_all_epochs():
+    estimator = denoising(learning_rate_init=1e-30, n_iter_no_change=1, max_iter=20).fit(X)
+    assert estimator.n_iter_ == 20
+
+
+def test_the_count_of_stale_epochs_starts_afresh_with_each_fit():
+    estimator = denoising(tol=1e6, n_iter_no_change=3, warm_start=True, max_iter=50).fit(X)
+    assert estimator.fit(X).n_iter_ == 4 + 3
+
+
+# -- order of the rows -------------------------------------------------------------------
+
+
+def test_each_epoch_sees_each_row_once_in_an_order_of_its_own(epochs):
+    denoising().fit(X)
+    assert len(epochs) == 5
+    for epoch in epochs:
+        assert_array_equal(np.sort(epoch.order), np.arange(50))
+    assert len({epoch.order.tobytes() for epoch in epochs}) == 5
+    assert len({epoch.key for epoch in epochs}) == 5  # noise of its own, too
+    assert len({epoch.workspace for epoch in epochs}) == 1  # made once a fit
+
+
+def test_no_shuffling(epochs):
+    denoising(shuffle=False).fit(X)
+    for epoch in epochs:
+        assert_array_equal(epoch.order, np.arange(50))
+    assert len({epoch.key for epoch in epochs}) == 5
+
+
+def test_continued_fits_go_on_with_the_orders_and_noises(epochs):
+    denoising(max_iter=6).fit(X)
+    whole = [(epoch.order.tobytes(), epoch.key, epoch.step) for epoch in epochs]
+    epochs.clear()
+    estimator = denoising(max_iter=2, warm_start=True).fit(X).partial_fit(X)
+    estimator.set_params(max_iter=3).fit(X)
+    assert [(epoch.order.tobytes(), epoch.key, epoch.step) for epoch in epochs] == whole
+
+
+@pytest.mark.parametrize(
+    "batch_size, n_rows, expected",
+    [("auto", 50, 50), ("auto", 300, 200), (7, 50, 7), (99, 50, 50)],
+)
+def test_batch_size(epochs, batch_size, n_rows, expected):
+    rows = np.resize(X, (n_rows, 6))
+    denoising(batch_size=batch_size, max_iter=2).fit(rows)
+    assert [epoch.batch_size for epoch in epochs] == [expected] * 2
+    assert epochs[1].step == -(-n_rows // expected)
+
+
+def test_held_out_rows_are_never_trained_on(epochs):
+    weights = np.ones(50)
+    weights[::7] = 0
+    for sample_weight in (None, weights):
+        epochs.clear()
+        estimator = denoising(early_stopping=True, validation_fraction=0.3)
+        estimator.fit(X, sample_weight=sample_weight)
+        used = 50 if sample_weight is None else np.count_nonzero(weights)
+        rows = Rows(X, X.dtype, sample_weight=sample_weight)
+        training, validation = _training.split(rows, estimator, estimator._training["seed"])
+        assert len(validation) == np.ceil(0.3 * used)
+        assert_array_equal(
+            np.sort(np.r_[training, validation]),
+            np.arange(50) if sample_weight is None else np.flatnonzero(weights),
+        )
+        for epoch in epochs:
+            assert_array_equal(np.sort(epoch.order), training)
+
+
+def test_the_held_out_rows_stay_held_out_when_a_fit_continues(epochs):
+    estimator = denoising(early_stopping=True, warm_start=True).fit(X).fit(X)
+    assert len(epochs) == 10
+    assert len({np.sort(epoch.order).tobytes() for epoch in epochs}) == 1
+    estimator.set_params(random_state=1, warm_start=False).fit(X)
+    assert len({np.sort(epoch.order).tobytes() for epoch in epochs}) == 2
+
+
+def test_rows_of_weight_zero_are_not_seen(epochs):
+    weights = np.tile([0.0, 1.0], 25)
+    denoising().fit(X, sample_weight=weights)
+    for epoch in epochs:
+        assert_array_equal(np.sort(epoch.order), np.arange(1, 50, 2))
+
+
+@pytest.mark.parametrize(
+    "params, kind, n_buffers",
+    [
+        ({"solver": "sgd", "momentum": 0.0}, _sgd.PLAIN_SGD, 1),
+        ({"solver": "sgd", "momentum": 0.5}, _sgd.MOMENTUM, 3),
+        ({"solver": "adam"}, _sgd.ADAM, 4),
+    ],
+)
+def test_each_solver_keeps_what_it_needs(epochs, params, kind, n_buffers):
+    denoising(**params).fit(X)
+    assert {(epoch.kind, epoch.n_buffers) for epoch in epochs} == {(kind, n_buffers)}
+
+
+def test_the_solver_may_change_between_fits_that_continue():
+    estimator = denoising(warm_start=True, corruption=None).fit(X)
+    before = estimator.score(X)
+    for params in ({"solver": "sgd"}, {"momentum": 0.0}, {"solver": "adam"}):
+        estimator.set_params(**params).fit(X)
+        assert estimator.score(X) > before
+        before = estimator.score(X)
+
+
+# -- early stopping ------------------------------------------------------------------------
+
+
+def overfitting(**params):
+    """Many units, few rows, no noise: the held-out loss falls, then rises."""
+    options = dict(
+        n_components=40, corruption=None, max_iter=60, early_stopping=True,
+        validation_fraction=0.5, learning_rate_init=0.02, n_iter_no_change=5, tied_weights=False,
+    )  # fmt: skip
+    return denoising(**{**options, **params})
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_early_stopping_restores_the_best_weights(solver, dtype, weighted):
+    rows = np.random.default_rng(2).normal(size=(30, 6)).astype(dtype)
+    weights = np.linspace(0.1, 2, 30) if weighted else None
+    estimator = overfitting(solver=solver).fit(rows, sample_weight=weights)
+    curve = estimator.validation_loss_curve_
+    best = int(np.argmin(curve))
+    assert 0 < best < len(curve) - 1, "the test needs a best epoch in the middle"
+    assert len(curve) == estimator.n_iter_ == best + 1 + 5
+    assert estimator.best_loss_ == curve[best]
+    _, held_out = _training.split(
+        Rows(rows, dtype, sample_weight=weights), estimator, estimator._training["seed"]
+    )
+    losses = -estimator.score_samples(rows[held_out])
+    found = np.average(losses, weights=None if weights is None else weights[held_out])
+    assert_allclose(found, curve[best], rtol=1e-5 if dtype == np.float32 else 1e-12)
+    # A fit that ends with that epoch comes to the same weights.
+    short = overfitting(solver=solver, max_iter=best + 1).fit(rows, sample_weight=weights)
+    assert_array_equal(short.components_, estimator.components_)
+    assert_array_equal(short.intercept_visible_, estimator.intercept_visible_)
+
+
+def test_a_continued_fit_that_finds_nothing_better_keeps_the_best_weights():
+    rows = np.random.default_rng(2).normal(size=(30, 6))
+    estimator = overfitting(warm_start=True).fit(rows)
+    before, best = estimator.components_.copy(), estimator.best_loss_
+    estimator.set_params(learning_rate_init=1.0, max_iter=3).fit(rows)
+    assert len(estimator.validation_loss_curve_) == estimator.n_iter_
+    assert min(estimator.validation_loss_curve_[-3:]) > best
+    assert_array_equal(estimator.components_, before)
+    assert estimator.best_loss_ == best
+
+
+def test_validation_curve_only_with_early_stopping():
+    estimator = denoising().fit(X)
+    assert not hasattr(estimator, "validation_loss_curve_")
+    assert not hasattr(estimator, "best_loss_")
+    assert estimator.loss_ == estimator.loss_curve_[-1]
+
+
+# -- the loss curve ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_loss_curve_is_the_mean_cost_of_the_batches(alpha, weighted):
+    """With a step too small to move anything, that is the loss of the initial network."""
+    weights = np.linspace(0, 1, 50) if weighted else None
+    estimator = denoising(alpha=alpha, corruption=None, learning_rate_init=1e-300, max_iter=1)
+    estimator.fit(X, sample_weight=weights)
+    expected = np.average(-estimator.score_samples(X), weights=weights)
+    expected += alpha / 2 * np.sum(estimator.components_**2)
+    assert_allclose(estimator.loss_, expected, rtol=1e-12)
+
+
+def test_noise_raises_the_training_loss_but_not_the_validation_loss():
+    quiet, noisy = (
+        denoising(corruption="gaussian", corruption_level=level, learning_rate_init=1e-300,
+                  max_iter=1, early_stopping=True).fit(X)
+        for level in (0.0, 3.0)
+    )  # fmt: skip
+    assert noisy.loss_ > quiet.loss_ + 1
+    assert noisy.validation_loss_curve_ == quiet.validation_loss_curve_
+
+
+# -- pieces ------------------------------------------------------------------------------------
+
+
+def test_random_streams_are_independent_and_repeatable():
+    draws = {
+        key: _training.random_stream(*key).integers(2**62)
+        for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1)]
+    }
+    assert len(set(draws.values())) == len(draws)
+    for key, value in draws.items():
+        assert _training.random_stream(*key).integers(2**62) == value
+
+
+def test_noise_keys_differ_by_seed_and_epoch():
+    keys = {
+        (seed, epoch): _training.noise_key(seed, epoch) for seed in range(9) for epoch in range(9)
+    }
+    assert len(set(keys.values())) == 81
+    assert all(0 <= key < 2**64 for key in keys.values())
+    assert max(keys.values()) >= 2**63  # all 64 bits are used, and accepted
+    assert keys[3, 4] == _training.noise_key(3, 4)
+
+
+def test_train_leaves_the_given_state_alone():
+    estimator = denoising().fit(X)
+    state = _training.State(**estimator._training)
+    before = copy.deepcopy(state)
+    after = _training.train(
+        estimator._network, estimator._objective(), Rows(X, X.dtype), state, estimator,
+        max_iter=2, name="test",
+    )  # fmt: skip
+    assert_array_equal(state.buffers, before.buffers)
+    assert state.loss_curve == before.loss_curve
+    assert state.step == before.step
+    assert after.step == before.step + 2 * 7
+    assert len(after.loss_curve) == 7
+    assert not np.array_equal(after.params, before.params)
+
+
+@pytest.mark.parametrize(
+    "params, allowed",
+    [({}, True), ({"early_stopping": True}, False), ({"learning_rate": "cosine"}, False),
+     ({"learning_rate": "adaptive"}, True)],
+)  # fmt: skip
+def test_can_partial_fit(params, allowed):
+    if allowed:
+        assert _training.can_partial_fit(denoising(**params))
+    else:
+        ((name, value),) = params.items()
+        with pytest.raises(AttributeError, match=f"partial_fit does not support {name}={value!r}"):
+            _training.can_partial_fit(denoising(**params))
+
+
+def test_resized_keeps_the_parameters_and_what_fits():
+    buffers = np.arange(12.0).reshape(3, 4)
+    same = _training._resized(buffers, 3)
+    assert_array_equal(same, buffers)
+    assert not np.shares_memory(same, buffers)
+    for n_buffers in (1, 4):
+        other = _training._resized(buffers, n_buffers)
+        assert other.shape == (n_buffers, 4)
+        assert_array_equal(other[0], buffers[0])
+        assert not other[1:].any()
+        assert not np.shares_memory(other, buffers)
+
+
+# -- Ctrl-C ------------------------------------------------------------------------------------
+
+
+def interrupt(monkeypatch, call, where="before"):
+    """Ctrl-C in a call of the kernel's epoch, counted from 1."""
+    calls = []
+
+    def interrupted(*args, real=_sgd.train):
+        calls.append(args)
+        if len(calls) == call and where == "before":
+            raise KeyboardInterrupt
+        result = real(*args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(_sgd, "train", interrupted)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_interrupted_fit_is_usable(monkeypatch, epoch, early_stopping, where):
+    estimator = denoising(early_stopping=early_stopping, warm_start=True)
+    with monkeypatch.context() as patch:
+        interrupt(patch, epoch, where)
+        with pytest.warns(UserWarning, match="DenoisingAutoencoder: training interrupted by user"):
+            assert estimator.fit(X) is estimator
+    assert estimator.n_iter_ == len(estimator.loss_curve_) == epoch - 1
+    assert np.isfinite(estimator.transform(X)).all()
+    assert np.isfinite(estimator.score(X))
+    # What is there is what the finished epochs, and no others, came to.
+    if epoch > 1 and where == "before" and not early_stopping:
+        short = denoising(max_iter=epoch - 1).fit(X)
+        assert_array_equal(estimator.components_, short.components_)
+    estimator.fit(X)
+    assert estimator.n_iter_ == epoch - 1 + 5
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_fit_continues_where_it_was_interrupted(monkeypatch, solver):
+    estimator = denoising(warm_start=True, solver=solver)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.warns(UserWarning, match="interrupted"):
+            estimator.fit(X)
+    estimator.set_params(max_iter=3).fit(X)
+    assert_array_equal(estimator.components_, denoising(solver=solver).fit(X).components_)
+
+
+def test_the_step_count_survives_an_interruption_within_an_epoch(monkeypatch):
+    """Adam's moments must not go with a count that is behind: its correction would be wrong."""
+    estimator = denoising()
+    with monkeypatch.context() as patch:
+        interrupt(patch, 1, "after")
+        with pytest.warns(UserWarning, match="interrupted"):
+            estimator.fit(X)
+    assert estimator._training["step"] == 7
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_ctrl_c_is_seen_within_an_epoch(monkeypatch, sparse):
+    n_rows = 100_003
+    rows = np.random.default_rng(0).uniform(size=(n_rows, 60)).astype(np.float32)
+    given = sp.csr_array(rows) if sparse else rows
+    steps = []
+
+    def spy(*args, real=_sgd.train):
+        try:
+            return real(*args)
+        except KeyboardInterrupt:
+            steps.append(args[2].step)
+            raise
+
+    monkeypatch.setattr(_sgd, "train", spy)
+    estimator = denoising(n_components=60, batch_size=1, max_iter=20)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.5, _thread.interrupt_main)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            timer.start()
+            try:
+                estimator.fit(given)
+            except KeyboardInterrupt:
+                pytest.fail("Ctrl-C went through the fit")
+    finally:
+        timer.cancel()
+        timer.join()
+        signal.signal(signal.SIGINT, handler)
+    assert ["interrupted by user" in str(warning.message) for warning in caught] == [True]
+    assert estimator.n_iter_ < 20
+    assert np.isfinite(estimator.score(rows[:100]))
+    if not sparse:
+        assert [step % n_rows != 0 for step in steps] == [True]
