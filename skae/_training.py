@@ -251,10 +251,13 @@ class _Loop:
         self.network, self.objective, self.rows = network, objective, rows
         self.options, self.max_iter, self.name = options, max_iter, name
         self.solver = solver_of(options)
-        self.solver.step = state.step
+        buffers, self.solver.step = state.buffers.copy(), state.step
+        if len(buffers) != self.solver.n_buffers:  # another solver: keep the parameters only
+            buffers = np.zeros((self.solver.n_buffers, network.n_params), dtype=buffers.dtype)
+            buffers[0], self.solver.step = state.params, 0
         self.state = replace(
             state,
-            buffers=_resized(state.buffers, self.solver.n_buffers),
+            buffers=buffers,
             loss_curve=list(state.loss_curve),
             validation_loss_curve=list(state.validation_loss_curve),
             interrupted=False,
@@ -386,12 +389,3 @@ class _Loop:
                 f"Try a smaller learning_rate_init (it is {self.options.learning_rate_init:g})."
             )
         return state
-
-
-def _resized(buffers, n_buffers):
-    """A copy with room for what the solver keeps: kept if it fits, else started afresh."""
-    if len(buffers) == n_buffers:
-        return buffers.copy()
-    fresh = np.zeros((n_buffers, buffers.shape[1]), dtype=buffers.dtype)
-    fresh[0] = buffers[0]
-    return fresh

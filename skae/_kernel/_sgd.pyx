@@ -514,6 +514,6 @@ cdef _check(const Layer[::1] layers, Objective objective, Py_ssize_t rows, Py_ss
 
 cdef _check_noise(const Layer[::1] layers, Objective objective):
     if layers[0].noise == NOISE_SALT_AND_PEPPER and (
-            objective.low is None or objective.high is None
-            or objective.low.shape[0] != layers[0].n_in or objective.high.shape[0] != layers[0].n_in):
+            objective.low is None or objective.low.shape[0] != layers[0].n_in
+            or objective.high is None or objective.high.shape[0] != layers[0].n_in):
         raise ValueError("salt-and-pepper noise needs the extremes of each feature")
