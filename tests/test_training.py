@@ -361,17 +361,18 @@ def test_can_partial_fit(params, allowed):
             _training.can_partial_fit(denoising(**params))
 
 
-def test_resized_keeps_the_parameters_and_what_fits():
-    buffers = np.arange(12.0).reshape(3, 4)
-    same = _training._resized(buffers, 3)
-    assert_array_equal(same, buffers)
-    assert not np.shares_memory(same, buffers)
-    for n_buffers in (1, 4):
-        other = _training._resized(buffers, n_buffers)
-        assert other.shape == (n_buffers, 4)
-        assert_array_equal(other[0], buffers[0])
-        assert not other[1:].any()
-        assert not np.shares_memory(other, buffers)
+def test_another_solver_keeps_the_parameters_only():
+    """Its moments and its step count start afresh; those of the first fit stay as they were."""
+    first = denoising(solver="adam", warm_start=True).fit(X)
+    before = first._training["buffers"].copy()
+    second = copy.deepcopy(first)
+    second.set_params(solver="sgd", max_iter=1, learning_rate_init=1e-300)
+    second.fit(X)
+    assert_array_equal(second.components_, first.components_)
+    assert second._training["buffers"].shape == (3, before.shape[1])
+    assert_allclose(second._training["buffers"][2], 0, atol=1e-290)
+    assert second._training["step"] == -(-len(X) // 8)
+    assert_array_equal(first._training["buffers"], before)
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------
