@@ -52,7 +52,7 @@ def make_floor(X, batch_size):
 def make_skae(X, batch_size, solver):
     """A function that trains for an epoch over X."""
     network = Network.autoencoder([X.shape[1], N_HIDDEN], ["logistic"], "cross_entropy", tied=True)
-    network.corrupt_input("masking", LEVEL)
+    network.corrupt("masking", LEVEL)
     solver = _sgd.Solver(**SOLVERS[solver])
     buffers = np.zeros((solver.n_buffers, network.n_params), dtype=X.dtype)
     buffers[0] = network.initialize(np.random.default_rng(0), X.dtype)

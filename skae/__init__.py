@@ -2,7 +2,13 @@
 
 from skae._denoising import DenoisingAutoencoder
 from skae._stacked import StackedAutoencoder
+from skae._supervised import StackedAutoencoderClassifier, StackedAutoencoderRegressor
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["DenoisingAutoencoder", "StackedAutoencoder"]
+__all__ = [
+    "DenoisingAutoencoder",
+    "StackedAutoencoder",
+    "StackedAutoencoderClassifier",
+    "StackedAutoencoderRegressor",
+]

@@ -11,7 +11,13 @@ from skae import _training
 from skae._base import BaseAutoencoder, feature_range, unchanged_on_error
 from skae._compat import Interval, StrOptions, _fit_context
 from skae._kernel import _sgd
-from skae._network import ACTIVATIONS, LOSSES, NOISES, Network
+from skae._network import (
+    CODE_ACTIVATIONS,
+    CORRUPTIONS,
+    LOSSES,
+    RECONSTRUCTION_LOSSES,
+    Network,
+)
 from skae._rows import Rows
 
 PROBABILITY_NOISES = ("masking", "salt_and_pepper")
@@ -128,10 +134,10 @@ class DenoisingAutoencoder(BaseAutoencoder):
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "loss": [StrOptions(set(LOSSES))],
+        "activation": [StrOptions(set(CODE_ACTIVATIONS))],
+        "loss": [StrOptions(set(RECONSTRUCTION_LOSSES))],
         "tied_weights": ["boolean"],
-        "corruption": [StrOptions(set(NOISES) - {None}), None],
+        "corruption": [StrOptions(set(CORRUPTIONS)), None],
         "corruption_level": [Interval(Real, 0, None, closed="left")],
         "sparsity_target": [Interval(Real, 0, 1, closed="neither")],
         "sparsity_penalty": [Interval(Real, 0, None, closed="left")],
@@ -267,10 +273,11 @@ class DenoisingAutoencoder(BaseAutoencoder):
                 "tied": bool(self.tied_weights),
             }
             network = Network.autoencoder(**architecture)
-            network.corrupt_input(self.corruption, self.corruption_level)
+            options = _training.Options.of(self, **({"max_iter": 1} if incremental else {}))
+            network.corrupt(self.corruption, self.corruption_level)
             if first:
                 seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-                state = _training.initial_state(network, self, X.dtype, seed)
+                state = _training.initial_state(network, options, X.dtype, seed)
             elif architecture == self._architecture:
                 state = _training.State(**self._training)
             else:
@@ -284,8 +291,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
                 self._objective(limits),
                 Rows(X, state.buffers.dtype, sample_weight=weights),
                 state,
-                self,
-                max_iter=1 if incremental else self.max_iter,
+                options,
                 name=name or type(self).__name__,
             )
             self._architecture, self._limits = architecture, limits

@@ -10,11 +10,19 @@ import numpy as np
 from skae._kernel import _sgd
 
 # The codes stand in _kernel/_elementwise.h too.
-ACTIVATIONS = {"identity": 0, "logistic": 1, "tanh": 2, "relu": 3}
-LOSSES = {"squared_error": 0, "cross_entropy": 1}
-NOISES = {None: 0, "masking": 1, "gaussian": 2, "salt_and_pepper": 3}
+ACTIVATIONS = {"identity": 0, "logistic": 1, "tanh": 2, "relu": 3, "softmax": 4}
+LOSSES = {"squared_error": 0, "cross_entropy": 1, "log_loss": 2}
+NOISES = {None: 0, "masking": 1, "gaussian": 2, "salt_and_pepper": 3, "dropout": 4}
+# What a code, and a reconstruction of it, may be: softmax, log loss and dropout are for classes.
+CODE_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
+RECONSTRUCTION_LOSSES = ("squared_error", "cross_entropy")
+CORRUPTIONS = ("masking", "gaussian", "salt_and_pepper")
 # A reconstruction is read off the units that the loss is made for.
-OUTPUT_ACTIVATION = {"squared_error": "identity", "cross_entropy": "logistic"}
+OUTPUT_ACTIVATION = {
+    "squared_error": "identity",
+    "cross_entropy": "logistic",
+    "log_loss": "softmax",
+}
 
 # A layer as the kernel sees it: the struct `Layer` of _kernel/_sgd.pyx, field by field.
 LAYER = np.dtype(
@@ -28,6 +36,7 @@ LAYER = np.dtype(
         ("activation", np.int64),
         ("noise", np.int64),
         ("noise_level", np.float64),
+        ("rate", np.float64),
         ("input", np.int64),
         ("delta", np.int64),
     ]
@@ -64,6 +73,7 @@ class Network:
         layers["n_in"], layers["n_out"] = sizes[:-1], sizes[1:]
         layers["activation"] = [ACTIVATIONS[name] for name in activations]
         layers["partner"] = -1
+        layers["rate"] = 1.0
         if tied:
             if list(sizes) != list(sizes)[::-1] or n_layers % 2:
                 raise ValueError(f"sizes {list(sizes)} are not those of a tied autoencoder")
@@ -117,6 +127,18 @@ class Network:
     def __len__(self):
         return len(self.layers)
 
+    def top(self):
+        """The last layer as a network of its own."""
+        layer = self.layers[-1]
+        names = {code: name for name, code in ACTIVATIONS.items()}
+        return Network([layer["n_in"], layer["n_out"]], [names[layer["activation"]]])
+
+    def span(self, k, part):
+        """Where in the flat buffer the "weight" or the "bias" of layer k stands, as a slice."""
+        layer = self.layers[k]
+        size = layer["n_out"] * (layer["n_in"] if part == "weight" else 1)
+        return slice(int(layer[part]), int(layer[part] + size))
+
     @property
     def largest_matrix(self):
         """Number of weights of the largest layer."""
@@ -128,13 +150,12 @@ class Network:
         """The matrix of layer k, shape (n_out, n_in), as a view of `params`."""
         layer = self.layers[k]
         shape = (layer["n_out"], layer["n_in"])
-        view = params[layer["weight"] : layer["weight"] + shape[0] * shape[1]]
+        view = params[self.span(k, "weight")]
         return view.reshape(shape[::-1]).T if layer["tied"] else view.reshape(shape)
 
     def bias(self, params, k):
         """The bias of layer k, shape (n_out,), as a view of `params`."""
-        layer = self.layers[k]
-        return params[layer["bias"] : layer["bias"] + layer["n_out"]]
+        return params[self.span(k, "bias")]
 
     def squared_weights(self, params):
         """Sum of the squares of all weights, biases left out."""
@@ -164,23 +185,24 @@ class Network:
 
     # -- use ------------------------------------------------------------------------
 
-    def corrupt_input(self, noise, level):
-        """Put noise on the input of the network, in training only."""
-        self.layers["noise"][0] = NOISES[noise]
-        self.layers["noise_level"][0] = level
+    def corrupt(self, noise, level, *, layer=0):
+        """Put noise on the input of a layer, in training only; above the first only dropout."""
+        self.layers["noise"][layer] = NOISES[noise]
+        self.layers["noise_level"][layer] = level
 
     def workspace(self, rows, dtype):
         """Memory for batches of up to `rows` rows; see the kernel's contract."""
         extra = rows + int(self.layers["n_out"].max())
         return np.empty(rows * self.workspace_width + extra, dtype=dtype)
 
-    def outputs(self, params, rows, *, start=0, stop=None):
-        """What layers `start` to `stop` make of the rows, shape (n_rows, n_out)."""
+    def outputs(self, params, rows, *, start=0, stop=None, index=None):
+        """What layers `start` to `stop` make of the rows, or of those of `index`."""
         layers = self.layers[start:stop]
-        out = np.empty((len(rows), layers[-1]["n_out"]), dtype=params.dtype)
-        size = max(1, min(len(rows), CHUNK_ROWS))
+        n_rows = len(rows) if index is None else len(index)
+        out = np.empty((n_rows, layers[-1]["n_out"]), dtype=params.dtype)
+        size = max(1, min(n_rows, CHUNK_ROWS))
         workspace = self.workspace(size, params.dtype)
-        for where, block in rows.blocks(size):
+        for where, block in rows.blocks(size, index):
             _sgd.outputs(layers, params, workspace, size, block, out[where])
         return out
 
@@ -190,10 +212,14 @@ class Network:
         With `codes` given, each row is held against what the last layer alone makes of its
         code, else against what the whole network makes of the row.
         """
-        size = max(1, min(len(rows), CHUNK_ROWS))
-        workspace = self.workspace(size, params.dtype)
         out = np.empty(len(rows) if index is None else len(index), dtype=np.float64)
+        size = max(1, min(len(out), CHUNK_ROWS))
+        workspace = self.workspace(size, params.dtype)
         for where, block in rows.blocks(size, index):
+            if rows.target is None:
+                target = block
+            else:
+                target = rows.target[where if index is None else index[where]]
             _sgd.row_losses(
                 self.layers if codes is None else self.layers[-1:],
                 objective,
@@ -201,7 +227,7 @@ class Network:
                 workspace,
                 size,
                 block if codes is None else codes[where],
-                block,
+                target,
                 out[where],
             )
         return out

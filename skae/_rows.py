@@ -19,11 +19,13 @@ class Rows:
     target : ndarray of shape (n_samples, n_outputs), default=None
         What the network is to give for each row; X itself if None.
     sample_weight : ndarray of shape (n_samples,), float64, default=None
+    strata : ndarray of shape (n_samples,), default=None
+        Classes that a held-out part is to have in the same proportions.
     """
 
-    def __init__(self, X, dtype, *, target=None, sample_weight=None):
+    def __init__(self, X, dtype, *, target=None, sample_weight=None, strata=None):
         self.X, self.dtype = X, np.dtype(dtype)
-        self.target, self.sample_weight = target, sample_weight
+        self.target, self.sample_weight, self.strata = target, sample_weight, strata
         self.direct = not issparse(X) and X.dtype == self.dtype and X.flags.c_contiguous
 
     def __len__(self):

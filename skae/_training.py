@@ -5,7 +5,7 @@ Every estimator is trained here. What happens within an epoch is the kernel's bu
 
 import time
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from textwrap import indent
 
@@ -103,6 +103,39 @@ ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
 _INITIAL, _SPLIT, _ORDER, _NOISE = range(4)
 
 
+@dataclass(frozen=True)
+class Options:
+    """How to train: the parameters of an estimator that are used here, or their neutral values."""
+
+    solver: str
+    alpha: float
+    batch_size: int | str
+    learning_rate: str
+    learning_rate_init: float
+    max_iter: int
+    shuffle: bool
+    tol: float | None
+    verbose: bool | int
+    momentum: float
+    nesterovs_momentum: bool
+    early_stopping: bool
+    validation_fraction: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    n_iter_no_change: int
+    max_norm: float | None = None
+    warm_up: int = 0
+    n_average: int = 0
+
+    @classmethod
+    def of(cls, estimator, **others):
+        own = {
+            f.name: getattr(estimator, f.name) for f in fields(cls) if hasattr(estimator, f.name)
+        }
+        return cls(**{**own, **others})
+
+
 @dataclass
 class State:
     """What training carries from one epoch, or one call, to the next.
@@ -124,6 +157,7 @@ class State:
     n_stale: int = 0
     loss_curve: list = field(default_factory=list)
     validation_loss_curve: list = field(default_factory=list)
+    validation_scores: list = field(default_factory=list)
     interrupted: bool = False
 
     @property
@@ -155,7 +189,7 @@ def noise_key(seed, epoch):
 
 
 def solver_of(options):
-    """The kernel's solver for the parameters of an estimator."""
+    """The kernel's solver for these options."""
     if options.solver == "adam":
         kind = _sgd.ADAM
     else:
@@ -168,6 +202,7 @@ def solver_of(options):
         beta_1=options.beta_1,
         beta_2=options.beta_2,
         epsilon=options.epsilon,
+        max_norm=options.max_norm or 0.0,
     )
 
 
@@ -187,14 +222,21 @@ def split(rows, options, seed):
     every = np.arange(len(rows)) if weights is None else np.flatnonzero(weights)
     if not options.early_stopping:
         return every, None
+    strata = None if rows.strata is None else rows.strata[every]
     held_out = int(np.ceil(options.validation_fraction * len(every)))
+    if strata is not None:
+        held_out = max(held_out, len(np.unique(strata)))
     if held_out >= len(every):
         raise ValueError(
             f"validation_fraction={options.validation_fraction} of {len(every)} samples leaves "
             "none to train on. Lower it, or give more samples."
         )
-    random_state = int(random_stream(seed, _SPLIT).integers(2**31))
-    parts = train_test_split(every, test_size=held_out, random_state=random_state)
+    parts = train_test_split(
+        every,
+        test_size=held_out,
+        random_state=int(random_stream(seed, _SPLIT).integers(2**31)),
+        stratify=strata,
+    )
     return tuple(np.sort(part) for part in parts)
 
 
@@ -206,8 +248,8 @@ def can_partial_fit(options):
     return True
 
 
-def train(network, objective, rows, state, options, *, max_iter, name):
-    """Train a network for up to `max_iter` epochs, from `state` on.
+def train(network, objective, rows, state, options, *, name, score=None):
+    """Train a network for up to ``options.max_iter`` epochs, from `state` on.
 
     Parameters
     ----------
@@ -216,12 +258,12 @@ def train(network, objective, rows, state, options, *, max_iter, name):
     rows : Rows
     state : State
         Not changed.
-    options : estimator
-        Whose parameters of the names in `PARAMETER_CONSTRAINTS` say how to train.
-    max_iter : int
-        Epochs.
+    options : Options
     name : str
         What to call this training in messages.
+    score : callable, default=None
+        ``score(outputs, index)`` of the outputs for the rows of `index`, the higher the better;
+        what early stopping goes by instead of the loss.
 
     Returns
     -------
@@ -233,7 +275,7 @@ def train(network, objective, rows, state, options, *, max_iter, name):
     ValueError
         If the loss becomes infinite or nan.
     """
-    loop = _Loop(network, objective, rows, state, options, max_iter, name)
+    loop = _Loop(network, objective, rows, state, options, name, score)
     try:
         with blas_threads_for(loop.batch_size * network.largest_matrix):
             loop.run()
@@ -247,9 +289,9 @@ def train(network, objective, rows, state, options, *, max_iter, name):
 class _Loop:
     """One run of epochs over one state; `train` is its only user."""
 
-    def __init__(self, network, objective, rows, state, options, max_iter, name):
+    def __init__(self, network, objective, rows, state, options, name, score):
         self.network, self.objective, self.rows = network, objective, rows
-        self.options, self.max_iter, self.name = options, max_iter, name
+        self.options, self.name, self.score = options, name, score
         self.solver = solver_of(options)
         buffers, self.solver.step = state.buffers.copy(), state.step
         if len(buffers) != self.solver.n_buffers:  # another solver: keep the parameters only
@@ -260,45 +302,53 @@ class _Loop:
             buffers=buffers,
             loss_curve=list(state.loss_curve),
             validation_loss_curve=list(state.validation_loss_curve),
+            validation_scores=list(state.validation_scores),
             interrupted=False,
         )
         if state.learning_rate_init != options.learning_rate_init:
             self.state.learning_rate = options.learning_rate_init
             self.state.learning_rate_init = options.learning_rate_init
+        # The parameters of the best epoch, or the mean of those of the last ones.
         self.best_params = self.state.params.copy() if options.early_stopping else None
+        self.sum_params = np.zeros(network.n_params) if options.n_average else None
+        self.n_summed = 0
         self.training, self.validation = split(rows, options, state.seed)
         size = options.batch_size
         self.batch_size = min(200 if size == "auto" else size, len(self.training))
         self.workspace = network.workspace(self.batch_size, state.buffers.dtype)
 
     def run(self):
-        for epoch in range(self.max_iter):
+        max_iter = self.options.max_iter
+        for epoch in range(max_iter):
             begin = time.perf_counter()
             self.solver.learning_rate = self.rate(epoch)
             loss = self.epoch()
             self.state.step = self.solver.step
             self.state.loss_curve.append(loss)
+            if epoch >= max_iter - self.options.n_average:
+                self.sum_params += self.state.params
+                self.n_summed += 1
             if self.validation is not None:
-                loss = self.validation_loss()
-                self.state.validation_loss_curve.append(loss)
+                loss = self.validate()
             self.report(time.perf_counter() - begin)
             if self.converged(loss):
                 return
-        if self.options.tol is not None and self.max_iter > 1:
+        if self.options.tol is not None and max_iter > 1:
             warnings.warn(
-                f"{self.name}: maximum iterations ({self.max_iter}) reached and the optimization "
+                f"{self.name}: maximum iterations ({max_iter}) reached and the optimization "
                 "hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
 
     def rate(self, epoch):
-        if self.options.learning_rate == "cosine":
-            return (
-                self.options.learning_rate_init
-                * 0.5
-                * (1.0 + np.cos(np.pi * epoch / self.max_iter))
-            )
+        """Learning rate of an epoch of this run."""
+        options = self.options
+        if epoch < options.warm_up:
+            return options.learning_rate_init * (epoch + 1) / (options.warm_up + 1)
+        if options.learning_rate == "cosine":
+            progress = (epoch - options.warm_up) / (options.max_iter - options.warm_up)
+            return options.learning_rate_init * 0.5 * (1.0 + np.cos(np.pi * progress))
         return self.state.learning_rate
 
     def epoch(self):
@@ -337,15 +387,21 @@ class _Loop:
             )
         return cost
 
-    def validation_loss(self):
-        """Mean loss of the held-out rows, without noise and penalties."""
-        losses = self.network.row_losses(
-            self.state.params, self.objective, self.rows, index=self.validation
-        )
+    def validate(self):
+        """Note the mean loss of the held-out rows, without noise and penalties, and their score.
+
+        Returns what early stopping is to make small.
+        """
+        state, index = self.state, self.validation
+        losses = self.network.row_losses(state.params, self.objective, self.rows, index=index)
         weights = self.rows.sample_weight
-        return float(
-            np.average(losses, weights=None if weights is None else weights[self.validation])
-        )
+        loss = float(np.average(losses, weights=None if weights is None else weights[index]))
+        state.validation_loss_curve.append(loss)
+        if self.score is None:
+            return loss
+        outputs = self.network.outputs(state.params, self.rows, index=index)
+        state.validation_scores.append(float(self.score(outputs, index)))
+        return -state.validation_scores[-1]
 
     def converged(self, loss):
         """Note an improvement or its absence; True when it is time to stop."""
@@ -377,12 +433,16 @@ class _Loop:
         line = f"[{self.name}] epoch {len(state.loss_curve)}, loss = {state.loss_curve[-1]:.6g}"
         if self.validation is not None:
             line += f", validation loss = {state.validation_loss_curve[-1]:.6g}"
+        if state.validation_scores:
+            line += f", validation score = {state.validation_scores[-1]:.4f}"
         print(f"{line}, {seconds:.2f} s, learning rate = {self.solver.learning_rate:.3g}")
 
     def finish(self):
         state = self.state
         if self.best_params is not None and state.validation_loss_curve:
             state.params[:] = self.best_params
+        elif self.n_summed:
+            state.params[:] = self.sum_params / self.n_summed
         if not np.isfinite(state.params).all():
             raise ValueError(
                 f"{self.name}: the weights became non-finite in epoch {len(state.loss_curve)}. "

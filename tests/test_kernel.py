@@ -163,7 +163,7 @@ def make_problem(
     """Random data and parameters for a network. All that the kernel only reads is read-only."""
     rng = np.random.default_rng(seed)
     d = network.layers["n_in"][0]
-    network.corrupt_input(noise, level)
+    network.corrupt(noise, level)
     low, high = np.sort(rng.normal(size=(2, d)), axis=0)
     rows = np.arange(n) if rows is None else np.asarray(rows)
     return Problem(
@@ -200,8 +200,8 @@ def problems(draw, *, train=False):
     # Over many steps, a unit will sooner or later be so near a kink that the rounding of
     # single precision (which gaussian noise always has) puts it on the other side.
     exact = dtype == np.float64 and noise != "gaussian"
-    names = st.sampled_from(SMOOTH if train and not exact else list(ACTIVATIONS))
-    loss = draw(st.sampled_from(list(LOSSES)))
+    names = st.sampled_from(SMOOTH if train and not exact else list(CODE_ACTIVATIONS))
+    loss = draw(st.sampled_from(list(RECONSTRUCTION_LOSSES)))
     d = draw(st.one_of(st.integers(1, 9), st.integers(60, 140)))
     hidden = draw(st.lists(st.integers(1, 9), min_size=1, max_size=2))
     if draw(st.booleans()):
@@ -372,8 +372,8 @@ def test_gradient(sizes, tied, loss, activation, penalty, weights):
     assert_gradient(away_from_kinks(make))
 
 
-@pytest.mark.parametrize("top", ACTIVATIONS)
-@pytest.mark.parametrize("hidden", ACTIVATIONS)
+@pytest.mark.parametrize("top", CODE_ACTIVATIONS)
+@pytest.mark.parametrize("hidden", CODE_ACTIVATIONS)
 def test_gradient_of_squared_error_at_any_output(hidden, top):
     """The output of a network in the middle of a stack has the activation of a code."""
 
@@ -401,7 +401,7 @@ def test_tied_gradient_is_the_sum_of_both_halves(hidden):
         for tied in (True, False)
     )
     first = make_problem(tied, "cross_entropy", noise="masking")
-    untied.corrupt_input("masking", 0.3)
+    untied.corrupt("masking", 0.3)
     second = replace(first, network=untied, params=np.empty(untied.n_params))
     for k in range(len(tied)):
         untied.weights(second.params, k)[:] = tied.weights(first.params, k)
@@ -803,7 +803,7 @@ def test_accuracy_of_the_activations(activation, exact, dtype, bound, along):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", CODE_ACTIVATIONS)
 def test_nan_gives_a_nan_activation(activation, dtype):
     network = Network([1, 40], [activation])
     problem = make_problem(network, "squared_error", n=1, dtype=dtype)
@@ -877,7 +877,7 @@ def test_sparsity_of_a_dead_unit_is_finite(activation, mean, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", CODE_ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_cost_that_is_not_finite_is_nan(loss, activation, name, dtype):
     """A single nan, in the last of several batches."""
@@ -1013,7 +1013,7 @@ def pointer(array):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", CODE_ACTIVATIONS)
 def test_plain_build_gives_the_same_activations(plain_library, activation, dtype):
     z = np.linspace(-20, 20, 1001).astype(dtype)
     network = Network([1, len(z)], [activation])

@@ -164,6 +164,6 @@ def test_workspace_size(network, dtype):
 def test_noise_is_put_on_the_first_layer_only():
     network = Network([3, 2, 3], ["tanh", "identity"], tied=True)
     assert network.layers["noise"].tolist() == [NOISES[None]] * 2
-    network.corrupt_input("gaussian", 0.5)
+    network.corrupt("gaussian", 0.5)
     assert network.layers["noise"].tolist() == [NOISES["gaussian"], NOISES[None]]
     assert network.layers["noise_level"].tolist() == [0.5, 0.0]

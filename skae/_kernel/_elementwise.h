@@ -43,9 +43,15 @@
 #endif
 
 /* The same numbers stand in skae/_network.py, which is the only caller to name them. */
-enum { ACT_IDENTITY = 0, ACT_LOGISTIC = 1, ACT_TANH = 2, ACT_RELU = 3 };
-enum { LOSS_SQUARED_ERROR = 0, LOSS_CROSS_ENTROPY = 1 };
-enum { NOISE_NONE = 0, NOISE_MASKING = 1, NOISE_GAUSSIAN = 2, NOISE_SALT_AND_PEPPER = 3 };
+enum { ACT_IDENTITY = 0, ACT_LOGISTIC = 1, ACT_TANH = 2, ACT_RELU = 3, ACT_SOFTMAX = 4 };
+enum { LOSS_SQUARED_ERROR = 0, LOSS_CROSS_ENTROPY = 1, LOSS_SOFTMAX = 2 };
+enum {
+    NOISE_NONE = 0,
+    NOISE_MASKING = 1,
+    NOISE_GAUSSIAN = 2,
+    NOISE_SALT_AND_PEPPER = 3,
+    NOISE_DROPOUT = 4
+};
 
 /* ---- counter-based noise ------------------------------------------------
  * A draw is a hash of (key, row, column) and nothing else, so it is the same
@@ -59,6 +65,12 @@ INLINE uint64_t row_key(uint64_t key, uint64_t row)
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
     return z ^ (z >> 31);
+}
+
+/* Of the noise on one row on its way into a layer. */
+INLINE uint64_t layer_key(uint64_t key, uint64_t layer, uint64_t row)
+{
+    return row_key(key + layer * 0xD1B54A32D192ED03u, row);
 }
 
 /* 32 uniform bits for one column: the finaliser of MurmurHash3, keyed twice. */

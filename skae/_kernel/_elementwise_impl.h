@@ -70,6 +70,21 @@ INLINE REAL NAME(hyperbolic_tangent)(REAL z)
     return z >= (REAL)0.0 ? t : -t;
 }
 
+/* z (n) := softmax(z), in place; returns log sum exp of what z was */
+INLINE double NAME(softmax)(ptrdiff_t n, REAL *RESTRICT z)
+{
+    REAL largest = z[0], sum = (REAL)0.0;
+    for (ptrdiff_t j = 1; j < n; j++) largest = z[j] > largest ? z[j] : largest;
+    SIMD_SUM(sum)
+    for (ptrdiff_t j = 0; j < n; j++) {
+        z[j] = NAME(exp_poly)(z[j] - largest);
+        sum += z[j];
+    }
+    const REAL inverse = (REAL)1.0 / sum;
+    for (ptrdiff_t j = 0; j < n; j++) z[j] *= inverse;
+    return (double)largest + log((double)sum);
+}
+
 /* ---- activations: f in place, and f' from the output of f ---------------- */
 
 /* z (m, n) := f(z + bias) */
@@ -93,19 +108,26 @@ CLONES static void NAME(activate)(int kind, ptrdiff_t m, ptrdiff_t n, const REAL
         default:
             for (ptrdiff_t j = 0; j < n; j++) z[j] += bias[j];
         }
+        if (kind == ACT_SOFTMAX) NAME(softmax)(n, z);
     }
 }
 
-/* d *= f'(z), where a = f(z) */
-CLONES static void NAME(activation_backward)(int kind, ptrdiff_t size, const REAL *RESTRICT a,
-                                             REAL *RESTRICT d)
+/* d *= f'(z), where keep * a = f(z): what dropout kept of a, it has divided by `keep` */
+CLONES static void NAME(activation_backward)(int kind, ptrdiff_t size, REAL keep,
+                                             const REAL *RESTRICT a, REAL *RESTRICT d)
 {
     switch (kind) {
     case ACT_LOGISTIC:
-        for (ptrdiff_t j = 0; j < size; j++) d[j] *= a[j] * ((REAL)1.0 - a[j]);
+        for (ptrdiff_t j = 0; j < size; j++) {
+            const REAL f = keep * a[j];
+            d[j] *= f * ((REAL)1.0 - f);
+        }
         break;
     case ACT_TANH:
-        for (ptrdiff_t j = 0; j < size; j++) d[j] *= (REAL)1.0 - a[j] * a[j];
+        for (ptrdiff_t j = 0; j < size; j++) {
+            const REAL f = keep * a[j];
+            d[j] *= (REAL)1.0 - f * f;
+        }
         break;
     case ACT_RELU:
         for (ptrdiff_t j = 0; j < size; j++) d[j] = a[j] > (REAL)0.0 ? d[j] : (REAL)0.0;
@@ -169,9 +191,37 @@ CLONES static double NAME(cross_entropy)(ptrdiff_t n, REAL scale, const REAL *RE
     return loss;
 }
 
+/* Of a softmax output, in nats, for targets that are the probabilities of the classes. */
+CLONES static double NAME(softmax_loss)(ptrdiff_t n, REAL scale, const REAL *RESTRICT bias,
+                                        const REAL *RESTRICT target, REAL *RESTRICT d)
+{
+    REAL sum = (REAL)0.0, dot = (REAL)0.0;
+    for (ptrdiff_t j = 0; j < n; j++) {
+        d[j] += bias[j];
+        sum += target[j];
+        dot += target[j] * d[j];
+    }
+    const double log_sum = NAME(softmax)(n, d);
+    for (ptrdiff_t j = 0; j < n; j++) d[j] = (sum * d[j] - target[j]) * scale;
+    return (double)sum * log_sum - (double)dot;
+}
+
 #undef BLOCK
 
 /* ---- noise ---------------------------------------------------------------- */
+
+/* x (n), in place: zero with probability `level`, else divided by 1 - level. The same for
+ * the activations on the way up and for their gradient on the way down. */
+CLONES static void NAME(dropout)(double level, uint64_t key, ptrdiff_t n, REAL *RESTRICT x)
+{
+    const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+    const int32_t below = (int32_t)(hit_threshold(level) - 1);
+    const REAL scale = (REAL)(1.0 / (1.0 - level));
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const uint32_t h = column_bits(k0, k1, (uint32_t)j);
+        x[j] = (int32_t)(h >> 1) <= below ? (REAL)0.0 : x[j] * scale;
+    }
+}
 
 /* out := corrupted x, one row. `low` and `high` are read for salt and pepper only. */
 CLONES static void NAME(corrupt)(int kind, double level, uint64_t key, ptrdiff_t n,
@@ -204,6 +254,7 @@ CLONES static void NAME(corrupt)(int kind, double level, uint64_t key, ptrdiff_t
         break;
     default:
         memcpy(out, x, (size_t)n * sizeof(REAL));
+        if (kind == NOISE_DROPOUT) NAME(dropout)(level, key, n, out);
     }
 }
 
@@ -243,6 +294,20 @@ CLONES static double NAME(sparsity)(int kind, ptrdiff_t m, ptrdiff_t n, double t
     for (ptrdiff_t i = 0; i < m; i++)
         for (ptrdiff_t j = 0; j < n; j++) d[i * n + j] += scale[i] * rho[j];
     return penalty * total;
+}
+
+/* Rows of w (m, n) scaled back to a Euclidean norm of at most `limit`. */
+CLONES static void NAME(limit_norms)(ptrdiff_t m, ptrdiff_t n, REAL limit, REAL *RESTRICT w)
+{
+    for (ptrdiff_t i = 0; i < m; i++, w += n) {
+        REAL sum = (REAL)0.0;
+        SIMD_SUM(sum)
+        for (ptrdiff_t j = 0; j < n; j++) sum += w[j] * w[j];
+        if (sum > limit * limit) {
+            const REAL shrink = limit / SQRT(sum);
+            for (ptrdiff_t j = 0; j < n; j++) w[j] *= shrink;
+        }
+    }
 }
 
 /* ---- updates: one pass over a stretch of the flat buffer ------------------- */

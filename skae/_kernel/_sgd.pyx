@@ -29,16 +29,24 @@ from skae._kernel._blas cimport gemm
 cdef extern from "_elementwise.h" nogil:
     enum:
         LOSS_CROSS_ENTROPY
+        LOSS_SOFTMAX
         NOISE_SALT_AND_PEPPER
-    uint64_t row_key(uint64_t key, uint64_t row)
+        NOISE_DROPOUT
+    uint64_t layer_key(uint64_t key, uint64_t layer, uint64_t row)
     void activate_f(int, Py_ssize_t, Py_ssize_t, const float *, float *)
     void activate_d(int, Py_ssize_t, Py_ssize_t, const double *, double *)
-    void activation_backward_f(int, Py_ssize_t, const float *, float *)
-    void activation_backward_d(int, Py_ssize_t, const double *, double *)
+    void activation_backward_f(int, Py_ssize_t, float, const float *, float *)
+    void activation_backward_d(int, Py_ssize_t, double, const double *, double *)
     double squared_error_f(int, Py_ssize_t, float, const float *, const float *, float *)
     double squared_error_d(int, Py_ssize_t, double, const double *, const double *, double *)
     double cross_entropy_f(Py_ssize_t, float, const float *, const float *, float *)
     double cross_entropy_d(Py_ssize_t, double, const double *, const double *, double *)
+    double softmax_loss_f(Py_ssize_t, float, const float *, const float *, float *)
+    double softmax_loss_d(Py_ssize_t, double, const double *, const double *, double *)
+    void dropout_f(double, uint64_t, Py_ssize_t, float *)
+    void dropout_d(double, uint64_t, Py_ssize_t, double *)
+    void limit_norms_f(Py_ssize_t, Py_ssize_t, float, float *)
+    void limit_norms_d(Py_ssize_t, Py_ssize_t, double, double *)
     void corrupt_f(int, double, uint64_t, Py_ssize_t, const double *, const double *,
                    const float *, float *)
     void corrupt_d(int, double, uint64_t, Py_ssize_t, const double *, const double *,
@@ -66,8 +74,9 @@ cdef struct Layer:
     int64_t partner     # the other layer that uses the same matrix, or -1
     int64_t tied        # this is the layer of the pair that uses it transposed
     int64_t activation
-    int64_t noise       # on the input of this layer
+    int64_t noise       # on the input of this layer; above the first one dropout only
     double noise_level
+    double rate         # factor of the learning rate
     int64_t input       # where in the workspace, in columns: (rows, n_in)
     int64_t delta       # where in the workspace, in columns: (rows, n_out)
 
@@ -119,17 +128,19 @@ cdef class Solver:
     ----------
     kind : int
         `PLAIN_SGD`, `MOMENTUM` or `ADAM`.
+    max_norm : float
+        Largest Euclidean norm of the weights into a unit; 0 sets no limit.
     step : int
         Number of steps taken so far; Adam's bias correction depends on it.
     """
     cdef public int kind
     cdef public bint nesterov
-    cdef public double learning_rate, momentum, beta_1, beta_2, epsilon
+    cdef public double learning_rate, momentum, beta_1, beta_2, epsilon, max_norm
     cdef public int64_t step
 
     def __init__(self, int kind, *, double learning_rate, double momentum=0.0,
                  bint nesterov=False, double beta_1=0.9, double beta_2=0.999,
-                 double epsilon=1e-8, int64_t step=0):
+                 double epsilon=1e-8, double max_norm=0.0, int64_t step=0):
         self.kind = kind
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -137,6 +148,7 @@ cdef class Solver:
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self.max_norm = max_norm
         self.step = step
 
     @property
@@ -161,12 +173,12 @@ cdef void activate(int kind, Py_ssize_t m, Py_ssize_t n, const floating *bias,
         activate_d(kind, m, n, bias, z)
 
 
-cdef void activation_backward(int kind, Py_ssize_t size, const floating *a,
+cdef void activation_backward(int kind, Py_ssize_t size, double keep, const floating *a,
                               floating *d) noexcept nogil:
     if floating is float:
-        activation_backward_f(kind, size, a, d)
+        activation_backward_f(kind, size, keep, a, d)
     else:
-        activation_backward_d(kind, size, a, d)
+        activation_backward_d(kind, size, keep, a, d)
 
 
 cdef double row_loss(int loss, int activation, Py_ssize_t n, floating scale,
@@ -177,6 +189,11 @@ cdef double row_loss(int loss, int activation, Py_ssize_t n, floating scale,
             return cross_entropy_f(n, scale, bias, target, d)
         else:
             return cross_entropy_d(n, scale, bias, target, d)
+    if loss == LOSS_SOFTMAX:
+        if floating is float:
+            return softmax_loss_f(n, scale, bias, target, d)
+        else:
+            return softmax_loss_d(n, scale, bias, target, d)
     if floating is float:
         return squared_error_f(activation, n, scale, bias, target, d)
     else:
@@ -189,6 +206,28 @@ cdef void corrupt(const Layer *layer, uint64_t key, const double *low, const dou
         corrupt_f(layer.noise, layer.noise_level, key, layer.n_in, low, high, x, out)
     else:
         corrupt_d(layer.noise, layer.noise_level, key, layer.n_in, low, high, x, out)
+
+
+cdef void dropout(const Layer *net, Py_ssize_t k, uint64_t key, const int64_t *ids,
+                  Py_ssize_t m, floating *x) noexcept nogil:
+    """Dropout of the rows x (m, n_in) that go into layer k, or of their gradient."""
+    cdef Py_ssize_t i, n = net[k].n_in
+    for i in range(m):
+        if floating is float:
+            dropout_f(net[k].noise_level, layer_key(key, k, ids[i]), n, x + i * n)
+        else:
+            dropout_d(net[k].noise_level, layer_key(key, k, ids[i]), n, x + i * n)
+
+
+cdef void limit_norms(const Layer *net, Py_ssize_t n_layers, double limit,
+                      floating *params) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(n_layers):
+        if not net[k].tied:
+            if floating is float:
+                limit_norms_f(net[k].n_out, net[k].n_in, limit, params + net[k].weight)
+            else:
+                limit_norms_d(net[k].n_out, net[k].n_in, limit, params + net[k].weight)
 
 
 cdef void add_rows(Py_ssize_t m, Py_ssize_t n, floating alpha, const floating *d,
@@ -211,9 +250,12 @@ cdef double sparsity(const Layer *layer, Py_ssize_t m, double target, double pen
 # ---- one batch ----------------------------------------------------------------
 
 cdef void forward(const Layer *net, Py_ssize_t n_layers, const floating *params,
-                  const floating *x, Py_ssize_t m, floating *workspace,
-                  floating *out) noexcept nogil:
-    """x (m, n_in) through all layers; `out` gets the last one's products, without bias."""
+                  const floating *x, Py_ssize_t m, floating *workspace, floating *out,
+                  uint64_t key, const int64_t *ids) noexcept nogil:
+    """x (m, n_in) through all layers; `out` gets the last one's products, without bias.
+
+    `ids` name the rows to the dropout between the layers; NULL for none.
+    """
     cdef Py_ssize_t k
     cdef floating *z
     for k in range(n_layers):
@@ -222,6 +264,8 @@ cdef void forward(const Layer *net, Py_ssize_t n_layers, const floating *params,
                        1, x, params + net[k].weight, 0, z)
         if k < n_layers - 1:
             activate(net[k].activation, m, net[k].n_out, params + net[k].bias, z)
+            if ids != NULL and net[k + 1].noise == NOISE_DROPOUT:
+                dropout[floating](net, k + 1, key, ids, m, z)
         x = z
 
 
@@ -240,7 +284,7 @@ cdef void weight_gradient(const Layer *net, Py_ssize_t k, Py_ssize_t m,
 
 cdef double backward(const Layer *net, Py_ssize_t n_layers, Objective objective,
                      floating *params, floating *gradient, double learning_rate,
-                     Py_ssize_t m, const floating *scale, floating *workspace,
+                     uint64_t key, const int64_t *ids, Py_ssize_t m, const floating *scale, floating *workspace,
                      floating *scratch) noexcept nogil:
     """From the last delta down to the first layer. Returns the sparsity penalty.
 
@@ -249,14 +293,17 @@ cdef double backward(const Layer *net, Py_ssize_t n_layers, Objective objective,
     """
     cdef:
         Py_ssize_t k
-        double penalty = 0.0
+        double penalty = 0.0, rate, keep
         floating *out = params if gradient == NULL else gradient
-        floating alpha = -learning_rate if gradient == NULL else 1.0
-        floating beta = 1.0 - learning_rate * objective.alpha if gradient == NULL else 0.0
+        floating alpha = 1.0
+        floating beta = 0.0
         floating *delta
         floating *below
     for k in range(n_layers - 1, -1, -1):
         delta = workspace + m * net[k].delta
+        if gradient == NULL:
+            rate = learning_rate * net[k].rate
+            alpha, beta = -rate, 1.0 - rate * objective.alpha
         if k > 0:
             below = workspace + m * net[k - 1].delta
             gemm[floating](False, net[k].tied, m, net[k].n_in, net[k].n_out,
@@ -265,7 +312,11 @@ cdef double backward(const Layer *net, Py_ssize_t n_layers, Objective objective,
                 penalty = sparsity(
                     &net[k - 1], m, objective.sparsity_target, objective.sparsity_penalty,
                     scale, <const floating *> workspace + m * net[k].input, below, scratch)
-            activation_backward[floating](net[k - 1].activation, m * net[k].n_in,
+            keep = 1.0
+            if net[k].noise == NOISE_DROPOUT:
+                keep = 1.0 - net[k].noise_level
+                dropout[floating](net, k, key, ids, m, below)
+            activation_backward[floating](net[k - 1].activation, m * net[k].n_in, keep,
                                           workspace + m * net[k].input, below)
         if not net[k].tied:
             weight_gradient[floating](net, k, m, workspace, alpha, beta, out + net[k].weight)
@@ -297,16 +348,17 @@ cdef double batch(const Layer *net, Py_ssize_t n_layers, Objective objective,
     for i in range(m):
         scale[i] = 0.0 if total == 0.0 else (
             (1.0 if weights == NULL else weights[rows[i]]) / total)
-        corrupt[floating](net, row_key(key, ids[i]), low, high, X + rows[i] * n_in,
+        corrupt[floating](net, layer_key(key, 0, ids[i]), low, high, X + rows[i] * n_in,
                           workspace + m * net[0].input + i * n_in)
-    forward[floating](net, n_layers, params, workspace + m * net[0].input, m, workspace, delta)
+    forward[floating](net, n_layers, params, workspace + m * net[0].input, m, workspace, delta,
+                      key, ids)
     for i in range(m):
         cost += scale[i] * row_loss[floating](
             objective.loss, top.activation, n_target, scale[i], params + top.bias,
             target + rows[i] * n_target, delta + i * n_target)
     weight[0] = total
     return cost + backward[floating](net, n_layers, objective, params, gradient, learning_rate,
-                                     m, scale, workspace, scratch)
+                                     key, ids, m, scale, workspace, scratch)
 
 
 cdef Py_ssize_t workspace_width(const Layer *net, Py_ssize_t n_layers) noexcept nogil:
@@ -323,18 +375,19 @@ cdef void update(const Layer *net, Py_ssize_t n_layers, Solver solver, double al
     cdef Py_ssize_t k
     for k in range(n_layers):
         if not net[k].tied:
-            update_stretch[floating](solver, alpha, net[k].weight, net[k].n_in * net[k].n_out,
-                                     buffers, n_params)
-        update_stretch[floating](solver, 0.0, net[k].bias, net[k].n_out, buffers, n_params)
+            update_stretch[floating](solver, net[k].rate, alpha, net[k].weight,
+                                     net[k].n_in * net[k].n_out, buffers, n_params)
+        update_stretch[floating](solver, net[k].rate, 0.0, net[k].bias, net[k].n_out,
+                                 buffers, n_params)
 
 
-cdef void update_stretch(Solver solver, double decay, Py_ssize_t start, Py_ssize_t size,
+cdef void update_stretch(Solver solver, double factor, double decay, Py_ssize_t start, Py_ssize_t size,
                          floating *buffers, Py_ssize_t n_params) noexcept nogil:
     cdef:
         floating *w = buffers + start
         floating *g = w + n_params
         floating *v = g + n_params
-        double rate = solver.learning_rate
+        double rate = solver.learning_rate * factor
     if solver.kind == _MOMENTUM:
         if floating is float:
             momentum_update_f(size, rate, solver.momentum, solver.nesterov, decay, g, v, w)
@@ -407,6 +460,8 @@ def train(const Layer[::1] layers, Objective objective, Solver solver,
             solver.step += 1
             if gradient != NULL:
                 update[floating](&layers[0], n_layers, solver, objective.alpha, params, n_params)
+            if solver.max_norm > 0:
+                limit_norms[floating](&layers[0], n_layers, solver.max_norm, params)
             total += cost * weight
             total_weight += weight
             n_batches += 1
@@ -456,7 +511,7 @@ def outputs(const Layer[::1] layers, const floating[::1] params, floating[::1] w
         while start < n:
             m = min(workspace_rows, n - start)
             forward[floating](&layers[0], n_layers, &params[0], &X[start, 0], m, &workspace[0],
-                              &out[start, 0])
+                              &out[start, 0], 0, NULL)
             activate[floating](top.activation, m, top.n_out, &params[top.bias], &out[start, 0])
             start += m
 
@@ -476,7 +531,7 @@ def row_losses(const Layer[::1] layers, Objective objective, const floating[::1]
             m = min(workspace_rows, n - start)
             delta = &workspace[0] + m * top.delta
             forward[floating](&layers[0], n_layers, &params[0], &X[start, 0], m, &workspace[0],
-                              delta)
+                              delta, 0, NULL)
             for i in range(m):
                 out[start + i] = row_loss[floating](
                     objective.loss, top.activation, top.n_out, 1, &params[top.bias],
@@ -493,7 +548,7 @@ def corrupt_rows(const Layer[::1] layers, Objective objective, const floating[:,
         const double *high = first(objective.high)
     _check_noise(layers, objective)
     for i in range(X.shape[0]):
-        corrupt[floating](&layers[0], row_key(key, ids[i]), low, high, &X[i, 0], &out[i, 0])
+        corrupt[floating](&layers[0], layer_key(key, 0, ids[i]), low, high, &X[i, 0], &out[i, 0])
 
 
 cdef _check(const Layer[::1] layers, Objective objective, Py_ssize_t rows, Py_ssize_t size,

@@ -1,0 +1,774 @@
+"""StackedAutoencoderClassifier and StackedAutoencoderRegressor: unlabelled rows teach the layers,
+labelled rows fine-tune the whole.
+"""
+
+from copy import deepcopy
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    RegressorMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import r2_score
+from sklearn.utils import check_array, check_random_state, column_or_1d, compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+
+from skae import _training
+from skae._base import FLOATS, check_weights, unchanged_on_error
+from skae._compat import HasMethods, Interval, StrOptions, _fit_context
+from skae._kernel import _sgd
+from skae._network import CODE_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATION, Network
+from skae._rows import Rows
+from skae._stacked import StackedAutoencoder, per_layer
+
+DEFAULT_SIZES, DEFAULT_ACTIVATION = (1000, 1000), "relu"
+UNLABELLED = -1
+
+
+def _final_estimator_has(name):
+    """For `available_if`: whether the estimator that predicts has this method."""
+
+    def check(self):
+        return self.final_estimator is None or hasattr(
+            getattr(self, "final_estimator_", self.final_estimator), name
+        )
+
+    return check
+
+
+def _can_partial_fit(self):
+    if self.final_estimator is not None:
+        raise AttributeError("partial_fit does not support a final_estimator")
+    return _training.can_partial_fit(self)
+
+
+class _FineTuned(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """What the classifier and the regressor share: pretraining, the network, fine-tuning.
+
+    A subclass says what the targets of the labelled rows are (`_targets`), which loss the top
+    has for them (`_loss`), how to score its outputs (`_score_outputs`), and how to predict.
+    """
+
+    _parameter_constraints: dict = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions(set(CODE_ACTIVATIONS)), "array-like", None],
+        "pretrain": ["boolean", StackedAutoencoder, FrozenEstimator],
+        "fine_tune": [StrOptions({"all", "top", "top_then_all"})],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "max_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "learning_rate_factors": ["array-like", None],
+        "warm_up": [Interval(Integral, 0, None, closed="left")],
+        "n_average": [Interval(Integral, 0, None, closed="left")],
+        **_training.PARAMETER_CONSTRAINTS,
+    }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.required = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # -- fit ----------------------------------------------------------------------------
+
+    def _fit(self, X, y, sample_weight, *, incremental=False):
+        options = _training.Options.of(self, **({"max_iter": 1} if incremental else {}))
+        first = not (hasattr(self, "_training") and (incremental or self.warm_start))
+        stack = self._check_parameters()
+        with unchanged_on_error(self):
+            X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=first)
+            y = self._check_y(X, y)
+            weights = check_weights(sample_weight, X)
+            labelled = self._labelled(y)
+            if weights is not None:
+                labelled &= weights > 0
+            if not labelled.any():
+                raise ValueError(
+                    f"y has no labelled rows: all are {self._unlabelled_as}, or of weight zero."
+                )
+            targets, strata = self._targets(y[labelled], first)
+            rows = self._labelled_rows(X, y, labelled, targets, weights, strata)
+            if first:
+                _training.split(rows, options, 0)  # refuse before any work
+                self._start(stack, X, weights, targets.shape[1], options)
+            state = self._fine_tune(rows, options, first)
+            self._keep(state)
+            if self.final_estimator is not None:
+                self.final_estimator_ = clone(self.final_estimator).fit(
+                    self._encode(rows.X), y[labelled]
+                )
+        return self
+
+    def _labelled_rows(self, X, y, labelled, targets, weights, strata):
+        everything = labelled.all()
+        weights = self._row_weights(y[labelled], None if weights is None else weights[labelled])
+        return Rows(
+            X if everything else X[labelled],
+            X.dtype,
+            target=np.ascontiguousarray(targets, dtype=X.dtype),
+            sample_weight=weights,
+            strata=strata,
+        )
+
+    def _check_parameters(self):
+        """The stack to start from, not fitted unless handed in so; refuses what cannot work."""
+        self._validate_params()
+        sizes, activation, stack = self.hidden_layer_sizes, self.activation, self.pretrain
+        if isinstance(stack, FrozenEstimator):
+            stack = stack.estimator
+        if isinstance(stack, StackedAutoencoder):
+            for name in ("hidden_layer_sizes", "activation"):
+                mine, its = getattr(self, name), getattr(stack, name)
+                if mine is not None and not np.array_equal(mine, its):
+                    raise ValueError(
+                        f"{name}={mine!r}, but that of the stack in pretrain is {its!r}. "
+                        "Leave it at None to take that of the stack."
+                    )
+        else:
+            stack = StackedAutoencoder(
+                DEFAULT_SIZES if sizes is None else sizes,
+                activation=DEFAULT_ACTIVATION if activation is None else activation,
+            )
+        n_layers = len(stack._new_layers())
+        for name, length in (("dropout", n_layers), ("learning_rate_factors", n_layers + 1)):
+            values = getattr(self, name)
+            if values is not None:
+                low, high = (0, 1) if name == "dropout" else (0, np.inf)
+                values = per_layer(name, values, length)
+                if not all(low <= value < high for value in values):
+                    raise ValueError(f"{name} must be in [{low}, {high}), got {values}.")
+        if self.warm_up >= self.max_iter:
+            raise ValueError(f"warm_up={self.warm_up} must be less than max_iter={self.max_iter}.")
+        if self.n_average and self.early_stopping:
+            raise ValueError(
+                "n_average takes a mean of the last epochs, early_stopping=True the best one: "
+                "use one of them."
+            )
+        return stack
+
+    def _start(self, stack, X, weights, n_outputs, options):
+        """Pretrain, or take what was pretrained, and set up the network from it."""
+        rng = check_random_state(self.random_state)
+        fitted = self.pretrain is not False and hasattr(stack, "layers_")
+        if fitted:
+            if stack.n_features_in_ != X.shape[1]:
+                raise ValueError(
+                    f"X has {X.shape[1]} features, but the stack in pretrain was fitted on "
+                    f"{stack.n_features_in_} features."
+                )
+            stack = deepcopy(stack)
+        elif self.pretrain is not False:
+            stack = clone(stack)
+            if stack.random_state is None or self.pretrain is True:
+                stack.set_params(random_state=int(rng.randint(2**31 - 1)))
+            if self.pretrain is True:
+                stack.set_params(verbose=self.verbose)
+            stack.fit(X, sample_weight=weights)
+        layers = stack.layers_ if hasattr(stack, "layers_") else stack._new_layers()
+        self._architecture = {
+            "sizes": [
+                X.shape[1],
+                *(int(layer.n_components) for layer in layers),
+                n_outputs,
+            ],
+            "activations": [
+                *(layer.activation for layer in layers),
+                OUTPUT_ACTIVATION[self._loss],
+            ],
+        }
+        network = self._network
+        seed = int(rng.randint(2**31 - 1))
+        state = _training.initial_state(network, options, X.dtype, seed)
+        # The top starts at zero, as in the Theano tutorials: its first outputs favour nothing.
+        network.weights(state.params, -1)[:] = 0
+        if self.pretrain is not False:
+            self.pretrained_ = stack
+            for k, layer in enumerate(layers):
+                network.weights(state.params, k)[:] = layer.components_
+                network.bias(state.params, k)[:] = layer.intercept_hidden_
+        else:
+            vars(self).pop("pretrained_", None)
+        self._training = vars(state)
+
+    def _fine_tune(self, rows, options, first):
+        network, objective = self._network, _sgd.Objective(LOSSES[self._loss], alpha=self.alpha)
+        state = _training.State(**self._training)
+        name = type(self).__name__
+        if self.fine_tune != "all" and (first or self.fine_tune == "top"):
+            state = self._fine_tune_top(network, objective, rows, state, options, name)
+            if self.fine_tune == "top" or state.interrupted:
+                return state
+            # The solver has seen nothing of the other layers yet: begin its moments afresh.
+            state.buffers[1:] = 0
+            state = replace(state, step=0, best_loss=np.inf, n_stale=0)
+        network.corrupt("dropout", self.input_dropout)
+        for k, level in enumerate(per_layer("dropout", self.dropout, len(network) - 1), start=1):
+            network.corrupt("dropout", level, layer=k)
+        if self.learning_rate_factors is not None:
+            network.layers["rate"] = self.learning_rate_factors
+        return _training.train(
+            network, objective, rows, state, options, name=name, score=self._scorer(rows)
+        )
+
+    def _fine_tune_top(self, network, objective, rows, state, options, name):
+        """Train the top alone, on the codes that the layers below give once and for all."""
+        top = network.top()
+        codes = network.outputs(state.params, rows, stop=-1)
+        below = state.buffers
+        buffers = np.ascontiguousarray(
+            np.hstack([below[:, network.span(-1, part)] for part in ("weight", "bias")])
+        )
+        alone = Rows(
+            codes, rows.dtype, target=rows.target, sample_weight=rows.sample_weight,
+            strata=rows.strata,
+        )  # fmt: skip
+        trained = _training.train(
+            top,
+            objective,
+            alone,
+            replace(state, buffers=buffers),
+            options,
+            name=f"{name}, top layer",
+            score=self._scorer(rows),
+        )
+        n_weights = top.n_params - int(top.layers["n_out"][0])
+        buffers = np.zeros((len(trained.buffers), network.n_params), dtype=below.dtype)
+        buffers[0] = state.params
+        buffers[:, network.span(-1, "weight")] = trained.buffers[:, :n_weights]
+        buffers[:, network.span(-1, "bias")] = trained.buffers[:, n_weights:]
+        return replace(trained, buffers=buffers)
+
+    def _scorer(self, rows):
+        def score(outputs, index):
+            weights = None if rows.sample_weight is None else rows.sample_weight[index]
+            return self._score_outputs(rows.target[index], outputs, weights)
+
+        return score
+
+    def _keep(self, state):
+        self._training = vars(state)
+        self.loss_curve_ = state.loss_curve
+        self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
+        self.n_iter_ = len(state.loss_curve)
+        if self.early_stopping:
+            self.validation_loss_curve_ = state.validation_loss_curve
+            self.validation_scores_ = state.validation_scores
+            self.best_validation_score_ = -state.best_loss
+        else:  # of an earlier fit
+            for name in ("validation_loss_curve_", "validation_scores_", "best_validation_score_"):
+                vars(self).pop(name, None)
+
+    # -- use ----------------------------------------------------------------------------
+
+    @property
+    def _network(self):
+        return Network(**self._architecture)
+
+    @property
+    def coefs_(self):
+        """Weights of each layer, shapes (n_in, n_out)."""
+        check_is_fitted(self)
+        network, params = self._network, self._training["buffers"][0]
+        return [network.weights(params, k).T for k in range(len(network))]
+
+    @property
+    def intercepts_(self):
+        """Biases of each layer, shapes (n_out,)."""
+        check_is_fitted(self)
+        network, params = self._network, self._training["buffers"][0]
+        return [network.bias(params, k) for k in range(len(network))]
+
+    @property
+    def _n_features_out(self):
+        return self._architecture["sizes"][-2]
+
+    def _check_X(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
+
+    def _params(self, dtype):
+        return self._training["buffers"][0].astype(dtype, copy=False)
+
+    def _encode(self, X):
+        return self._network.outputs(self._params(X.dtype), Rows(X, X.dtype), stop=-1)
+
+    def _raw_outputs(self, X):
+        """Outputs of the top before its activation, shape (n_samples, n_outputs)."""
+        X = self._check_X(X)
+        network = self._network
+        network.layers["activation"][-1] = 0
+        return network.outputs(self._params(X.dtype), Rows(X, X.dtype))
+
+    def transform(self, X):
+        """Encode rows by the fine-tuned layers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to encode.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, hidden_layer_sizes[-1])
+            Codes of the top hidden layer: float32 if X is float32, else float64.
+        """
+        return self._encode(self._check_X(X))
+
+
+class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
+    _unlabelled_as = "-1"
+    _parameter_constraints: dict = {
+        **_FineTuned._parameter_constraints,
+        "final_estimator": [None, HasMethods(["fit", "predict"])],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes=None,
+        *,
+        activation=None,
+        pretrain=True,
+        fine_tune="all",
+        final_estimator=None,
+        dropout=0.0,
+        input_dropout=0.0,
+        label_smoothing=0.0,
+        class_weight=None,
+        max_norm=None,
+        learning_rate_factors=None,
+        warm_up=0,
+        n_average=0,
+        solver="adam",
+        alpha=0.0,
+        batch_size=20,
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        max_iter=10,
+        shuffle=True,
+        random_state=None,
+        tol=None,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.pretrain = pretrain
+        self.fine_tune = fine_tune
+        self.final_estimator = final_estimator
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.max_norm = max_norm
+        self.learning_rate_factors = learning_rate_factors
+        self.warm_up = warm_up
+        self.n_average = n_average
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None):
+        return self._fit(X, y, sample_weight)
+
+    @available_if(_can_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        announced = getattr(self, "_announced", None)
+        if classes is not None:
+            classes = self._check_announced(np.unique(classes))
+        elif announced is None and not hasattr(self, "_training"):
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        with unchanged_on_error(self):
+            self._announced = classes if classes is not None else announced
+            return self._fit(X, y, sample_weight, incremental=True)
+
+    def _check_announced(self, classes):
+        known = getattr(self, "classes_", classes)
+        if not np.array_equal(known, classes):
+            raise ValueError(
+                f"`classes={classes}` is not the same as on last call to partial_fit, was: {known}"
+            )
+        if len(classes) > 2 and UNLABELLED in classes.tolist():
+            raise ValueError(
+                f"classes={classes} names -1, which marks unlabelled rows in y. Encode the classes "
+                "otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
+            )
+        return classes
+
+    # -- targets ------------------------------------------------------------------------
+
+    def _check_y(self, X, y):
+        """y as an array of one label a row, or of an indicator a class."""
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", ensure_all_finite=True)
+        if y.ndim == 1 or y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        return y
+
+    def _labelled(self, y):
+        """Which rows have labels. Two classes -1 and 1 are classes, with no row unlabelled."""
+        if y.ndim == 2:
+            return ~(y == UNLABELLED).all(axis=1)
+        if y.dtype.kind in "US":
+            return np.ones(len(y), dtype=bool)
+        labelled = np.array([label != UNLABELLED for label in y], dtype=bool)
+        known = getattr(self, "_announced", None)
+        if known is None:
+            known = np.unique(y) if y.dtype.kind != "O" else ()
+        if len(known) == 2 and set(np.asarray(known).tolist()) == {UNLABELLED, 1}:
+            labelled[:] = True
+        return labelled
+
+    def _targets(self, y, first):
+        """What the top is to give for each labelled row, and the strata for a split."""
+        check_classification_targets(y)
+        if y.ndim == 2:
+            return self._indicator_targets(y, first)
+        y = np.array(y.tolist()) if y.dtype.kind == "O" else y
+        announced = getattr(self, "_announced", None)
+        if first:
+            classes = np.unique(y) if announced is None else announced
+        else:
+            classes = self.classes_
+        unknown = np.setdiff1d(y, classes)
+        if len(unknown):
+            raise ValueError(
+                f"y has the classes {unknown.tolist()}, which are not among those announced or "
+                f"fitted before: {classes.tolist()}."
+            )
+        if len(classes) < 2:
+            raise ValueError(
+                f"The labelled rows of y have one class only, {classes[0]!r}; at least 2 classes "
+                "are needed. Rows with y == -1 count as unlabelled: if -1 is a class, encode the "
+                "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
+            )
+        self.classes_ = classes
+        codes = np.searchsorted(classes, y)
+        self._check_strata(codes)
+        self._loss = "cross_entropy" if len(classes) == 2 else "log_loss"
+        targets = np.eye(len(classes))[codes]
+        smooth = self.label_smoothing
+        targets = (1 - smooth) * targets + smooth / len(classes)
+        return (targets[:, 1:] if len(classes) == 2 else targets), codes
+
+    def _indicator_targets(self, y, first):
+        if type_of_target(y) != "multilabel-indicator":
+            raise ValueError(
+                "y with several columns must hold an indicator, 0 or 1, for each label (a row of "
+                f"-1 is unlabelled), but it is of type {type_of_target(y)!r}."
+            )
+        if not first and len(self.classes_) != y.shape[1]:
+            raise ValueError(f"y has {y.shape[1]} labels, but {len(self.classes_)} were fitted.")
+        self.classes_ = np.arange(y.shape[1])
+        self._loss = "cross_entropy"
+        return (1 - self.label_smoothing) * y + self.label_smoothing / 2, None
+
+    def _check_strata(self, codes):
+        if self.early_stopping:
+            counts = np.bincount(codes, minlength=len(self.classes_))
+            if counts[counts > 0].min() < 2:
+                rare = self.classes_[np.flatnonzero(counts == 1)].tolist()
+                raise ValueError(
+                    f"early_stopping=True holds out labelled rows of each class, but the classes "
+                    f"{rare} have only 1 labelled row. Label more, or set early_stopping=False."
+                )
+
+    def _row_weights(self, y, weights):
+        if self.class_weight is None:
+            return weights
+        balance = compute_sample_weight(self.class_weight, y)
+        return balance if weights is None else balance * weights
+
+    def _score_outputs(self, targets, outputs, weights):
+        if self._loss == "log_loss":
+            right = outputs.argmax(axis=1) == targets.argmax(axis=1)
+        else:
+            right = ((outputs > 0.5) == (targets > 0.5)).all(axis=1)
+        return np.average(right, weights=weights)
+
+    def _logits(self, X):
+        # In single precision, a probability near one would round to one.
+        return self._raw_outputs(X).astype(np.float64)
+
+    # -- predict ------------------------------------------------------------------------
+
+    def _multilabel(self):
+        return self._loss == "cross_entropy" and self._architecture["sizes"][-1] > 1
+
+    def predict(self, X):
+        """Predict the class, or the indicator of the labels, of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to classify.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Predicted classes; never -1 for unlabelled.
+        """
+        check_is_fitted(self)
+        if hasattr(self, "final_estimator_"):
+            return self.final_estimator_.predict(self.transform(X))
+        outputs = self._logits(X)
+        if self._loss == "log_loss":
+            return self.classes_[outputs.argmax(axis=1)]
+        if self._multilabel():
+            return (outputs > 0).astype(int)
+        return self.classes_[(outputs[:, 0] > 0).astype(int)]
+
+    @available_if(_final_estimator_has("decision_function"))
+    def decision_function(self, X):
+        """Score of each class, or label, before it becomes a probability.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to classify.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Logits; of the second class if there are two. The `final_estimator`'s own
+            scores if there is one.
+        """
+        check_is_fitted(self)
+        if hasattr(self, "final_estimator_"):
+            return self.final_estimator_.decision_function(self.transform(X))
+        outputs = self._logits(X)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    @available_if(_final_estimator_has("predict_proba"))
+    def predict_proba(self, X):
+        """Probability of each class, or of each label.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to classify.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`. With several labels a row, the probability of each.
+        """
+        check_is_fitted(self)
+        if hasattr(self, "final_estimator_"):
+            return self.final_estimator_.predict_proba(self.transform(X))
+        outputs = self._logits(X)
+        if self._loss == "log_loss":
+            return softmax(outputs, axis=1)
+        if self._multilabel():
+            return expit(outputs)
+        return expit(np.hstack([-outputs, outputs]))
+
+    @available_if(_final_estimator_has("predict_proba"))
+    def predict_log_proba(self, X):
+        """Logarithm of the probability of each class, or of each label.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to classify.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            As `predict_proba`, computed so that none underflows.
+        """
+        check_is_fitted(self)
+        if hasattr(self, "final_estimator_"):
+            return np.log(self.final_estimator_.predict_proba(self.transform(X)))
+        outputs = self._logits(X)
+        if self._loss == "log_loss":
+            return log_softmax(outputs, axis=1)
+        return log_expit(outputs if self._multilabel() else np.hstack([-outputs, outputs]))
+
+
+class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
+    _unlabelled_as = "nan"
+    _loss = "squared_error"
+    _parameter_constraints: dict = {
+        **_FineTuned._parameter_constraints,
+        "final_estimator": [None, HasMethods(["fit", "predict"])],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes=None,
+        *,
+        activation=None,
+        pretrain=True,
+        fine_tune="all",
+        final_estimator=None,
+        dropout=0.0,
+        input_dropout=0.0,
+        max_norm=None,
+        learning_rate_factors=None,
+        warm_up=0,
+        n_average=0,
+        solver="adam",
+        alpha=0.0,
+        batch_size=20,
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        max_iter=10,
+        shuffle=True,
+        random_state=None,
+        tol=None,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.pretrain = pretrain
+        self.fine_tune = fine_tune
+        self.final_estimator = final_estimator
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.max_norm = max_norm
+        self.learning_rate_factors = learning_rate_factors
+        self.warm_up = warm_up
+        self.n_average = n_average
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None):
+        return self._fit(X, y, sample_weight)
+
+    @available_if(_can_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, sample_weight=None):
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _check_y(self, X, y):
+        """y as floats, nan where a row is not labelled."""
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+        y = check_array(
+            y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_all_finite="allow-nan"
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        return y
+
+    def _labelled(self, y):
+        return ~np.isnan(y if y.ndim == 1 else y.sum(axis=1))
+
+    def _targets(self, y, first):
+        targets = y.reshape(len(y), -1)
+        if not first and targets.shape[1] != self._architecture["sizes"][-1]:
+            raise ValueError(
+                f"y has {targets.shape[1]} outputs, but {self._architecture['sizes'][-1]} were "
+                "fitted."
+            )
+        self._flat = y.ndim == 1
+        return targets, None
+
+    def _row_weights(self, y, weights):
+        return weights
+
+    def _score_outputs(self, targets, outputs, weights):
+        return r2_score(targets, outputs, sample_weight=weights)
+
+    def predict(self, X):
+        """Predict the target, or targets, of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to predict for.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predicted values, in the units of the y given to ``fit``.
+        """
+        check_is_fitted(self)
+        if hasattr(self, "final_estimator_"):
+            return self.final_estimator_.predict(self.transform(X))
+        outputs = self._raw_outputs(X)
+        return outputs[:, 0] if self._flat else outputs
