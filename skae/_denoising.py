@@ -1,5 +1,6 @@
 """DenoisingAutoencoder: one layer of features learned without labels."""
 
+from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -271,6 +272,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
                 "activations": [self.activation],
                 "loss": self.loss,
                 "tied": bool(self.tied_weights),
+                "output": None,
             }
             network = Network.autoencoder(**architecture)
             options = _training.Options.of(self, **({"max_iter": 1} if incremental else {}))
@@ -322,14 +324,15 @@ class DenoisingAutoencoder(BaseAutoencoder):
             np.maximum(limits[1], self._limits[1], out=limits[1])
         return limits
 
-    def _objective(self, limits=None):
+    def _objective(self, limits=None, joint=False):
+        """What is minimised; in joint training of a stack, without the penalty of one layer."""
         low, high = (None, None) if limits is None else limits
         return _sgd.Objective(
             LOSSES[self.loss],
             alpha=self.alpha,
             sparse_layer=0,
             sparsity_target=self.sparsity_target,
-            sparsity_penalty=self.sparsity_penalty,
+            sparsity_penalty=0.0 if joint else self.sparsity_penalty,
             low=low,
             high=high,
         )
@@ -346,6 +349,21 @@ class DenoisingAutoencoder(BaseAutoencoder):
         else:  # of an earlier fit
             vars(self).pop("validation_loss_curve_", None)
             vars(self).pop("best_loss_", None)
+
+    def _with_parameters(self, weights, biases, output):
+        """A copy with the matrices and biases of encoder and decoder that are given.
+
+        `output` is the activation of its decoder, None for that of the loss. The moments of
+        the solver start afresh.
+        """
+        other = copy(self)
+        other._architecture = {**self._architecture, "output": output}
+        buffers = np.zeros_like(self._training["buffers"])
+        for k in range(2):
+            other._network.weights(buffers[0], k)[:] = weights[k]
+            other._network.bias(buffers[0], k)[:] = biases[k]
+        other._training = {**self._training, "buffers": buffers, "step": 0}
+        return other
 
     # -- what was learned -----------------------------------------------------------
 

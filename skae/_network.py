@@ -83,16 +83,16 @@ class Network:
         self._place_workspace()
 
     @classmethod
-    def autoencoder(cls, sizes, activations, loss, *, tied):
+    def autoencoder(cls, sizes, activations, loss, *, tied, output=None):
         """Encoder of `sizes` and its mirror image, for a given loss.
 
         A hidden decoder gives back the code that the encoder beneath it made, through the
-        same activation; the last one has the activation that belongs to the loss.
+        same activation; the last one has the activation `output`, or that of the loss.
         """
         sizes, activations = list(sizes), list(activations)
         return cls(
             sizes + sizes[-2::-1],
-            activations + activations[-2::-1] + [OUTPUT_ACTIVATION[loss]],
+            activations + activations[-2::-1] + [output or OUTPUT_ACTIVATION[loss]],
             tied=tied,
         )
 

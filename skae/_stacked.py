@@ -2,7 +2,8 @@
 
 import warnings
 from copy import copy
-from numbers import Integral
+from dataclasses import replace
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -13,6 +14,16 @@ from skae import _training
 from skae._base import BaseAutoencoder, unchanged_on_error
 from skae._compat import Interval, _fit_context
 from skae._denoising import DenoisingAutoencoder
+from skae._network import Network
+from skae._rows import Rows
+
+# Those that are about the stack, not about each of its layers.
+OF_THE_STACK = (
+    "hidden_layer_sizes",
+    "fine_tune",
+    "fine_tune_max_iter",
+    "fine_tune_learning_rate_init",
+)
 
 # Parameters of a layer that may also be given as one value a layer.
 PER_LAYER = (
@@ -23,6 +34,12 @@ PER_LAYER = (
     "learning_rate_init",
     "max_iter",
 )
+
+
+def _can_partial_fit(self):
+    if self.fine_tune:
+        raise AttributeError("partial_fit does not support fine_tune=True")
+    return _training.can_partial_fit(self)
 
 
 @_training.documented(batch_size=20, max_iter=10)
@@ -54,6 +71,15 @@ class StackedAutoencoder(BaseAutoencoder):
     sparsity_penalty : float, default=0.0
         Weight of the Kullback-Leibler sparsity penalty of each layer, see
         `DenoisingAutoencoder`. Needs 'logistic' or 'tanh' activations. In [0, inf).
+    fine_tune : bool, default=False
+        Whether to train all layers together when each has been trained: the whole deep
+        autoencoder, up and down again, under the reconstruction error of X, with the corruption
+        of the first layer [3]_. A hidden decoder then ends in the activation of the layer
+        below, whose codes it gives back.
+    fine_tune_max_iter : int, default=10
+        Number of epochs of the joint training. In [1, inf).
+    fine_tune_learning_rate_init : float, default=0.001
+        Learning rate of the first of them. In (0, inf).
     {training}
 
     Attributes
@@ -61,7 +87,16 @@ class StackedAutoencoder(BaseAutoencoder):
     layers_ : list of DenoisingAutoencoder
         The fitted layers, from the bottom up, with their weights and loss curves.
     n_iter_ : int
-        Epochs run, summed over the layers.
+        Epochs run, summed over the layers; those of the joint training are not counted.
+    loss_curve_ : list of float
+        Mean cost of each epoch of the joint training. Only with ``fine_tune=True``.
+    loss_ : float
+        The last of them. Only with ``fine_tune=True``.
+    validation_loss_curve_ : list of float
+        Mean reconstruction error of the held-out rows after each epoch of the joint training.
+        Only with ``fine_tune=True`` and ``early_stopping=True``.
+    best_loss_ : float
+        The smallest of them. Only with ``fine_tune=True`` and ``early_stopping=True``.
     n_features_in_ : int
         Number of features seen during ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -90,6 +125,8 @@ class StackedAutoencoder(BaseAutoencoder):
     .. [2] P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol. Stacked
        Denoising Autoencoders: Learning Useful Representations in a Deep Network with a Local
        Denoising Criterion. Journal of Machine Learning Research 11, 3371-3408, 2010.
+    .. [3] G. Hinton, R. Salakhutdinov. Reducing the Dimensionality of Data with Neural Networks.
+       Science 313, 504-507, 2006.
 
     Examples
     --------
@@ -117,6 +154,9 @@ class StackedAutoencoder(BaseAutoencoder):
             for name in PER_LAYER
         },
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "fine_tune": ["boolean"],
+        "fine_tune_max_iter": [Interval(Integral, 1, None, closed="left")],
+        "fine_tune_learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     }
     del _parameter_constraints["n_components"]
 
@@ -131,6 +171,9 @@ class StackedAutoencoder(BaseAutoencoder):
         corruption_level=0.5,
         sparsity_target=0.05,
         sparsity_penalty=0.0,
+        fine_tune=False,
+        fine_tune_max_iter=10,
+        fine_tune_learning_rate_init=0.001,
         solver="adam",
         alpha=0.0,
         batch_size=20,
@@ -159,6 +202,9 @@ class StackedAutoencoder(BaseAutoencoder):
         self.corruption_level = corruption_level
         self.sparsity_target = sparsity_target
         self.sparsity_penalty = sparsity_penalty
+        self.fine_tune = fine_tune
+        self.fine_tune_max_iter = fine_tune_max_iter
+        self.fine_tune_learning_rate_init = fine_tune_learning_rate_init
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size
@@ -206,7 +252,7 @@ class StackedAutoencoder(BaseAutoencoder):
         """
         return self._fit(X, sample_weight, incremental=False)
 
-    @available_if(_training.can_partial_fit)
+    @available_if(_can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Go on learning, with one epoch a layer over X; for data that come in pieces.
@@ -247,8 +293,14 @@ class StackedAutoencoder(BaseAutoencoder):
                 layer.random_state = int(rng.randint(2**31 - 1))
             if not first:
                 layers = self._continued(layers)
-            self.layers_ = self._train(layers, X, weights, incremental)
-            self.n_iter_ = sum(layer.n_iter_ for layer in self.layers_)
+            if first or not self._tuned:
+                self.layers_ = self._train(layers, X, weights, incremental)
+                self.n_iter_ = sum(layer.n_iter_ for layer in self.layers_)
+                self._tuned = {}
+            if self.fine_tune and not self.layers_[-1]._training["interrupted"]:
+                self._train_jointly(X, weights)
+            else:
+                self._forget_fine_tuning()
         return self
 
     def _train(self, layers, codes, weights, incremental):
@@ -267,6 +319,60 @@ class StackedAutoencoder(BaseAutoencoder):
                     return layers[:depth]
         return layers
 
+    def _train_jointly(self, X, weights):
+        """Train the unrolled deep autoencoder, and hand its weights back to the layers."""
+        bottom = self.layers_[0]
+        network = Network.autoencoder(
+            [X.shape[1], *(layer._n_features_out for layer in self.layers_)],
+            [layer._architecture["activations"][0] for layer in self.layers_],
+            bottom._architecture["loss"],
+            tied=bottom._architecture["tied"],
+        )
+        network.corrupt(bottom.corruption, bottom.corruption_level)
+        options = _training.Options.of(
+            self,
+            max_iter=self.fine_tune_max_iter,
+            learning_rate_init=self.fine_tune_learning_rate_init,
+        )
+        dtype = bottom._params().dtype
+        if self._tuned:
+            state = _training.State(**self._tuned)
+        else:
+            state = _training.initial_state(network, options, dtype, bottom._training["seed"])
+        # The layers have the parameters, before and after; the state adds the solver's moments.
+        places = [(k, len(network) - 1 - k) for k in range(len(self.layers_))]
+        buffers = state.buffers.copy()
+        for layer, (up, down) in zip(self.layers_, places):
+            for mine, its in ((up, 0), (down, 1)):
+                network.weights(buffers[0], mine)[:] = layer._network.weights(layer._params(), its)
+                network.bias(buffers[0], mine)[:] = layer._network.bias(layer._params(), its)
+        state = _training.train(
+            network,
+            bottom._objective(bottom._limits, joint=True),
+            Rows(X, dtype, sample_weight=weights),
+            replace(state, buffers=buffers),
+            options,
+            name=f"{type(self).__name__}, all layers",
+        )
+        self.layers_ = [
+            layer._with_parameters(
+                [network.weights(state.params, k) for k in place],
+                [network.bias(state.params, k) for k in place],
+                output=None if layer is bottom else below._architecture["activations"][0],
+            )
+            for layer, below, place in zip(self.layers_, [None, *self.layers_], places)
+        ]
+        self._tuned = vars(state)
+        self.loss_curve_ = state.loss_curve
+        self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
+        if self.early_stopping:
+            self.validation_loss_curve_ = state.validation_loss_curve
+            self.best_loss_ = state.best_loss
+
+    def _forget_fine_tuning(self):
+        for name in ("loss_curve_", "loss_", "validation_loss_curve_", "best_loss_"):
+            vars(self).pop(name, None)
+
     def _new_layers(self):
         """One unfitted autoencoder a layer; refuses what cannot work, before any work."""
         sizes = self.hidden_layer_sizes
@@ -276,7 +382,7 @@ class StackedAutoencoder(BaseAutoencoder):
         shared = {
             name: value
             for name, value in self.get_params(deep=False).items()
-            if name not in PER_LAYER and name != "hidden_layer_sizes"
+            if name not in PER_LAYER and name not in OF_THE_STACK
         }
         each = {name: per_layer(name, getattr(self, name), len(sizes)) for name in PER_LAYER}
         layers = [
@@ -304,6 +410,11 @@ class StackedAutoencoder(BaseAutoencoder):
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes} has {len(layers)} layers, but "
                 f"{len(self.layers_)} are fitted. Set it back, or fit with warm_start=False."
+            )
+        if self._tuned and not self.fine_tune:
+            raise ValueError(
+                "The layers have been trained jointly, and cannot be trained one by one after that: "
+                "set fine_tune=True to go on, or fit with warm_start=False."
             )
         return [
             copy(old).set_params(
