@@ -25,7 +25,7 @@ PROBABILITY_NOISES = ("masking", "salt_and_pepper")
 SPARSE_ACTIVATIONS = ("logistic", "tanh")
 
 
-@_training.documented(batch_size=20, max_iter=10)
+@_training.documented({"batch_size": 20, "max_iter": 10})
 class DenoisingAutoencoder(BaseAutoencoder):
     """Denoising autoencoder: one layer of features, learned without labels.
 

@@ -42,7 +42,7 @@ def _can_partial_fit(self):
     return _training.can_partial_fit(self)
 
 
-@_training.documented(batch_size=20, max_iter=10)
+@_training.documented({"batch_size": 20, "max_iter": 10})
 class StackedAutoencoder(BaseAutoencoder):
     """Stacked autoencoder: layers of features, learned without labels one after the other.
 
@@ -413,7 +413,7 @@ class StackedAutoencoder(BaseAutoencoder):
             )
         if self._tuned and not self.fine_tune:
             raise ValueError(
-                "The layers have been trained jointly, and cannot be trained one by one after that: "
+                "The layers have been trained jointly, so they cannot be trained one by one: "
                 "set fine_tune=True to go on, or fit with warm_start=False."
             )
         return [

@@ -39,6 +39,47 @@ DEFAULT_SIZES, DEFAULT_ACTIVATION = (1000, 1000), "relu"
 UNLABELLED = -1
 
 
+# What the docstrings of both say of the parameters that both have.
+PARAMETER_DOC = """\
+hidden_layer_sizes : int or array-like of shape (n_layers,), default=None
+    Length of the code of each layer, from the bottom up. None is (1000, 1000), or
+    that of the stack in `pretrain`.
+activation : {'relu', 'identity', 'logistic', 'tanh'} or list of them, default=None
+    Activation of the codes, of all layers or of each. None is 'relu', or that of the stack in
+    `pretrain`.
+pretrain : bool, StackedAutoencoder or FrozenEstimator, default=True
+    How the layers begin. True: a `StackedAutoencoder` with the two parameters above, else
+    at its defaults, is fitted on all rows, labelled or not. An unfitted `StackedAutoencoder`: a
+    clone of it is fitted so; its parameters can be searched as ``pretrain__corruption_level``.
+    A fitted one is used as it is, and left untouched; put into
+    `sklearn.frozen.FrozenEstimator` it stays fitted when this estimator is cloned, e.g. by a grid
+    search. False: random weights.
+fine_tune : {'all', 'top', 'top_then_all'}, default='all'
+    What the labelled rows train: all layers end to end; the top alone, on codes that stay
+    as they are; or first the one and then the other, `max_iter` epochs each.
+final_estimator : estimator, default=None
+    Fitted on the fine-tuned codes of the labelled rows, to predict in place of the top.
+dropout : float or list of float, default=0.0
+    Probability that the code of a hidden unit is dropped in fine-tuning, of all layers or of
+    each [3]_. In [0, 1).
+input_dropout : float, default=0.0
+    The same for the features. In [0, 1).
+max_norm : float, default=None
+    Largest Euclidean norm of the weights into a unit, kept after each step. In (0, inf).
+learning_rate_factors : array-like of shape (n_layers + 1,), default=None
+    Factor of the learning rate for each layer and for the top, from the bottom up; zero leaves a
+    layer as pretrained. Each in [0, inf). None is one for all.
+warm_up : int, default=0
+    Number of epochs in which the learning rate rises evenly to `learning_rate_init`.
+    In [0, max_iter).
+n_average : int, default=0
+    Number of epochs, the last ones, of whose weights the mean is taken in the end; 0 keeps the
+    weights of the last. Not with `early_stopping`.
+"""
+
+DEFAULTS = {"batch_size": 20, "max_iter": 10}
+
+
 def _final_estimator_has(name):
     """For `available_if`: whether the estimator that predicts has this method."""
 
@@ -330,7 +371,88 @@ class _FineTuned(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return self._encode(self._check_X(X))
 
 
+@_training.documented(DEFAULTS, shared=PARAMETER_DOC)
 class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
+    """Classifier on a stack of autoencoders: learned from all rows, fine-tuned by the labelled.
+
+    A `StackedAutoencoder` learns its layers from all rows, those with ``y == -1`` (unlabelled)
+    included. A linear top is put on it, and the whole is trained on the labelled rows
+    [1]_ [2]_: softmax for several classes, a logistic unit for two, or one for each label.
+    Pretraining pays where labelled rows are few.
+
+    Parameters
+    ----------
+    {shared}
+    label_smoothing : float, default=0.0
+        Part of each target that is spread evenly over the classes. In [0, 1).
+    class_weight : dict, 'balanced' or None, default=None
+        Weight of the rows of each class in fine-tuning, as in scikit-learn's classifiers.
+    {training}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes; with several labels a row, their numbers.
+    pretrained_ : StackedAutoencoder
+        The stack as pretrained, before fine-tuning. Not with ``pretrain=False``.
+    coefs_ : list of ndarray of shape (n_in, n_out)
+        Weights of each layer after fine-tuning, the top last. Views: copy them to keep them.
+    intercepts_ : list of ndarray of shape (n_out,)
+        Biases of each layer.
+    final_estimator_ : estimator
+        The fitted `final_estimator`. Only with one.
+    loss_ : float
+        Mean cost of the last epoch of fine-tuning: log loss of a row in nats,
+        plus the L2 penalty.
+    loss_curve_ : list of float
+        `loss_` after each epoch.
+    validation_scores_ : list of float
+        Accuracy of the held-out rows after each epoch. Only with
+        ``early_stopping=True``, as the next two.
+    validation_loss_curve_ : list of float
+        Mean loss of the held-out rows after each epoch, without dropout and penalty.
+    best_validation_score_ : float
+        Largest value of `validation_scores_`, that of the weights kept.
+    n_iter_ : int
+        Epochs of fine-tuning run, over all calls that continued each other.
+    n_features_in_ : int
+        Number of features seen during ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+
+    See Also
+    --------
+    StackedAutoencoder : The layers alone, without labels.
+    sklearn.neural_network.MLPClassifier : The same net without pretraining.
+
+    Notes
+    -----
+    Early stopping holds out labelled rows only, of each class in proportion.
+
+    References
+    ----------
+    .. [1] Y. Bengio, P. Lamblin, D. Popovici, H. Larochelle. Greedy Layer-Wise Training of Deep
+       Networks. NIPS 2006.
+    .. [2] P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol. Stacked
+       Denoising Autoencoders: Learning Useful Representations in a Deep Network with a Local
+       Denoising Criterion. Journal of Machine Learning Research 11, 3371-3408, 2010.
+    .. [3] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov. Dropout: A
+       Simple Way to Prevent Neural Networks from Overfitting. Journal of Machine Learning
+       Research 15, 1929-1958, 2014.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from skae import StackedAutoencoderClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, random_state=0)
+    >>> y_train[100:] = -1  # only 100 rows keep their labels
+    >>> clf = StackedAutoencoderClassifier((256, 128), random_state=0).fit(X_train, y_train)
+    >>> bool(clf.score(X_test, y_test) > 0.8)
+    True
+    """
+
     _unlabelled_as = "-1"
     _parameter_constraints: dict = {
         **_FineTuned._parameter_constraints,
@@ -415,11 +537,56 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, sample_weight=None):
+        """Learn the layers from all rows, and fine-tune them by the labelled ones.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from. Scaled features train best, e.g. to [0, 1].
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels: numbers, strings, or an indicator of several labels a row. Rows with -1 (in all
+            columns) are unlabelled, unless -1 and 1 are the only labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative. Rows of weight zero are
+            left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, y, `sample_weight` or a parameter is not as described, or if the loss becomes
+            infinite or nan. The estimator is then as it was before the call.
+        """
         return self._fit(X, y, sample_weight)
 
     @available_if(_can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Go on fine-tuning, with one epoch over the labelled rows of X.
+
+        The first call pretrains on its own X as ``fit`` does. Not available with
+        ``early_stopping=True``, ``learning_rate='cosine'`` or a `final_estimator`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            As for ``fit``.
+        classes : array-like of shape (n_classes,), default=None
+            All classes that y may hold, now or later. Needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
         announced = getattr(self, "_announced", None)
         if classes is not None:
             classes = self._check_announced(np.unique(classes))
@@ -437,8 +604,8 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
             )
         if len(classes) > 2 and UNLABELLED in classes.tolist():
             raise ValueError(
-                f"classes={classes} names -1, which marks unlabelled rows in y. Encode the classes "
-                "otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
+                f"classes={classes} names -1, which marks unlabelled rows in y. Encode the "
+                "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
             )
         return classes
 
@@ -638,7 +805,80 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         return log_expit(outputs if self._multilabel() else np.hstack([-outputs, outputs]))
 
 
+@_training.documented(DEFAULTS, shared=PARAMETER_DOC)
 class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
+    """Regressor on a stack of autoencoders: learned from all rows, fine-tuned by the labelled.
+
+    A `StackedAutoencoder` learns its layers from all rows, those whose y is nan (unlabelled)
+    included. A linear top is put on it, and the whole is trained on the labelled rows under the
+    squared error, summed over the outputs [1]_ [2]_.
+
+    Parameters
+    ----------
+    {shared}
+    {training}
+
+    Attributes
+    ----------
+    pretrained_ : StackedAutoencoder
+        The stack as pretrained, before fine-tuning. Not with ``pretrain=False``.
+    coefs_ : list of ndarray of shape (n_in, n_out)
+        Weights of each layer after fine-tuning, the top last. Views: copy them to keep them.
+    intercepts_ : list of ndarray of shape (n_out,)
+        Biases of each layer.
+    final_estimator_ : estimator
+        The fitted `final_estimator`. Only with one.
+    loss_ : float
+        Mean cost of the last epoch of fine-tuning: squared error of a row,
+        plus the L2 penalty.
+    loss_curve_ : list of float
+        `loss_` after each epoch.
+    validation_scores_ : list of float
+        R^2 of the held-out rows after each epoch. Only with
+        ``early_stopping=True``, as the next two.
+    validation_loss_curve_ : list of float
+        Mean loss of the held-out rows after each epoch, without dropout and penalty.
+    best_validation_score_ : float
+        Largest value of `validation_scores_`, that of the weights kept.
+    n_iter_ : int
+        Epochs of fine-tuning run, over all calls that continued each other.
+    n_features_in_ : int
+        Number of features seen during ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+
+    See Also
+    --------
+    StackedAutoencoder : The layers alone, without labels.
+    sklearn.neural_network.MLPRegressor : The same net without pretraining.
+
+    Notes
+    -----
+    Early stopping holds out labelled rows only.
+
+    References
+    ----------
+    .. [1] Y. Bengio, P. Lamblin, D. Popovici, H. Larochelle. Greedy Layer-Wise Training of Deep
+       Networks. NIPS 2006.
+    .. [2] P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol. Stacked
+       Denoising Autoencoders: Learning Useful Representations in a Deep Network with a Local
+       Denoising Criterion. Journal of Machine Learning Research 11, 3371-3408, 2010.
+    .. [3] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov. Dropout: A
+       Simple Way to Prevent Neural Networks from Overfitting. Journal of Machine Learning
+       Research 15, 1929-1958, 2014.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.preprocessing import scale
+    >>> from skae import StackedAutoencoderRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> X, y = scale(X), scale(y)
+    >>> reg = StackedAutoencoderRegressor((50, 20), random_state=0).fit(X, y)
+    >>> bool(reg.score(X, y) > 0.4)
+    True
+    """
+
     _unlabelled_as = "nan"
     _loss = "squared_error"
     _parameter_constraints: dict = {
@@ -713,11 +953,54 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, sample_weight=None):
+        """Learn the layers from all rows, and fine-tune them by the labelled ones.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from. Scaled features train best, e.g. to [0, 1].
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets; rows with nan are unlabelled. Scaled targets train best, see
+            `sklearn.compose.TransformedTargetRegressor`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative. Rows of weight zero are
+            left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, y, `sample_weight` or a parameter is not as described, or if the loss becomes
+            infinite or nan. The estimator is then as it was before the call.
+        """
         return self._fit(X, y, sample_weight)
 
     @available_if(_can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y, sample_weight=None):
+        """Go on fine-tuning, with one epoch over the labelled rows of X.
+
+        The first call pretrains on its own X as ``fit`` does. Not available with
+        ``early_stopping=True``, ``learning_rate='cosine'`` or a `final_estimator`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            As for ``fit``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_y(self, X, y):

@@ -165,15 +165,18 @@ class State:
         return self.buffers[0]
 
 
-def documented(**values):
-    """Decorator: put `PARAMETER_DOC`, with these defaults in it, into a class's docstring."""
+def documented(defaults, **fragments):
+    """Decorator: put texts that classes share into a docstring, in place of lines `{name}`.
+
+    `PARAMETER_DOC` stands for `{training}`; `defaults` fill its ``<name>``.
+    """
 
     def document(cls):
-        if cls.__doc__:  # there is none under python -OO
-            text = PARAMETER_DOC
-            for name, value in values.items():
+        for place, text in {"training": PARAMETER_DOC, **fragments}.items():
+            for name, value in defaults.items():
                 text = text.replace(f"<{name}>", str(value))
-            cls.__doc__ = cls.__doc__.replace("    {training}\n", indent(text, "    "))
+            if cls.__doc__:  # there is none under python -OO
+                cls.__doc__ = cls.__doc__.replace(f"    {{{place}}}\n", indent(text, "    "))
         return cls
 
     return document

@@ -9,9 +9,9 @@ kernel's own.
 import numpy as np
 
 # The codes of the table of a network, spelled out once more.
-ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
-LOSSES = ("squared_error", "cross_entropy")
-NOISES = ("none", "masking", "gaussian", "salt_and_pepper")
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "softmax")
+LOSSES = ("squared_error", "cross_entropy", "log_loss")
+NOISES = ("none", "masking", "gaussian", "salt_and_pepper", "dropout")
 
 MASK_32, MASK_64 = 2**32 - 1, 2**64 - 1
 
@@ -28,6 +28,11 @@ def row_key(key, row):
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK_64
     return z ^ (z >> 31)
+
+
+def layer_key(key, layer):
+    """What stands for the key of an epoch in a layer above the first."""
+    return (int(key) + layer * 0xD1B54A32D192ED03) & MASK_64
 
 
 def column_bits(row_key, column):
@@ -65,6 +70,8 @@ def corrupt(network, objective, X, ids, key):
     level = float(network.layers[0]["noise_level"])
     if kind == "none":
         return X
+    if kind == "dropout":
+        return X * dropout_factors(network, 0, ids, key)
     if kind == "gaussian":
         return X + level * normal_draws(key, ids, X.shape[1])
     bits = random_bits(key, ids, X.shape[1])
@@ -73,6 +80,16 @@ def corrupt(network, objective, X, ids, key):
     else:
         instead = np.where(bits % 2 == 1, np.asarray(objective.high), np.asarray(objective.low))
     return np.where(is_hit(bits, level), instead, X)
+
+
+def dropout_factors(network, k, ids, key):
+    """What the inputs of layer k are multiplied by: 0, or what keeps their mean."""
+    layer = network.layers[k]
+    if NOISES[layer["noise"]] != "dropout":
+        return 1.0
+    level = float(layer["noise_level"])
+    hit = is_hit(random_bits(layer_key(key, k), ids, int(layer["n_in"])), level)
+    return np.where(hit, 0.0, 1 / (1 - level))
 
 
 # ---- layers ------------------------------------------------------------------------
@@ -85,7 +102,13 @@ def activate(kind, z):
         return np.tanh(z)
     if kind == "relu":
         return np.maximum(z, 0)
+    if kind == "softmax":
+        return np.exp(log_softmax(z))
     return z
+
+
+def log_softmax(z):
+    return z - np.logaddexp.reduce(z, axis=1, keepdims=True)
 
 
 def slope(kind, z):
@@ -103,11 +126,16 @@ def kinds(network):
     return [ACTIVATIONS[layer["activation"]] for layer in network.layers]
 
 
-def forward(network, params, X, *, start=0, stop=None):
-    """Input of each layer, with the output of the last behind them; pre-activations."""
+def forward(network, params, X, *, start=0, stop=None, ids=None, key=None):
+    """Input of each layer, with the output of the last behind them; pre-activations.
+
+    With `ids` and `key`, there is dropout between the layers.
+    """
     params = np.asarray(params, dtype=np.float64)
     inputs, logits = [np.asarray(X, dtype=np.float64)], []
     for k in range(len(network))[start:stop]:
+        if k > start and ids is not None:
+            inputs[-1] = inputs[-1] * dropout_factors(network, k, ids, key)
         logits.append(inputs[-1] @ network.weights(params, k).T + network.bias(params, k))
         inputs.append(activate(kinds(network)[k], logits[-1]))
     return inputs, logits
@@ -116,13 +144,15 @@ def forward(network, params, X, *, start=0, stop=None):
 # ---- loss ----------------------------------------------------------------------------
 
 
-def row_losses(network, objective, params, X, target, *, start=0):
-    """Squared error, or cross-entropy in nats, of each row, summed over its features."""
-    inputs, logits = forward(network, params, X, start=start)
+def row_losses(network, objective, params, X, target, *, start=0, ids=None, key=None):
+    """Squared error, or cross-entropy or log loss in nats, of each row, summed over its features."""
+    inputs, logits = forward(network, params, X, start=start, ids=ids, key=key)
     target = np.asarray(target, dtype=np.float64)
-    if LOSSES[objective.loss] == "squared_error":
+    kind, z = LOSSES[objective.loss], logits[-1]
+    if kind == "squared_error":
         return np.sum((target - inputs[-1]) ** 2, axis=1)
-    z = logits[-1]
+    if kind == "log_loss":
+        return -np.sum(target * log_softmax(z), axis=1)
     return np.sum(target * np.logaddexp(0, -z) + (1 - target) * np.logaddexp(0, z), axis=1)
 
 
@@ -163,8 +193,8 @@ def cost(network, objective, params, X, target, ids, weights, key):
     """What is minimised over a batch, in two parts: without the L2 term, and that term."""
     X = corrupt(network, objective, X, ids, key)
     share = shares(weights, len(X))
-    inputs, _ = forward(network, params, X)
-    loss = share @ row_losses(network, objective, params, X, target)
+    inputs, _ = forward(network, params, X, ids=ids, key=key)
+    loss = share @ row_losses(network, objective, params, X, target, ids=ids, key=key)
     penalty = sparsity(network, objective, share, inputs)
     return loss + penalty, l2(network, objective, params)
 
@@ -174,11 +204,14 @@ def gradient(network, objective, params, X, target, ids, weights, key):
     params = np.asarray(params, dtype=np.float64)
     target = np.asarray(target, dtype=np.float64)
     share = shares(weights, len(X))
-    inputs, logits = forward(network, params, corrupt(network, objective, X, ids, key))
+    X = corrupt(network, objective, X, ids, key)
+    inputs, logits = forward(network, params, X, ids=ids, key=key)
     out = np.zeros_like(params)
 
     if LOSSES[objective.loss] == "squared_error":
         delta = 2 * (inputs[-1] - target) * slope(kinds(network)[-1], logits[-1])
+    elif LOSSES[objective.loss] == "log_loss":
+        delta = target.sum(axis=1, keepdims=True) * activate("softmax", logits[-1]) - target
     else:
         delta = activate("logistic", logits[-1]) - target
     delta = share[:, None] * delta
@@ -195,6 +228,7 @@ def gradient(network, objective, params, X, target, ids, weights, key):
             rho = mean_activation(kind, share, inputs[k])
             pull = objective.sparsity_penalty * ((1 - t) / (1 - rho) - t / rho)
             below = below + share[:, None] * pull * (0.5 if kind == "tanh" else 1.0)
+        below = below * dropout_factors(network, k, ids, key)
         delta = below * slope(kind, logits[k - 1])
 
     for k in own_matrices(network):
@@ -205,28 +239,47 @@ def gradient(network, objective, params, X, target, ids, weights, key):
 # ---- steps -------------------------------------------------------------------------
 
 
-def sgd_step(solver, buffers, g):
-    buffers[0] -= solver.learning_rate * g
+def rates(network, solver):
+    """The learning rate of each parameter; a matrix has that of the layer that owns it."""
+    out = np.empty(network.n_params)
+    for k in range(len(network)):
+        rate = solver.learning_rate * network.layers[k]["rate"]
+        network.bias(out, k)[:] = rate
+        if k in own_matrices(network):
+            network.weights(out, k)[:] = rate
+    return out
 
 
-def momentum_step(solver, buffers, g):
+def sgd_step(solver, buffers, g, rate):
+    buffers[0] -= rate * g
+
+
+def momentum_step(solver, buffers, g, rate):
     w, _, velocity = buffers
-    velocity[:] = solver.momentum * velocity - solver.learning_rate * g
+    velocity[:] = solver.momentum * velocity - rate * g
     if solver.nesterov:
-        w += solver.momentum * velocity - solver.learning_rate * g
+        w += solver.momentum * velocity - rate * g
     else:
         w += velocity
 
 
-def adam_step(solver, buffers, g):
+def adam_step(solver, buffers, g, rate):
     w, _, mean, square = buffers
     mean[:] = solver.beta_1 * mean + (1 - solver.beta_1) * g
     square[:] = solver.beta_2 * square + (1 - solver.beta_2) * g**2
     unbiased = np.sqrt(1 - solver.beta_2**solver.step) / (1 - solver.beta_1**solver.step)
-    w -= solver.learning_rate * unbiased * mean / (np.sqrt(square) + solver.epsilon)
+    w -= rate * unbiased * mean / (np.sqrt(square) + solver.epsilon)
 
 
 STEPS = (sgd_step, momentum_step, adam_step)
+
+
+def limit_norms(network, limit, params):
+    """The weights into each unit, scaled back where they are longer than the limit."""
+    for k in own_matrices(network):
+        weights = network.weights(params, k)
+        norms = np.linalg.norm(weights, axis=1, keepdims=True)
+        weights *= np.where(norms > limit, limit / np.maximum(norms, limit), 1.0)
 
 
 def train(network, objective, solver, buffers, X, target, rows, ids, weights, batch_size, key):
@@ -243,5 +296,8 @@ def train(network, objective, solver, buffers, X, target, rows, ids, weights, ba
         total += weight * cost(network, objective, buffers[0], *data)[0]
         total_weight += weight
         solver.step += 1
-        STEPS[solver.kind](solver, buffers, gradient(network, objective, buffers[0], *data))
+        g = gradient(network, objective, buffers[0], *data)
+        STEPS[solver.kind](solver, buffers, g, rates(network, solver))
+        if solver.max_norm > 0:
+            limit_norms(network, solver.max_norm, buffers[0])
     return total, total_weight

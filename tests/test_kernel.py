@@ -18,12 +18,14 @@ from scipy import special, stats
 
 from skae import _kernel
 from skae._kernel import _blas, _sgd
-from skae._network import ACTIVATIONS, LOSSES, Network
+from skae._network import ACTIVATIONS, CODE_ACTIVATIONS, LOSSES, RECONSTRUCTION_LOSSES, Network
 
 DTYPES = [np.float32, np.float64]
 SMOOTH = ["identity", "logistic", "tanh"]
 BOUNDED = ["logistic", "tanh"]
-NOISES = [None, "masking", "gaussian", "salt_and_pepper"]
+NOISES = [None, "masking", "gaussian", "salt_and_pepper", "dropout"]
+# Where a loss other than the squared error, which may be read off any units, is taken.
+TOPS = {"cross_entropy": "logistic", "log_loss": "softmax"}
 KEY = 0x0123456789ABCDEF
 
 reproducible = settings(
@@ -157,13 +159,19 @@ def make_problem(
     weights=None,
     noise=None,
     level=0.3,
+    dropout=(),
     key=KEY,
     **penalties,
 ):
-    """Random data and parameters for a network. All that the kernel only reads is read-only."""
+    """Random data and parameters for a network. All that the kernel only reads is read-only.
+
+    `dropout` has a level for each layer above the first, or none.
+    """
     rng = np.random.default_rng(seed)
     d = network.layers["n_in"][0]
     network.corrupt(noise, level)
+    for k, hidden_level in enumerate(dropout, start=1):
+        network.corrupt("dropout", hidden_level, layer=k)
     low, high = np.sort(rng.normal(size=(2, d)), axis=0)
     rows = np.arange(n) if rows is None else np.asarray(rows)
     return Problem(
@@ -184,7 +192,7 @@ def rectified(problem):
     X, _, ids, *_ = problem.reference_batch()
     network = problem.network
     X = reference.corrupt(network, problem.objective, X, ids, problem.key)
-    _, logits = reference.forward(network, problem.params, X)
+    _, logits = reference.forward(network, problem.params, X, ids=ids, key=problem.key)
     return [z for kind, z in zip(reference.kinds(network), logits) if kind == "relu"]
 
 
@@ -201,18 +209,29 @@ def problems(draw, *, train=False):
     # single precision (which gaussian noise always has) puts it on the other side.
     exact = dtype == np.float64 and noise != "gaussian"
     names = st.sampled_from(SMOOTH if train and not exact else list(CODE_ACTIVATIONS))
-    loss = draw(st.sampled_from(list(RECONSTRUCTION_LOSSES)))
     d = draw(st.one_of(st.integers(1, 9), st.integers(60, 140)))
-    hidden = draw(st.lists(st.integers(1, 9), min_size=1, max_size=2))
-    if draw(st.booleans()):
-        activations = [draw(names) for _ in hidden]
+    hidden = draw(st.lists(st.integers(1, 9), max_size=2))
+    activations = [draw(names) for _ in hidden]
+    if hidden and draw(st.booleans()):
+        loss = draw(st.sampled_from(RECONSTRUCTION_LOSSES))
         tied = draw(st.booleans())
         network = Network.autoencoder([d, *hidden], activations, loss, tied=tied)
     else:
-        top = "logistic" if loss == "cross_entropy" else draw(names)
+        loss = draw(st.sampled_from(list(LOSSES)))
+        top = TOPS.get(loss) or draw(names)
         sizes = [d, *hidden, draw(st.integers(1, 9))]
-        network = Network(sizes, [*(draw(names) for _ in hidden), top])
-    bounded = [k for k, kind in enumerate(reference.kinds(network)[:-1]) if kind in BOUNDED]
+        network = Network(sizes, [*activations, top])
+    dropout = draw(st.sampled_from([(), (0.0, 0.25), (0.5, 0.0), (0.25, 0.6)]))
+    dropout = np.resize(dropout, len(network) - 1 if dropout else 0)
+    if train:
+        rates = st.sampled_from([0.0, 0.5, 1.0, 2.0])
+        network.layers["rate"] = [draw(rates) for _ in range(len(network))]
+    # Dropout may lift a mean activation above one, where the divergence has no slope.
+    bounded = (
+        []
+        if len(dropout)
+        else [k for k, kind in enumerate(reference.kinds(network)[:-1]) if kind in BOUNDED]
+    )
 
     n = draw(st.integers(1, 12))
     rows = draw(st.permutations(range(n)))[: draw(st.integers(1, n))]
@@ -228,7 +247,8 @@ def problems(draw, *, train=False):
         ids=None if ids is None else ids[: len(rows)],
         weights=draw(st.none() | weights),
         noise=noise,
-        level=draw(st.sampled_from([0.0, 0.25, 0.6, 1.0])),
+        level=draw(st.sampled_from([0.0, 0.25, 0.6] + [1.0] * (noise != "dropout"))),
+        dropout=dropout,
         key=draw(st.integers(0, 2**64 - 1)),
         alpha=draw(st.sampled_from([0.0, 0.1])),
         sparse_layer=draw(st.sampled_from(bounded)) if bounded else -1,
@@ -351,12 +371,12 @@ WEIGHTS = {"unweighted": None, "weighted": [0.7, 2.0, 0.0, 1.1, 0.4]}
     "activation, penalty",
     [
         (activation, penalty)
-        for activation in ACTIVATIONS
+        for activation in CODE_ACTIVATIONS
         for penalty in PENALTIES
         if activation in BOUNDED or "kl" not in penalty
     ],
 )
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", RECONSTRUCTION_LOSSES)
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("sizes", [[4, 3], [5, 4, 3]], ids=["shallow", "deep"])
 def test_gradient(sizes, tied, loss, activation, penalty, weights):
@@ -380,6 +400,68 @@ def test_gradient_of_squared_error_at_any_output(hidden, top):
     def make(seed):
         network = Network([4, 3, 2], [hidden, top])
         return make_problem(network, "squared_error", seed=seed, noise="salt_and_pepper")
+
+    assert_gradient(away_from_kinks(make))
+
+
+SUPERVISED = {  # loss: activation of the top
+    "log_loss": "softmax",
+    "cross_entropy": "logistic",
+    "squared_error": "identity",
+}
+DROPOUT = {
+    "no_dropout": (None, ()),
+    "dropout": ("dropout", (0.0, 0.4)),
+    "masking": ("masking", (0.5, 0.3)),
+}
+
+
+def supervised_problem(
+    loss, hidden=(), activation="tanh", *, targets="soft", dropout=(None, ()), **options
+):
+    """A network with a top for targets of its own: probabilities, or one class or label."""
+    n_outputs = 4
+    sizes = [6, *hidden, n_outputs]
+    network = Network(sizes, [*[activation] * len(hidden), SUPERVISED[loss]])
+    noise, levels = dropout
+    levels = levels[: len(hidden)]
+    problem = make_problem(network, loss, noise=noise, dropout=levels, **options)
+    target = problem.target.copy()
+    if loss == "log_loss":
+        target /= target.sum(axis=1, keepdims=True)
+    if targets == "hard":
+        top = target == target.max(axis=1, keepdims=True)
+        target = (top if loss == "log_loss" else target > 0.5).astype(problem.dtype)
+    problem.target = frozen(target)
+    return problem
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("dropout", DROPOUT.values(), ids=DROPOUT)
+@pytest.mark.parametrize("targets", ["soft", "hard"])
+@pytest.mark.parametrize("activation", CODE_ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4)], ids=["top_alone", "shallow", "deep"])
+@pytest.mark.parametrize("loss", SUPERVISED)
+def test_gradient_of_a_top(loss, hidden, activation, targets, dropout, weights):
+    """Dropout does not move while its key stands still, so the cost has a slope with it too."""
+
+    def make(seed):
+        return supervised_problem(
+            loss, hidden, activation, targets=targets, dropout=dropout, seed=seed,
+            weights=weights, alpha=0.1,
+        )  # fmt: skip
+
+    assert_gradient(away_from_kinks(make))
+
+
+@pytest.mark.parametrize("activation", CODE_ACTIVATIONS)
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_gradient_with_dropout_between_the_layers_of_an_autoencoder(tied, activation):
+    def make(seed):
+        network = Network.autoencoder([5, 4, 3], [activation] * 2, "cross_entropy", tied=tied)
+        return make_problem(
+            network, "cross_entropy", seed=seed, dropout=(0.2, 0.3, 0.4), alpha=0.1
+        )
 
     assert_gradient(away_from_kinks(make))
 
@@ -460,7 +542,7 @@ def test_outputs_of_any_layers_agree_with_the_twin(problem, workspace_rows, data
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", RECONSTRUCTION_LOSSES)
 def test_row_losses_of_the_last_layer_alone(loss, tied, dtype):
     network = Network.autoencoder([70, 4, 3], ["tanh", "relu"], loss, tied=tied)
     problem = make_problem(network, loss, n=9, dtype=dtype)
@@ -485,8 +567,11 @@ def test_corruption_agrees_with_the_twin(problem):
     X = problem.X[problem.rows]
     actual = problem.corrupted(problem.ids, X=X)
     desired = reference.corrupt(problem.network, problem.objective, X, problem.ids, problem.key)
-    if reference.NOISES[problem.network.layers[0]["noise"]] == "gaussian":
+    kind = reference.NOISES[problem.network.layers[0]["noise"]]
+    if kind == "gaussian":
         np.testing.assert_allclose(actual, desired, rtol=1e-6, atol=4e-6)
+    elif kind == "dropout":  # kept elements are divided, which rounds
+        np.testing.assert_allclose(actual, desired, rtol=3 * np.finfo(problem.dtype).eps)
     else:
         np.testing.assert_array_equal(actual, desired.astype(problem.dtype))
 
@@ -512,13 +597,22 @@ def make_buffers(solver, params):
 
 @pytest.mark.parametrize("name", SOLVERS)
 @reproducible
-@given(problem=problems(train=True), batch_size=st.integers(1, 14))
-def test_epochs_agree_with_the_twin(name, problem, batch_size):
+@given(
+    problem=problems(train=True),
+    batch_size=st.integers(1, 14),
+    max_norm=st.sampled_from([0.0, 0.4, 1.5]),
+)
+def test_epochs_agree_with_the_twin(name, problem, batch_size, max_norm):
+    """Factors of the learning rate and a limit of the norms included."""
     tol = tolerance(problem)
     # Adam takes a gradient of nothing but rounding errors for a large one, unless told otherwise.
     # Small enough that nothing diverges, which would make rounding errors grow.
     rate = 0.1 / int(problem.network.layers["n_in"].max() + 1)
-    options = {"epsilon": 1e-8 if tol < 1e-10 else 1e-2, "learning_rate": rate}
+    options = {
+        "epsilon": 1e-8 if tol < 1e-10 else 1e-2,
+        "learning_rate": rate,
+        "max_norm": max_norm,
+    }
     solver, twin = make_solver(name, **options), make_solver(name, **options)
     buffers = make_buffers(solver, problem.params)
     desired_buffers = buffers.astype(np.float64)
@@ -574,6 +668,53 @@ def test_longer_training_agrees_with_the_twin(dtype, name):
         )
     assert_close(buffers[0], desired[0], 1e-4 if dtype == np.float32 else 1e-11)
     assert totals[-1] < 0.99 * totals[0]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_factor_of_the_learning_rate(name):
+    """Zero holds a layer still, weight decay included; any other one scales its first step."""
+    steps = {}
+    for factor in (0.0, 0.5, 1.0):
+        problem = supervised_problem("log_loss", (5, 4), alpha=0.1)
+        problem.network.layers["rate"][1] = factor
+        solver = make_solver(name)
+        buffers = make_buffers(solver, problem.params)
+        problem.train(solver, buffers, 5)
+        step = buffers[0] - problem.params
+        steps[factor] = [
+            np.append(problem.network.weights(step, k), problem.network.bias(step, k))
+            for k in range(3)
+        ]
+    for k in range(3):
+        assert np.abs(steps[1.0][k]).min() > 0
+        for factor in (0.0, 0.5):
+            expected = steps[1.0][k] * (factor if k == 1 else 1.0)
+            np.testing.assert_allclose(steps[factor][k], expected, rtol=1e-9, atol=1e-16)
+    np.testing.assert_array_equal(steps[0.0][1], 0)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_norms_are_limited_after_each_step(dtype, name):
+    """Longer rows come to the limit exactly, shorter ones are not touched, biases neither."""
+    limits, results = (0.0, 0.9), []
+    for limit in limits:
+        problem = supervised_problem("log_loss", (7, 8), dtype=dtype)
+        solver = make_solver(name, max_norm=limit)
+        buffers = make_buffers(solver, problem.params)
+        problem.train(solver, buffers, 5)  # one batch
+        results.append(buffers[0])
+    free, limited = results
+    network = problem.network
+    for k in range(3):
+        long = np.linalg.norm(network.weights(free, k), axis=1) > limit
+        assert long.any() and not long.all()
+        norms = np.linalg.norm(network.weights(limited, k), axis=1)
+        np.testing.assert_allclose(norms[long], limit, rtol=1e-6)
+        np.testing.assert_array_equal(
+            network.weights(limited, k)[~long], network.weights(free, k)[~long]
+        )
+        np.testing.assert_array_equal(network.bias(limited, k), network.bias(free, k))
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -675,6 +816,42 @@ def test_gaussian_noise_is_normal(dtype, level):
         assert_binomial((np.abs(draws) > bound).sum(), draws.size, share)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.8])
+def test_dropout_keeps_the_mean(level, dtype):
+    """It hits what masking hits, and divides the others by their share."""
+    X = 1 + np.random.default_rng(0).uniform(size=(300, 200)).astype(dtype)
+    out = noisy("dropout", level, X)
+    np.testing.assert_array_equal(out == 0, noisy("masking", level, X) == 0)
+    kept = out != 0
+    np.testing.assert_allclose(out[kept], X[kept] / (1 - level), rtol=1e-6)
+    share = np.sqrt(level / (1 - level) / X.size)
+    assert abs((out / X).mean() - 1) < 5 * share
+
+
+def test_dropout_of_each_layer_is_its_own():
+    """Read off the gradient: units of an input that are hit give their weights none."""
+    n, width = 300, 100
+    network = Network([width, width, width, 1], ["identity"] * 3)
+    problem = make_problem(
+        network, "squared_error", n=n, noise="dropout", level=0.3, dropout=(0.3, 0.3)
+    )
+    for k in (0, 1):  # hidden units that are all one, whatever lies below
+        network.weights(problem.params, k)[:] = 0
+        network.bias(problem.params, k)[:] = 1
+    problem.target = np.full((n, 1), 99.0)
+    hits = np.empty((3, n, width))
+    for i in range(n):
+        problem.rows = problem.ids = np.array([i])
+        _, gradient = problem.loss_and_gradient()
+        hits[1:, i] = [(network.weights(gradient, k) == 0).all(axis=0) for k in (1, 2)]
+    hits[0] = problem.corrupted(np.arange(n)) == 0
+    for k in range(3):
+        assert_binomial(hits[k].sum(), hits[k].size, 0.3)
+    assert_uncorrelated(hits.reshape(3, -1).T)
+    assert_uncorrelated(hits.transpose(1, 0, 2).reshape(n, -1))
+
+
 def test_gaussian_draws_are_independent():
     draws = noisy("gaussian", 1.0, np.zeros((2000, 60)))
     for table in (draws, np.abs(draws)):
@@ -763,10 +940,10 @@ def test_noise_in_training_knows_no_batches_and_no_order(kind):
     np.testing.assert_array_equal(buffers[0], problem.params)
 
 
-@pytest.mark.parametrize("kind", ["masking", "salt_and_pepper"])
+@pytest.mark.parametrize("kind", ["masking", "salt_and_pepper", "dropout"])
 def test_both_types_get_the_same_hits(kind):
     X = np.full((200, 150), 7.0)
-    single, double = (noisy(kind, 0.3, X.astype(dtype)) for dtype in DTYPES)
+    single, double = (noisy(kind, 0.5, X.astype(dtype)) for dtype in DTYPES)
     np.testing.assert_array_equal(single, double.astype(np.float32))
 
 
@@ -857,6 +1034,56 @@ def test_cross_entropy_over_all_logits(dtype):
     np.testing.assert_allclose(problem.row_losses(), desired, rtol=rel)
 
 
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 2e-7), (np.float64, 5e-16)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("width", [1, 2, 10, 200])
+def test_accuracy_of_the_softmax(width, scale, dtype, bound):
+    network = Network([1, width], ["softmax"])
+    problem = make_problem(network, "log_loss", n=3, dtype=dtype)
+    network.weights(problem.params, 0)[:] *= scale
+    X = (problem.X + 1).astype(dtype)
+    out = problem.outputs(X=X)
+    z = X @ network.weights(problem.params, 0).T + network.bias(problem.params, 0)
+    np.testing.assert_allclose(out, special.softmax(z.astype(np.float64), axis=1), atol=4 * bound)
+    np.testing.assert_allclose(out.sum(axis=1), 1, rtol=20 * bound)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("place", [0, 17, 39])
+def test_nan_makes_the_whole_softmax_nan(place, dtype):
+    network = Network([1, 40], ["softmax"])
+    problem = make_problem(network, "log_loss", n=1, dtype=dtype)
+    problem.params[place] = np.nan
+    assert np.isnan(problem.outputs()).all()
+    assert np.isnan(problem.row_losses()).all()
+    assert np.isnan(problem.loss_and_gradient()[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [2, 5, 70])
+@pytest.mark.parametrize("logit", [1e4, -1e4])
+@pytest.mark.parametrize("right", [True, False])
+def test_log_loss_of_saturated_logits(right, logit, width, dtype):
+    """One logit far from all others, which are zero; the target is its class or another."""
+    network = Network([1, width], ["softmax"])
+    problem = make_problem(network, "log_loss", n=2, dtype=dtype)
+    problem.X = np.ones((2, 1), dtype=dtype)
+    problem.params[:] = 0
+    network.weights(problem.params, 0)[1] = logit
+    target = np.zeros((2, width))
+    target[:, 1 if right else 0] = 1
+    problem.target = target.astype(dtype)
+    z = np.zeros(width)
+    z[1] = logit
+    loss = special.logsumexp(z) - target[0] @ z
+    rel = 1e-6 if dtype == np.float32 else 1e-14
+    assert problem.row_losses() == pytest.approx([loss] * 2, rel=rel, abs=1e-30)
+    cost, gradient = problem.loss_and_gradient()
+    assert cost == pytest.approx(loss, rel=rel, abs=1e-30)
+    slope = special.softmax(z) - target[0]
+    np.testing.assert_allclose(network.bias(gradient, 0), slope, rtol=1e-6, atol=1e-30)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mean", [0.0, 1.0], ids=["never_on", "always_on"])
 @pytest.mark.parametrize("activation", BOUNDED)
@@ -878,7 +1105,7 @@ def test_sparsity_of_a_dead_unit_is_finite(activation, mean, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("activation", CODE_ACTIVATIONS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_a_cost_that_is_not_finite_is_nan(loss, activation, name, dtype):
     """A single nan, in the last of several batches."""
     network = Network.autoencoder([3, 4], [activation], loss, tied=True)
