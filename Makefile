@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint dist clean
+.PHONY: help demo test bench bench-errors lint dist clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,7 @@ help:
 	@echo "             (SKAE_DATA=mnist.npz make demo: the same on MNIST)"
 	@echo "make test    run the tests and the examples in the docstrings"
 	@echo "make bench   compare an epoch with its bare matrix products"
+	@echo "make bench-errors DATA=mnist.npz    the table of published errors and ours (hours)"
 	@echo "make lint    check the style of the Python and Cython sources"
 	@echo "make dist    build the sdist, and the wheel from it, in dist/"
 	@echo "make clean   remove .venv and all that was built"
@@ -32,6 +33,9 @@ test: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/kernel_floor.py
+
+bench-errors: $(VENV)/installed
+	$(BIN)/python benchmarks/errors.py $(if $(DATA),--data '$(DATA)')
 
 lint: $(VENV)/tools
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """The table of errors: published ones and skae's, side by side.
 
 Every row of the table is a recipe, a function below; its settings were chosen on validation rows,
-never on test rows. A finished row is kept in the JSON file with a fingerprint of its recipe, so that
-a run goes on where an earlier one was interrupted, and a changed recipe runs again.
+never on test rows. A finished row is kept in the JSON file with a fingerprint of its recipe, so
+that a run goes on where an earlier one was interrupted, and a changed recipe runs again.
 
     python benchmarks/errors.py --data mnist.npz [--only basic] [--json F] [--markdown F]
 

@@ -145,7 +145,7 @@ def forward(network, params, X, *, start=0, stop=None, ids=None, key=None):
 
 
 def row_losses(network, objective, params, X, target, *, start=0, ids=None, key=None):
-    """Squared error, or cross-entropy or log loss in nats, of each row, summed over its features."""
+    """Squared error, cross-entropy or log loss (in nats) of each row, summed over its outputs."""
     inputs, logits = forward(network, params, X, start=start, ids=ids, key=key)
     target = np.asarray(target, dtype=np.float64)
     kind, z = LOSSES[objective.loss], logits[-1]

@@ -1,4 +1,4 @@
-"""What both transformers promise: scikit-learn's conventions, containers, errors, repetition."""
+"""What the estimators promise: scikit-learn's conventions, containers, errors, repetition."""
 
 import copy
 import pickle
@@ -13,12 +13,19 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
-from skae import DenoisingAutoencoder, StackedAutoencoder
+from skae import (
+    DenoisingAutoencoder,
+    StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -186,8 +193,36 @@ def checked_estimators():
     )
 
 
+def supervised_estimators():
+    small = {"max_iter": 30, "batch_size": 16, "learning_rate_init": 0.01, "random_state": 0}
+    stack = StackedAutoencoder((6, 5), activation="tanh", **SMALL)
+    single = {"hidden_layer_sizes": 8, "activation": "tanh", "pretrain": False, **small}
+    common = (
+        {"pretrain": stack},
+        {"hidden_layer_sizes": (6, 5), "activation": "relu", "pretrain": False, "dropout": 0.1,
+         "input_dropout": 0.1, "max_norm": 3.0, "warm_up": 2, "n_average": 3},
+        {**single, "solver": "sgd", "learning_rate": "cosine"},
+        {**single, "solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.1},
+        {**single, "early_stopping": True, "validation_fraction": 0.2, "max_iter": 60},
+        {"pretrain": stack, "fine_tune": "top", "learning_rate_init": 0.1},
+        {"pretrain": stack, "fine_tune": "top_then_all", "alpha": 1e-4,
+         "learning_rate_factors": [0.5, 0.5, 1.0]},
+    )  # fmt: skip
+    for params in common:
+        yield StackedAutoencoderClassifier(**{**small, **params})
+        yield StackedAutoencoderRegressor(**{**small, **params})
+    yield StackedAutoencoderClassifier(
+        **single, label_smoothing=0.1, class_weight="balanced", shuffle=False
+    )
+    yield StackedAutoencoderClassifier(**single, final_estimator=LogisticRegression())
+    yield StackedAutoencoderClassifier(
+        **single, final_estimator=DecisionTreeClassifier(random_state=0)
+    )
+    yield StackedAutoencoderRegressor(**single, final_estimator=Ridge())
+
+
 def expected_failures(estimator):
-    if all(getattr(estimator, name) == value for name, value in EXACT.items()):
+    if all(getattr(estimator, name, None) == value for name, value in EXACT.items()):
         return {}
     reason = "Rows are shuffled into mini-batches and each is corrupted by noise of its own."
     return {
@@ -197,7 +232,7 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    list(checked_estimators()),
+    [*checked_estimators(), *supervised_estimators()],
     expected_failed_checks=expected_failures,  # strict: xfail_strict in pyproject.toml
 )
 def test_scikit_learn_checks(estimator, check):
@@ -519,6 +554,9 @@ EFFECTS = {
     "corruption_level": ({}, 0.2, 0.5),
     "sparsity_target": ({"activation": "logistic", "sparsity_penalty": 1.0}, 0.05, 0.3),
     "sparsity_penalty": ({"activation": "tanh"}, 0.1, 0.5),
+    "fine_tune": ({}, False, True),
+    "fine_tune_max_iter": ({"fine_tune": True}, 2, 3),
+    "fine_tune_learning_rate_init": ({"fine_tune": True}, 0.01, 0.02),
     "solver": ({}, "sgd", "adam"),
     "alpha": ({}, 0.0, 0.1),
     "batch_size": ({}, 5, "auto"),
@@ -726,6 +764,9 @@ BAD_VALUES = {
     "corruption_level": [-0.1, "high", None, np.nan],
     "sparsity_target": [0.0, 1.0, -1, None],
     "sparsity_penalty": [-1e-9, None],
+    "fine_tune": ["yes", None],
+    "fine_tune_max_iter": [0, -1, 2.5, None],
+    "fine_tune_learning_rate_init": [0.0, -0.1, None, "auto"],
     "solver": ["lbfgs", None],
     "alpha": [-1e-9, None],
     "batch_size": [0, -1, 2.5, "all", None],

@@ -2,14 +2,28 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
-from skae._network import ACTIVATIONS, LAYER, NOISES, OUTPUT_ACTIVATION, Network
+from skae._kernel import _sgd
+from skae._network import (
+    ACTIVATIONS,
+    CODE_ACTIVATIONS,
+    CORRUPTIONS,
+    LAYER,
+    LOSSES,
+    NOISES,
+    OUTPUT_ACTIVATION,
+    RECONSTRUCTION_LOSSES,
+    Network,
+)
+from skae._rows import Rows
 
 UNTIED = Network([5, 4, 3], ["relu", "identity"])
 TIED = Network([5, 4, 5], ["logistic", "identity"], tied=True)
 DEEP_UNTIED = Network.autoencoder([6, 5, 3], ["tanh", "relu"], "squared_error", tied=False)
 DEEP_TIED = Network.autoencoder([6, 5, 3], ["tanh", "relu"], "squared_error", tied=True)
-NETWORKS = [UNTIED, TIED, DEEP_UNTIED, DEEP_TIED]
+CLASSIFIER = Network([6, 5, 4, 3], ["relu", "tanh", "softmax"])
+NETWORKS = [UNTIED, TIED, DEEP_UNTIED, DEEP_TIED, CLASSIFIER]
 
 
 def own_layers(network):
@@ -146,7 +160,7 @@ def test_workspace_of_a_tied_pair_is_adjacent(network):
         assert (layer["n_in"], layer["n_out"]) == (partner["n_out"], partner["n_in"])
 
 
-@pytest.mark.parametrize("network", [UNTIED, DEEP_UNTIED])
+@pytest.mark.parametrize("network", [UNTIED, DEEP_UNTIED, CLASSIFIER])
 def test_untied_layers_have_no_partner(network):
     assert (network.layers["partner"] == -1).all()
     assert not network.layers["tied"].any()
@@ -161,9 +175,82 @@ def test_workspace_size(network, dtype):
     assert workspace.size == 7 * (width + 1) + network.layers["n_out"].max()
 
 
-def test_noise_is_put_on_the_first_layer_only():
+def test_noise_is_put_on_the_first_layer_unless_told_otherwise():
     network = Network([3, 2, 3], ["tanh", "identity"], tied=True)
     assert network.layers["noise"].tolist() == [NOISES[None]] * 2
     network.corrupt("gaussian", 0.5)
     assert network.layers["noise"].tolist() == [NOISES["gaussian"], NOISES[None]]
     assert network.layers["noise_level"].tolist() == [0.5, 0.0]
+    network.corrupt("dropout", 0.25, layer=1)
+    assert network.layers["noise"].tolist() == [NOISES["gaussian"], NOISES["dropout"]]
+    assert network.layers["noise_level"].tolist() == [0.5, 0.25]
+
+
+def test_every_layer_learns_at_the_full_rate_unless_told_otherwise():
+    for network in NETWORKS:
+        assert network.layers["rate"].tolist() == [1.0] * len(network)
+
+
+def test_what_serves_codes_and_reconstructions_is_known_to_the_kernel():
+    assert set(ACTIVATIONS) - set(CODE_ACTIVATIONS) == {"softmax"}
+    assert set(LOSSES) - set(RECONSTRUCTION_LOSSES) == {"log_loss"}
+    assert set(NOISES) - set(CORRUPTIONS) == {None, "dropout"}
+    assert set(OUTPUT_ACTIVATION) == set(LOSSES)
+    assert set(OUTPUT_ACTIVATION.values()) <= set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_spans_are_where_the_views_are(network):
+    params = np.arange(network.n_params, dtype=float)
+    for k, layer in enumerate(network.layers):
+        weights = network.weights(params, k)
+        flat = weights.T.ravel() if layer["tied"] else weights.ravel()
+        np.testing.assert_array_equal(params[network.span(k, "weight")], flat)
+        np.testing.assert_array_equal(params[network.span(k, "bias")], network.bias(params, k))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_largest_matrix(network):
+    params = np.zeros(network.n_params)
+    sizes = [network.weights(params, k).size for k in range(len(network))]
+    assert network.largest_matrix == max(sizes)
+
+
+@pytest.mark.parametrize("network", [UNTIED, DEEP_UNTIED, CLASSIFIER])
+def test_the_top_alone_does_what_it_does_in_the_network(network):
+    rng = np.random.default_rng(0)
+    params = rng.normal(size=network.n_params)
+    X = rng.normal(size=(20, network.layers["n_in"][0]))
+    top = network.top()
+    own = np.concatenate([params[network.span(-1, part)] for part in ("weight", "bias")])
+    assert own.shape == (top.n_params,)
+    codes = network.outputs(params, Rows(X, X.dtype), stop=-1)
+    np.testing.assert_array_equal(
+        top.outputs(own, Rows(codes, X.dtype)), network.outputs(params, Rows(X, X.dtype))
+    )
+
+
+@pytest.mark.parametrize("n_rows", [3, 513, 1100])
+@pytest.mark.parametrize("dense", [True, False])
+def test_rows_of_an_index_are_those_rows_of_all(n_rows, dense):
+    """Outputs, and losses against targets that are not the rows themselves."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_rows, 6))
+    target = np.eye(3)[rng.integers(3, size=n_rows)]
+    rows = Rows(X if dense else sp.csr_array(X), X.dtype, target=target)
+    params = rng.normal(size=CLASSIFIER.n_params)
+    objective = _sgd.Objective(LOSSES["log_loss"])
+    index = rng.permutation(n_rows)[: max(2, n_rows * 3 // 4)]
+    outputs = CLASSIFIER.outputs(params, rows)
+    losses = CLASSIFIER.row_losses(params, objective, rows)
+    # A product of other rows may round otherwise.
+    np.testing.assert_allclose(losses, -np.log(outputs[target == 1]), rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(
+        CLASSIFIER.outputs(params, rows, index=index), outputs[index], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        CLASSIFIER.row_losses(params, objective, rows, index=index),
+        losses[index],
+        rtol=1e-11,
+        atol=1e-13,
+    )

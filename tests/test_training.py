@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from skae import DenoisingAutoencoder, _training
+from skae import DenoisingAutoencoder, StackedAutoencoderClassifier, _training
 from skae._kernel import _sgd
+from skae._network import LOSSES, Network
 from skae._rows import Rows
 
 
@@ -182,7 +183,8 @@ def test_held_out_rows_are_never_trained_on(epochs):
         estimator.fit(X, sample_weight=sample_weight)
         used = 50 if sample_weight is None else np.count_nonzero(weights)
         rows = Rows(X, X.dtype, sample_weight=sample_weight)
-        training, validation = _training.split(rows, estimator, estimator._training["seed"])
+        options = _training.Options.of(estimator)
+        training, validation = _training.split(rows, options, estimator._training["seed"])
         assert len(validation) == np.ceil(0.3 * used)
         assert_array_equal(
             np.sort(np.r_[training, validation]),
@@ -254,7 +256,9 @@ def test_early_stopping_restores_the_best_weights(solver, dtype, weighted):
     assert len(curve) == estimator.n_iter_ == best + 1 + 5
     assert estimator.best_loss_ == curve[best]
     _, held_out = _training.split(
-        Rows(rows, dtype, sample_weight=weights), estimator, estimator._training["seed"]
+        Rows(rows, dtype, sample_weight=weights),
+        _training.Options.of(estimator),
+        estimator._training["seed"],
     )
     losses = -estimator.score_samples(rows[held_out])
     found = np.average(losses, weights=None if weights is None else weights[held_out])
@@ -336,9 +340,13 @@ def test_train_leaves_the_given_state_alone():
     state = _training.State(**estimator._training)
     before = copy.deepcopy(state)
     after = _training.train(
-        estimator._network, estimator._objective(), Rows(X, X.dtype), state, estimator,
-        max_iter=2, name="test",
-    )  # fmt: skip
+        estimator._network,
+        estimator._objective(),
+        Rows(X, X.dtype),
+        state,
+        _training.Options.of(estimator, max_iter=2),
+        name="test",
+    )
     assert_array_equal(state.buffers, before.buffers)
     assert state.loss_curve == before.loss_curve
     assert state.step == before.step
@@ -373,6 +381,136 @@ def test_another_solver_keeps_the_parameters_only():
     assert_allclose(second._training["buffers"][2], 0, atol=1e-290)
     assert second._training["step"] == -(-len(X) // 8)
     assert_array_equal(first._training["buffers"], before)
+
+
+# -- what only the supervised estimators ask for --------------------------------------------
+
+
+def classes(n_rows=50):
+    """A target for the rows of X that can be learned, and the class of each."""
+    codes = (X[:n_rows, 0] > 0.4).astype(int) + (X[:n_rows, 1] > 0.7)
+    return np.eye(3)[codes], codes
+
+
+def run(*, score=None, rows=None, state=None, seed=0, **options):
+    """Train a small classifier on the rows of X with these options."""
+    given = dict(
+        solver="adam", alpha=0.0, batch_size=8, learning_rate="constant",
+        learning_rate_init=0.01, max_iter=5, shuffle=True, tol=None, verbose=False,
+        momentum=0.9, nesterovs_momentum=True, early_stopping=False, validation_fraction=0.2,
+        beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
+    )  # fmt: skip
+    options = _training.Options(**{**given, **options})
+    network = Network([6, 5, 3], ["tanh", "softmax"])
+    target, codes = classes()
+    rows = Rows(X, X.dtype, target=target, strata=codes) if rows is None else rows
+    if state is None:
+        state = _training.initial_state(network, options, X.dtype, seed)
+    objective = _sgd.Objective(LOSSES["log_loss"])
+    return _training.train(network, objective, rows, state, options, name="test", score=score)
+
+
+def test_options_of_an_estimator():
+    """Its parameters; neutral values for those it has not; others on request."""
+    estimator = denoising(alpha=0.5)
+    options = _training.Options.of(estimator, max_iter=77)
+    for name, value in estimator.get_params().items():
+        if hasattr(options, name):
+            assert getattr(options, name) == (77 if name == "max_iter" else value)
+    assert (options.max_norm, options.warm_up, options.n_average) == (None, 0, 0)
+    supervised = StackedAutoencoderClassifier(max_norm=2.0, warm_up=3, n_average=4)
+    options = _training.Options.of(supervised)
+    assert (options.max_norm, options.warm_up, options.n_average) == (2.0, 3, 4)
+    assert _training.solver_of(options).max_norm == 2.0
+    assert _training.solver_of(_training.Options.of(estimator)).max_norm == 0.0
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_learning_rate_warms_up(epochs, solver):
+    run(solver=solver, warm_up=3, max_iter=6, learning_rate_init=0.02)
+    assert_allclose(rates(epochs), [0.005, 0.01, 0.015, 0.02, 0.02, 0.02])
+
+
+def test_the_cosine_begins_after_the_warm_up(epochs):
+    run(warm_up=2, max_iter=6, learning_rate="cosine", learning_rate_init=0.03)
+    falling = 0.03 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    assert_allclose(rates(epochs), [0.01, 0.02, *falling])
+
+
+@pytest.mark.parametrize("n_average", [1, 3, 5, 8])
+def test_weights_are_the_mean_of_the_last_epochs(n_average):
+    """More epochs than there are means all of them."""
+    ends = [run(max_iter=k).params for k in range(1, 6)]
+    found = run(max_iter=5, n_average=n_average)
+    assert_allclose(found.params, np.mean(ends[-n_average:], axis=0), rtol=1e-12, atol=1e-15)
+    assert found.loss_curve == run(max_iter=5).loss_curve
+
+
+def test_a_mean_is_taken_of_what_there_is_when_training_is_interrupted(monkeypatch):
+    ends = [run(max_iter=k).params for k in range(1, 4)]
+    interrupt(monkeypatch, 4)
+    with pytest.warns(UserWarning, match="interrupted"):
+        found = run(max_iter=5, n_average=4)
+    assert_allclose(found.params, np.mean(ends[1:], axis=0), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("best", [0, 2, 4])
+def test_early_stopping_goes_by_the_score_if_there_is_one(best):
+    """Whatever the loss does: here the score is a script."""
+    script, seen = np.zeros(5), []
+    script[best] = 1.0
+
+    def score(outputs, index):
+        seen.append((outputs.copy(), index))
+        return script[len(seen) - 1]
+
+    found = run(early_stopping=True, score=score)
+    assert found.validation_scores == script.tolist()
+    assert len(found.validation_loss_curve) == 5
+    assert found.best_loss == -1.0
+    short = run(early_stopping=True, max_iter=best + 1)
+    assert_array_equal(found.params, short.params if best == 0 else end_of(best + 1))
+    # The score has the outputs of the held-out rows.
+    assert len(seen) == 5
+    for outputs, index in seen:
+        assert outputs.shape == (len(index), 3)
+        assert_allclose(outputs.sum(axis=1), 1)
+        assert_array_equal(index, seen[0][1])
+    losses = [-np.mean(np.log(outputs[classes()[0][index] == 1])) for outputs, index in seen]
+    assert_allclose(found.validation_loss_curve, losses, rtol=1e-12)
+
+
+def end_of(n_epochs):
+    """Parameters after so many epochs on the rows that early stopping trains on."""
+    rising = iter(range(n_epochs))
+    return run(early_stopping=True, max_iter=n_epochs, score=lambda *_: next(rising)).params
+
+
+def test_no_score_is_asked_for_without_held_out_rows():
+    found = run(score=lambda *_: pytest.fail("there is nothing to score"))
+    assert found.validation_scores == []
+
+
+@pytest.mark.parametrize("fraction, n_held_out", [(0.01, 3), (0.2, 10), (0.5, 25)])
+def test_the_held_out_part_has_the_proportions_of_the_strata(fraction, n_held_out):
+    target, codes = classes()
+    codes = np.sort(codes)
+    weights = np.ones(50)
+    weights[::10] = 0.0
+    for sample_weight in (None, weights):
+        rows = Rows(X, X.dtype, target=target, sample_weight=sample_weight, strata=codes)
+        options = _training.Options.of(
+            denoising(early_stopping=True, validation_fraction=fraction)
+        )
+        used = np.arange(50) if sample_weight is None else np.flatnonzero(weights)
+        for seed in range(3):
+            training, validation = _training.split(rows, options, seed)
+            assert_array_equal(np.sort(np.r_[training, validation]), used)
+            if sample_weight is None:
+                assert len(validation) == n_held_out
+            counts = np.bincount(codes[validation], minlength=3)
+            shares = np.bincount(codes[used]) * len(validation) / len(used)
+            assert np.abs(counts - shares).max() < 1
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------

@@ -1,0 +1,66 @@
+"""
+Few labels, many rows
+=====================
+
+Labels are dear, rows are cheap. Here all digits but a few lose their labels (``y == -1``). The
+same net is trained from random weights on the labelled rows alone, and after pretraining
+on all rows; its errors are measured on rows that neither has seen.
+
+Pretraining pays most where labels are fewest, and no more where there are plenty.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+
+from skae import StackedAutoencoderClassifier
+
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(
+    (X / 16).astype(np.float32), y, test_size=0.4, stratify=y, random_state=0
+)
+
+# %%
+# Three draws of labelled rows for each number of labels.
+
+N_LABELS, N_DRAWS = [20, 50, 100, 300, len(y_train)], 3
+start = {"pretrained": True, "from scratch": False}
+errors = {name: np.zeros((len(N_LABELS), N_DRAWS)) for name in [*start, "logistic regression"]}
+
+for i, n_labels in enumerate(N_LABELS):
+    for draw in range(N_DRAWS):
+        order = np.random.default_rng(draw).permutation(len(y_train))
+        partly = np.full(len(y_train), -1)
+        partly[order[:n_labels]] = y_train[order[:n_labels]]
+        labelled = partly != -1
+        linear = LogisticRegression(max_iter=1000).fit(X_train[labelled], partly[labelled])
+        errors["logistic regression"][i, draw] = 1 - linear.score(X_test, y_test)
+        for name, pretrain in start.items():
+            clf = StackedAutoencoderClassifier(
+                hidden_layer_sizes=(300, 300),
+                pretrain=pretrain,
+                dropout=0.5,
+                max_iter=max(30, 3000 // n_labels),
+                random_state=draw,
+            ).fit(X_train, partly)
+            errors[name][i, draw] = 1 - clf.score(X_test, y_test)
+
+# %%
+# The table, and its picture.
+
+print("labels" + "".join(f"{name:>22s}" for name in errors))
+for i, n_labels in enumerate(N_LABELS):
+    print(f"{n_labels:6d}" + "".join(f"{100 * e[i].mean():20.1f} %" for e in errors.values()))
+
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for name, values in errors.items():
+    axes.errorbar(
+        N_LABELS, 100 * values.mean(axis=1), 100 * values.std(axis=1), label=name, capsize=3
+    )
+axes.set(xscale="log", xlabel="labelled rows", ylabel="test error in %", ylim=(0, None))
+axes.set_xticks(N_LABELS, N_LABELS)
+axes.minorticks_off()
+axes.legend()
+plt.show()
