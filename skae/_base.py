@@ -5,10 +5,12 @@ from contextlib import contextmanager
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.sparsefuncs import min_max_axis
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._compat import _check_sample_weight
+from skae import _training
+from skae._compat import _check_sample_weight, _fit_context
 
 FLOATS = [np.float64, np.float32]
 
@@ -47,8 +49,8 @@ def feature_range(X):
     return np.array([X.min(axis=0), X.max(axis=0)], dtype=np.float64)
 
 
-class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Base of the transformers. Subclasses have `score_samples` and `_n_features_out`."""
+class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of all estimators. Subclasses have `_encode` and `_n_features_out`."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -63,6 +65,82 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """Rows to encode or to score, by a fitted estimator."""
         check_is_fitted(self)
         return self._validate(X, reset=False)
+
+    def transform(self, X):
+        """Encode rows, without corruption.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to encode.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_components)
+            Their codes, of the top layer: float32 if X is float32, else float64.
+        """
+        return self._encode(self._check_X(X))
+
+
+class BaseAutoencoder(BaseEncoder):
+    """Base of the unsupervised ones. Subclasses have `_fit` and `score_samples`."""
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn the features of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from, at least two. Scaled features train best, e.g. to [0, 1].
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative. Rows of weight zero are
+            left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
+            infinite or nan. The estimator is then as it was before the call.
+        """
+        return self._fit(X, sample_weight, incremental=False)
+
+    @available_if(_training.can_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Go on learning, with one epoch (of each layer) over X; for data that come in pieces.
+
+        The first call does what ``fit`` does before its first epoch. Not available with
+        ``early_stopping=True``, ``learning_rate='cosine'`` or, in a stack, ``fine_tune=True``,
+        which need to know the end.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to learn from, one or more.
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the cost of its batch, not negative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As ``fit``.
+        """
+        return self._fit(X, sample_weight, incremental=True)
 
     def _check_fit(self, X, sample_weight, loss, *, first, incremental):
         """Rows to learn from, and their weights; cross-entropy needs rows in [0, 1]."""

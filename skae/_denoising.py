@@ -5,12 +5,11 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skae import _training
 from skae._base import BaseAutoencoder, feature_range, unchanged_on_error
-from skae._compat import Interval, StrOptions, _fit_context
+from skae._compat import Interval, StrOptions
 from skae._kernel import _sgd
 from skae._network import (
     CODE_ACTIVATIONS,
@@ -204,62 +203,6 @@ class DenoisingAutoencoder(BaseAutoencoder):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None):
-        """Learn the features of X.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to learn from, at least two. Scaled features train best, e.g. to [0, 1].
-        y : Ignored
-            Not used, present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the cost of its batch, not negative. Rows of weight zero are
-            left out.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
-            infinite or nan. The estimator is then as it was before the call.
-        """
-        return self._fit(X, sample_weight, incremental=False)
-
-    @available_if(_training.can_partial_fit)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
-        """Go on learning, with one epoch over X; for data that come in pieces.
-
-        The first call does what ``fit`` does before its first epoch. Not available with
-        ``early_stopping=True`` or ``learning_rate='cosine'``, which need to know the end.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to learn from, one or more.
-        y : Ignored
-            Not used, present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the cost of its batch, not negative.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            As ``fit``.
-        """
-        return self._fit(X, sample_weight, incremental=True)
-
     def _fit(self, X, sample_weight, *, incremental, name=None):
         self._check_combination()
         first = not (hasattr(self, "_training") and (incremental or self.warm_start))
@@ -400,21 +343,6 @@ class DenoisingAutoencoder(BaseAutoencoder):
         return self._network.bias(self._params(), 1)
 
     # -- use --------------------------------------------------------------------------
-
-    def transform(self, X):
-        """Encode rows, without corruption.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to encode.
-
-        Returns
-        -------
-        codes : ndarray of shape (n_samples, n_components)
-            Their codes: float32 if X is float32, else float64.
-        """
-        return self._encode(self._check_X(X))
 
     def _encode(self, X):
         return self._network.outputs(self._params(X.dtype), Rows(X, X.dtype), stop=1)

@@ -7,12 +7,11 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skae import _training
 from skae._base import BaseAutoencoder, unchanged_on_error
-from skae._compat import Interval, _fit_context
+from skae._compat import Interval
 from skae._denoising import DenoisingAutoencoder
 from skae._network import Network
 from skae._rows import Rows
@@ -34,12 +33,6 @@ PER_LAYER = (
     "learning_rate_init",
     "max_iter",
 )
-
-
-def _can_partial_fit(self):
-    if self.fine_tune:
-        raise AttributeError("partial_fit does not support fine_tune=True")
-    return _training.can_partial_fit(self)
 
 
 @_training.documented({"batch_size": 20, "max_iter": 10})
@@ -225,62 +218,6 @@ class StackedAutoencoder(BaseAutoencoder):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None):
-        """Learn the features of X.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to learn from, at least two. Scaled features train best, e.g. to [0, 1].
-        y : Ignored
-            Not used, present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the cost of its batch, not negative. Rows of weight zero are
-            left out.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
-            infinite or nan. The estimator is then as it was before the call.
-        """
-        return self._fit(X, sample_weight, incremental=False)
-
-    @available_if(_can_partial_fit)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
-        """Go on learning, with one epoch a layer over X; for data that come in pieces.
-
-        The first call does what ``fit`` does before its first epoch. Not available with
-        ``early_stopping=True`` or ``learning_rate='cosine'``, which need to know the end.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to learn from, one or more.
-        y : Ignored
-            Not used, present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the cost of its batch, not negative.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            As ``fit``.
-        """
-        return self._fit(X, sample_weight, incremental=True)
-
     def _fit(self, X, sample_weight, *, incremental):
         layers = self._new_layers()
         first = not (hasattr(self, "layers_") and (incremental or self.warm_start))
@@ -426,21 +363,6 @@ class StackedAutoencoder(BaseAutoencoder):
     @property
     def _n_features_out(self):
         return self.layers_[-1]._n_features_out
-
-    def transform(self, X):
-        """Encode rows by all layers, without corruption.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to encode.
-
-        Returns
-        -------
-        codes : ndarray of shape (n_samples, hidden_layer_sizes[-1])
-            Codes of the top layer: float32 if X is float32, else float64.
-        """
-        return self._encode(self._check_X(X))
 
     def _encode(self, codes):
         for layer in self.layers_:

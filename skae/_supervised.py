@@ -9,11 +9,8 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import (
-    BaseEstimator,
     ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
     RegressorMixin,
-    TransformerMixin,
     clone,
 )
 from sklearn.frozen import FrozenEstimator
@@ -24,11 +21,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
-    validate_data,
 )
 
 from skae import _training
-from skae._base import FLOATS, check_weights, unchanged_on_error
+from skae._base import BaseEncoder, check_weights, unchanged_on_error
 from skae._compat import HasMethods, Interval, StrOptions, _fit_context
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATION, Network
@@ -97,7 +93,7 @@ def _can_partial_fit(self):
     return _training.can_partial_fit(self)
 
 
-class _FineTuned(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _FineTuned(BaseEncoder):
     """What the classifier and the regressor share: pretraining, the network, fine-tuning.
 
     A subclass says what the targets of the labelled rows are (`_targets`), which loss the top
@@ -120,9 +116,7 @@ class _FineTuned(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
         tags.target_tags.required = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
     # -- fit ----------------------------------------------------------------------------
@@ -132,7 +126,7 @@ class _FineTuned(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         first = not (hasattr(self, "_training") and (incremental or self.warm_start))
         stack = self._check_parameters()
         with unchanged_on_error(self):
-            X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=first)
+            X = self._validate(X, reset=first)
             y = self._check_y(X, y)
             weights = check_weights(sample_weight, X)
             labelled = self._labelled(y)
@@ -338,10 +332,6 @@ class _FineTuned(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     def _n_features_out(self):
         return self._architecture["sizes"][-2]
 
-    def _check_X(self, X):
-        check_is_fitted(self)
-        return validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
-
     def _params(self, dtype):
         return self._training["buffers"][0].astype(dtype, copy=False)
 
@@ -354,21 +344,6 @@ class _FineTuned(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         network = self._network
         network.layers["activation"][-1] = 0
         return network.outputs(self._params(X.dtype), Rows(X, X.dtype))
-
-    def transform(self, X):
-        """Encode rows by the fine-tuned layers.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to encode.
-
-        Returns
-        -------
-        codes : ndarray of shape (n_samples, hidden_layer_sizes[-1])
-            Codes of the top hidden layer: float32 if X is float32, else float64.
-        """
-        return self._encode(self._check_X(X))
 
 
 @_training.documented(DEFAULTS, shared=PARAMETER_DOC)

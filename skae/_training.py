@@ -245,8 +245,9 @@ def split(rows, options, seed):
 
 def can_partial_fit(options):
     """True, or an AttributeError for parameters that need to know where training ends."""
-    for name, value in (("early_stopping", True), ("learning_rate", "cosine")):
-        if getattr(options, name) == value:
+    ends = {"early_stopping": True, "learning_rate": "cosine", "fine_tune": True}
+    for name, value in ends.items():
+        if getattr(options, name, None) == value:
             raise AttributeError(f"partial_fit does not support {name}={value!r}")
     return True
 
