@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
@@ -35,6 +36,8 @@ def check_weights(sample_weight, X):
     if sample_weight is None:
         return None
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if not np.isfinite(weights.sum()):
+        raise ValueError("sample_weight contains NaN or infinity, or has an infinite sum.")
     if weights.min() < 0:
         raise ValueError(f"Negative values in sample_weight: {weights.min():g} was found.")
     if weights.sum() == 0:
@@ -44,7 +47,7 @@ def check_weights(sample_weight, X):
 
 def feature_range(X):
     """Smallest and largest value of each feature, shape (2, n_features), float64."""
-    if hasattr(X, "tocsr"):
+    if issparse(X):
         return np.array(min_max_axis(X, axis=0), dtype=np.float64)
     return np.array([X.min(axis=0), X.max(axis=0)], dtype=np.float64)
 
@@ -146,6 +149,9 @@ class BaseAutoencoder(BaseEncoder):
         """Rows to learn from, and their weights; cross-entropy needs rows in [0, 1]."""
         # One row can only be learned by heart; a stream may well come in single rows.
         X = self._validate(X, reset=first, ensure_min_samples=1 if incremental else 2)
+        if issparse(X) and not X.has_canonical_format:
+            X = X.copy()  # SciPy would put the caller's in order, in place
+            X.sum_duplicates()
         if loss == "cross_entropy":
             low, high = X.min(), X.max()
             if low < -ROUNDING or high > 1 + ROUNDING:

@@ -210,26 +210,16 @@ class DenoisingAutoencoder(BaseAutoencoder):
             X, weights = self._check_fit(
                 X, sample_weight, self.loss, first=first, incremental=incremental
             )
-            architecture = {
-                "sizes": [X.shape[1], int(self.n_components)],
-                "activations": [self.activation],
-                "loss": self.loss,
-                "tied": bool(self.tied_weights),
-                "output": None,
-            }
+            architecture = self._new_architecture(X.shape[1])
             network = Network.autoencoder(**architecture)
-            options = _training.Options.of(self, **({"max_iter": 1} if incremental else {}))
+            options = _training.Options.of(self, **_training.one_epoch(incremental))
             network.corrupt(self.corruption, self.corruption_level)
             if first:
                 seed = int(check_random_state(self.random_state).randint(2**31 - 1))
                 state = _training.initial_state(network, options, X.dtype, seed)
-            elif architecture == self._architecture:
-                state = _training.State(**self._training)
             else:
-                raise ValueError(
-                    "n_components, activation, loss and tied_weights cannot change between fits "
-                    "that continue each other. Set them back, or fit with warm_start=False."
-                )
+                self._check_continues(architecture)
+                state = _training.State(**self._training)
             limits = self._limits_of(X, first)
             state = _training.train(
                 network,
@@ -242,6 +232,25 @@ class DenoisingAutoencoder(BaseAutoencoder):
             self._architecture, self._limits = architecture, limits
             self._keep(state)
         return self
+
+    def _new_architecture(self, n_features):
+        """What `Network.autoencoder` needs to know of the network to be trained."""
+        return {
+            "sizes": [n_features, int(self.n_components)],
+            "activations": [self.activation],
+            "loss": self.loss,
+            "tied": bool(self.tied_weights),
+            "output": None,
+        }
+
+    def _check_continues(self, architecture):
+        # The joint training of a stack gives a decoder another output, which may stay.
+        if {**architecture, "output": None} != {**self._architecture, "output": None}:
+            raise ValueError(
+                "n_components, activation, loss and tied_weights cannot change between fits "
+                "that continue each other. Set them back, or fit with warm_start=False."
+            )
+        architecture["output"] = self._architecture["output"]
 
     def _check_combination(self):
         """Refuse what cannot work, alone or together, before any work."""
@@ -283,11 +292,11 @@ class DenoisingAutoencoder(BaseAutoencoder):
     def _keep(self, state):
         """Store a training state, and show of it what scikit-learn's networks show."""
         self._training = vars(state)
-        self.loss_curve_ = state.loss_curve
+        self.loss_curve_ = list(state.loss_curve)
         self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         self.n_iter_ = len(state.loss_curve)
         if self.early_stopping:
-            self.validation_loss_curve_ = state.validation_loss_curve
+            self.validation_loss_curve_ = list(state.validation_loss_curve)
             self.best_loss_ = state.best_loss
         else:  # of an earlier fit
             vars(self).pop("validation_loss_curve_", None)

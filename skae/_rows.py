@@ -26,7 +26,9 @@ class Rows:
     def __init__(self, X, dtype, *, target=None, sample_weight=None, strata=None):
         self.X, self.dtype = X, np.dtype(dtype)
         self.target, self.sample_weight, self.strata = target, sample_weight, strata
-        self.direct = not issparse(X) and X.dtype == self.dtype and X.flags.c_contiguous
+        self.direct = (
+            not issparse(X) and X.dtype == self.dtype and X.flags.c_contiguous and X.flags.aligned
+        )
 
     def __len__(self):
         return self.X.shape[0]

@@ -231,13 +231,14 @@ class StackedAutoencoder(BaseAutoencoder):
             if not first:
                 layers = self._continued(layers)
             if first or not self._tuned:
-                self.layers_ = self._train(layers, X, weights, incremental)
-                self.n_iter_ = sum(layer.n_iter_ for layer in self.layers_)
+                layers = self._train(layers, X, weights, incremental)
                 self._tuned = {}
-            if self.fine_tune and not self.layers_[-1]._training["interrupted"]:
+            self.layers_ = layers
+            self.n_iter_ = sum(layer.n_iter_ for layer in layers)
+            for name in ("loss_curve_", "loss_", "validation_loss_curve_", "best_loss_"):
+                vars(self).pop(name, None)  # of an earlier joint training
+            if self.fine_tune and not layers[-1]._training["interrupted"]:
                 self._train_jointly(X, weights)
-            else:
-                self._forget_fine_tuning()
         return self
 
     def _train(self, layers, codes, weights, incremental):
@@ -300,20 +301,16 @@ class StackedAutoencoder(BaseAutoencoder):
             for layer, below, place in zip(self.layers_, [None, *self.layers_], places)
         ]
         self._tuned = vars(state)
-        self.loss_curve_ = state.loss_curve
+        self.loss_curve_ = list(state.loss_curve)
         self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         if self.early_stopping:
-            self.validation_loss_curve_ = state.validation_loss_curve
+            self.validation_loss_curve_ = list(state.validation_loss_curve)
             self.best_loss_ = state.best_loss
-
-    def _forget_fine_tuning(self):
-        for name in ("loss_curve_", "loss_", "validation_loss_curve_", "best_loss_"):
-            vars(self).pop(name, None)
 
     def _new_layers(self):
         """One unfitted autoencoder a layer; refuses what cannot work, before any work."""
         sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        sizes = list(sizes) if np.ndim(sizes) else [np.asarray(sizes).item()]
         if not sizes:
             raise ValueError("hidden_layer_sizes must name at least one layer, got an empty one.")
         shared = {
@@ -353,6 +350,8 @@ class StackedAutoencoder(BaseAutoencoder):
                 "The layers have been trained jointly, so they cannot be trained one by one: "
                 "set fine_tune=True to go on, or fit with warm_start=False."
             )
+        for old, new in zip(self.layers_, layers):
+            old._check_continues(new._new_architecture(old.n_features_in_))
         return [
             copy(old).set_params(
                 **{**new.get_params(), "warm_start": True, "random_state": old.random_state}
@@ -415,8 +414,8 @@ class StackedAutoencoder(BaseAutoencoder):
 
 def per_layer(name, value, n_layers):
     """A list of one value a layer, from such a list or from one value for all."""
-    if not isinstance(value, (list, tuple, np.ndarray)):
-        return [value] * n_layers
+    if np.ndim(value) == 0:
+        return [value.item() if isinstance(value, np.ndarray) else value] * n_layers
     if len(value) != n_layers:
         raise ValueError(
             f"{name} has {len(value)} values for {n_layers} layers: give one value a layer, or "

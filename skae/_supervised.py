@@ -15,12 +15,19 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
-from sklearn.utils import check_array, check_random_state, column_or_1d, compute_sample_weight
+from sklearn.utils import (
+    check_array,
+    check_random_state,
+    column_or_1d,
+    compute_sample_weight,
+    get_tags,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
+    has_fit_parameter,
 )
 
 from skae import _training
@@ -87,6 +94,11 @@ def _final_estimator_has(name):
     return check
 
 
+def _are_signs(labels):
+    """Whether these are the two classes -1 and 1."""
+    return len(labels) == 2 and set(np.asarray(labels).tolist()) == {UNLABELLED, 1}
+
+
 def _can_partial_fit(self):
     if self.final_estimator is not None:
         raise AttributeError("partial_fit does not support a final_estimator")
@@ -122,16 +134,18 @@ class _FineTuned(BaseEncoder):
     # -- fit ----------------------------------------------------------------------------
 
     def _fit(self, X, y, sample_weight, *, incremental=False):
-        options = _training.Options.of(self, **({"max_iter": 1} if incremental else {}))
+        options = _training.Options.of(self, **_training.one_epoch(incremental))
         first = not (hasattr(self, "_training") and (incremental or self.warm_start))
         stack = self._check_parameters()
         with unchanged_on_error(self):
             X = self._validate(X, reset=first)
             y = self._check_y(X, y)
             weights = check_weights(sample_weight, X)
-            labelled = self._labelled(y)
+            labelled = self._labelled(y, first)
             if weights is not None:
                 labelled &= weights > 0
+            if incremental and not first and not labelled.any():
+                return self  # a batch without labels has nothing to fine-tune by
             if not labelled.any():
                 raise ValueError(
                     f"y has no labelled rows: all are {self._unlabelled_as}, or of weight zero."
@@ -141,12 +155,16 @@ class _FineTuned(BaseEncoder):
             if first:
                 _training.split(rows, options, 0)  # refuse before any work
                 self._start(stack, X, weights, targets.shape[1], options)
+            else:
+                self._check_continues(stack)
             state = self._fine_tune(rows, options, first)
             self._keep(state)
+            vars(self).pop("final_estimator_", None)  # of an earlier fit
             if self.final_estimator is not None:
-                self.final_estimator_ = clone(self.final_estimator).fit(
-                    self._encode(rows.X), y[labelled]
-                )
+                final, given = clone(self.final_estimator), {}
+                if rows.sample_weight is not None and has_fit_parameter(final, "sample_weight"):
+                    given["sample_weight"] = rows.sample_weight
+                self.final_estimator_ = final.fit(self._encode(rows.X), y[labelled], **given)
         return self
 
     def _labelled_rows(self, X, y, labelled, targets, weights, strata):
@@ -166,10 +184,17 @@ class _FineTuned(BaseEncoder):
         sizes, activation, stack = self.hidden_layer_sizes, self.activation, self.pretrain
         if isinstance(stack, FrozenEstimator):
             stack = stack.estimator
+            if not (isinstance(stack, StackedAutoencoder) and hasattr(stack, "layers_")):
+                raise ValueError(
+                    "A FrozenEstimator in pretrain must hold a fitted StackedAutoencoder, got "
+                    f"{stack!r}."
+                )
         if isinstance(stack, StackedAutoencoder):
             for name in ("hidden_layer_sizes", "activation"):
                 mine, its = getattr(self, name), getattr(stack, name)
-                if mine is not None and not np.array_equal(mine, its):
+                if mine is not None and not np.array_equal(
+                    np.atleast_1d(mine), np.atleast_1d(its)
+                ):
                     raise ValueError(
                         f"{name}={mine!r}, but that of the stack in pretrain is {its!r}. "
                         "Leave it at None to take that of the stack."
@@ -185,7 +210,7 @@ class _FineTuned(BaseEncoder):
             if values is not None:
                 low, high = (0, 1) if name == "dropout" else (0, np.inf)
                 values = per_layer(name, values, length)
-                if not all(low <= value < high for value in values):
+                if not all(isinstance(value, Real) and low <= value < high for value in values):
                     raise ValueError(f"{name} must be in [{low}, {high}), got {values}.")
         if self.warm_up >= self.max_iter:
             raise ValueError(f"warm_up={self.warm_up} must be less than max_iter={self.max_iter}.")
@@ -195,6 +220,21 @@ class _FineTuned(BaseEncoder):
                 "use one of them."
             )
         return stack
+
+    def _check_continues(self, stack):
+        """A fit that continues another one keeps its network."""
+        sizes, activations = self._architecture["sizes"], self._architecture["activations"]
+        layers = stack._new_layers()
+        if (
+            [layer.n_components for layer in layers] != sizes[1:-1]
+            or [layer.activation for layer in layers] != activations[:-1]
+            or activations[-1] != OUTPUT_ACTIVATION[self._loss]
+        ):
+            raise ValueError(
+                "hidden_layer_sizes, activation and the kind of y (classes, labels) cannot change "
+                "between fits that continue each other. Set them back, or fit with "
+                "warm_start=False."
+            )
 
     def _start(self, stack, X, weights, n_outputs, options):
         """Pretrain, or take what was pretrained, and set up the network from it."""
@@ -297,12 +337,12 @@ class _FineTuned(BaseEncoder):
 
     def _keep(self, state):
         self._training = vars(state)
-        self.loss_curve_ = state.loss_curve
+        self.loss_curve_ = list(state.loss_curve)
         self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         self.n_iter_ = len(state.loss_curve)
         if self.early_stopping:
-            self.validation_loss_curve_ = state.validation_loss_curve
-            self.validation_scores_ = state.validation_scores
+            self.validation_loss_curve_ = list(state.validation_loss_curve)
+            self.validation_scores_ = list(state.validation_scores)
             self.best_validation_score_ = -state.best_loss
         else:  # of an earlier fit
             for name in ("validation_loss_curve_", "validation_scores_", "best_validation_score_"):
@@ -507,7 +547,10 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
+        final = self.final_estimator
+        tags.classifier_tags.multi_label = (
+            final is None or get_tags(final).classifier_tags.multi_label
+        )
         return tags
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -536,14 +579,18 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
             If X, y, `sample_weight` or a parameter is not as described, or if the loss becomes
             infinite or nan. The estimator is then as it was before the call.
         """
-        return self._fit(X, y, sample_weight)
+        with unchanged_on_error(self):
+            if not self.warm_start:
+                vars(self).pop("_announced", None)  # by an earlier partial_fit
+            return self._fit(X, y, sample_weight)
 
     @available_if(_can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Go on fine-tuning, with one epoch over the labelled rows of X.
 
-        The first call pretrains on its own X as ``fit`` does. Not available with
+        The first call pretrains on its own X as ``fit`` does; a later one without a labelled
+        row changes nothing. Not available with
         ``early_stopping=True``, ``learning_rate='cosine'`` or a `final_estimator`.
 
         Parameters
@@ -577,7 +624,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
             raise ValueError(
                 f"`classes={classes}` is not the same as on last call to partial_fit, was: {known}"
             )
-        if len(classes) > 2 and UNLABELLED in classes.tolist():
+        if UNLABELLED in classes.tolist() and not _are_signs(classes):
             raise ValueError(
                 f"classes={classes} names -1, which marks unlabelled rows in y. Encode the "
                 "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
@@ -594,12 +641,14 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
                 "is None."
             )
         y = check_array(y, ensure_2d=False, dtype=None, input_name="y", ensure_all_finite=True)
+        if y.dtype.kind == "O" and all(isinstance(label, Real) for label in y.ravel()):
+            y = np.array(y.tolist())
         if y.ndim == 1 or y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         return y
 
-    def _labelled(self, y):
+    def _labelled(self, y, first):
         """Which rows have labels. Two classes -1 and 1 are classes, with no row unlabelled."""
         if y.ndim == 2:
             return ~(y == UNLABELLED).all(axis=1)
@@ -607,9 +656,11 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
             return np.ones(len(y), dtype=bool)
         labelled = np.array([label != UNLABELLED for label in y], dtype=bool)
         known = getattr(self, "_announced", None)
+        if known is None and not first:
+            known = self.classes_
         if known is None:
             known = np.unique(y) if y.dtype.kind != "O" else ()
-        if len(known) == 2 and set(np.asarray(known).tolist()) == {UNLABELLED, 1}:
+        if _are_signs(known):
             labelled[:] = True
         return labelled
 
@@ -646,7 +697,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         return (targets[:, 1:] if len(classes) == 2 else targets), codes
 
     def _indicator_targets(self, y, first):
-        if type_of_target(y) != "multilabel-indicator":
+        if type_of_target(y) != "multilabel-indicator" or not np.isin(y, (0, 1)).all():
             raise ValueError(
                 "y with several columns must hold an indicator, 0 or 1, for each label (a row of "
                 f"-1 is unlabelled), but it is of type {type_of_target(y)!r}."
@@ -671,7 +722,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         if self.class_weight is None:
             return weights
         balance = compute_sample_weight(self.class_weight, y)
-        return balance if weights is None else balance * weights
+        return check_weights(balance if weights is None else balance * weights, y)
 
     def _score_outputs(self, targets, outputs, weights):
         if self._loss == "log_loss":
@@ -704,7 +755,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         """
         check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
-            return self.final_estimator_.predict(self.transform(X))
+            return self.final_estimator_.predict(self._encode(self._check_X(X)))
         outputs = self._logits(X)
         if self._loss == "log_loss":
             return self.classes_[outputs.argmax(axis=1)]
@@ -729,7 +780,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         """
         check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
-            return self.final_estimator_.decision_function(self.transform(X))
+            return self.final_estimator_.decision_function(self._encode(self._check_X(X)))
         outputs = self._logits(X)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
@@ -749,7 +800,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         """
         check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
-            return self.final_estimator_.predict_proba(self.transform(X))
+            return self.final_estimator_.predict_proba(self._encode(self._check_X(X)))
         outputs = self._logits(X)
         if self._loss == "log_loss":
             return softmax(outputs, axis=1)
@@ -773,7 +824,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         """
         check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
-            return np.log(self.final_estimator_.predict_proba(self.transform(X)))
+            return np.log(self.final_estimator_.predict_proba(self._encode(self._check_X(X))))
         outputs = self._logits(X)
         if self._loss == "log_loss":
             return log_softmax(outputs, axis=1)
@@ -959,7 +1010,8 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
     def partial_fit(self, X, y, sample_weight=None):
         """Go on fine-tuning, with one epoch over the labelled rows of X.
 
-        The first call pretrains on its own X as ``fit`` does. Not available with
+        The first call pretrains on its own X as ``fit`` does; a later one without a labelled
+        row changes nothing. Not available with
         ``early_stopping=True``, ``learning_rate='cosine'`` or a `final_estimator`.
 
         Parameters
@@ -993,7 +1045,7 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
         check_consistent_length(X, y)
         return y
 
-    def _labelled(self, y):
+    def _labelled(self, y, first):
         return ~np.isnan(y if y.ndim == 1 else y.sum(axis=1))
 
     def _targets(self, y, first):
@@ -1027,6 +1079,6 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
         """
         check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
-            return self.final_estimator_.predict(self.transform(X))
+            return self.final_estimator_.predict(self._encode(self._check_X(X)))
         outputs = self._raw_outputs(X)
         return outputs[:, 0] if self._flat else outputs

@@ -7,8 +7,9 @@ from functools import cache
 from threadpoolctl import ThreadpoolController
 
 # Multiplications in the largest product of a step from which BLAS's threads pay. Below it they
-# gain nothing on an idle machine, and lose much to any other busy process.
-WORTH_THREADS = 2**25
+# gain little on an idle machine, and lose much to any other busy process: measured, an epoch of
+# batches of 100 at 1200 x 1200 took five times as long on two threads while one core was busy.
+WORTH_THREADS = 2**28
 
 _lock = threading.Lock()
 _users = 0

@@ -127,9 +127,11 @@ class Options:
     max_norm: float | None = None
     warm_up: int = 0
     n_average: int = 0
+    incremental: bool = False  # one epoch of many, by partial_fit
 
     @classmethod
     def of(cls, estimator, **others):
+        """Those of an estimator; `others` take precedence."""
         own = {
             f.name: getattr(estimator, f.name) for f in fields(cls) if hasattr(estimator, f.name)
         }
@@ -226,7 +228,7 @@ def split(rows, options, seed):
     if not options.early_stopping:
         return every, None
     strata = None if rows.strata is None else rows.strata[every]
-    held_out = int(np.ceil(options.validation_fraction * len(every)))
+    held_out = max(2, int(np.ceil(options.validation_fraction * len(every))))  # two have an R^2
     if strata is not None:
         held_out = max(held_out, len(np.unique(strata)))
     if held_out >= len(every):
@@ -241,6 +243,11 @@ def split(rows, options, seed):
         stratify=strata,
     )
     return tuple(np.sort(part) for part in parts)
+
+
+def one_epoch(incremental):
+    """What `Options` differ in when ``partial_fit`` asks for them."""
+    return {"max_iter": 1, "incremental": True} if incremental else {}
 
 
 def can_partial_fit(options):
@@ -309,9 +316,14 @@ class _Loop:
             validation_scores=list(state.validation_scores),
             interrupted=False,
         )
-        if state.learning_rate_init != options.learning_rate_init:
+        if (
+            state.learning_rate_init != options.learning_rate_init
+            or options.learning_rate != "adaptive"
+        ):
             self.state.learning_rate = options.learning_rate_init
             self.state.learning_rate_init = options.learning_rate_init
+        if not options.incremental:
+            self.state.best_loss, self.state.n_stale = np.inf, 0
         # The parameters of the best epoch, or the mean of those of the last ones.
         self.best_params = self.state.params.copy() if options.early_stopping else None
         self.sum_params = np.zeros(network.n_params) if options.n_average else None
@@ -322,6 +334,9 @@ class _Loop:
         self.workspace = network.workspace(self.batch_size, state.buffers.dtype)
 
     def run(self):
+        if self.validation is not None and self.state.loss_curve:
+            # What to improve on, when a fit continues: an earlier one may have gone by another rule.
+            self.state.best_loss = self.monitored()[0]
         max_iter = self.options.max_iter
         for epoch in range(max_iter):
             begin = time.perf_counter()
@@ -337,7 +352,7 @@ class _Loop:
             self.report(time.perf_counter() - begin)
             if self.converged(loss):
                 return
-        if self.options.tol is not None and max_iter > 1:
+        if self.options.tol is not None and not self.options.incremental:
             warnings.warn(
                 f"{self.name}: maximum iterations ({max_iter}) reached and the optimization "
                 "hasn't converged yet.",
@@ -346,8 +361,10 @@ class _Loop:
             )
 
     def rate(self, epoch):
-        """Learning rate of an epoch of this run."""
+        """Learning rate of an epoch of this run; partial_fit counts them over all its calls."""
         options = self.options
+        if options.incremental:
+            epoch = len(self.state.loss_curve)
         if epoch < options.warm_up:
             return options.learning_rate_init * (epoch + 1) / (options.warm_up + 1)
         if options.learning_rate == "cosine":
@@ -391,21 +408,27 @@ class _Loop:
             )
         return cost
 
-    def validate(self):
-        """Note the mean loss of the held-out rows, without noise and penalties, and their score.
+    def monitored(self):
+        """What early stopping is to make small, and the loss and score of the held-out rows.
 
-        Returns what early stopping is to make small.
+        Without noise and penalties; the score is None if there is no function for it.
         """
-        state, index = self.state, self.validation
+        state, index, weights = self.state, self.validation, self.rows.sample_weight
         losses = self.network.row_losses(state.params, self.objective, self.rows, index=index)
-        weights = self.rows.sample_weight
         loss = float(np.average(losses, weights=None if weights is None else weights[index]))
-        state.validation_loss_curve.append(loss)
         if self.score is None:
-            return loss
+            return loss, loss, None
         outputs = self.network.outputs(state.params, self.rows, index=index)
-        state.validation_scores.append(float(self.score(outputs, index)))
-        return -state.validation_scores[-1]
+        score = float(self.score(outputs, index))
+        return -score, loss, score
+
+    def validate(self):
+        """Note loss and score of the held-out rows; return what is to be made small."""
+        monitored, loss, score = self.monitored()
+        self.state.validation_loss_curve.append(loss)
+        if score is not None:
+            self.state.validation_scores.append(score)
+        return monitored
 
     def converged(self, loss):
         """Note an improvement or its absence; True when it is time to stop."""
@@ -427,7 +450,6 @@ class _Loop:
         stops = options.early_stopping or options.learning_rate == "adaptive"
         if options.tol is None and not stops:
             return False
-        state.n_stale = 0  # a later call starts its count afresh
         return True
 
     def report(self, seconds):

@@ -196,6 +196,7 @@ def checked_estimators():
 def supervised_estimators():
     small = {"max_iter": 30, "batch_size": 16, "learning_rate_init": 0.01, "random_state": 0}
     stack = StackedAutoencoder((6, 5), activation="tanh", **SMALL)
+    wide = StackedAutoencoder((30, 30), activation="tanh", **SMALL)
     single = {"hidden_layer_sizes": 8, "activation": "tanh", "pretrain": False, **small}
     common = (
         {"pretrain": stack},
@@ -203,14 +204,18 @@ def supervised_estimators():
          "input_dropout": 0.1, "max_norm": 3.0, "warm_up": 2, "n_average": 3},
         {**single, "solver": "sgd", "learning_rate": "cosine"},
         {**single, "solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.1},
-        {**single, "early_stopping": True, "validation_fraction": 0.2, "max_iter": 60},
-        {"pretrain": stack, "fine_tune": "top", "learning_rate_init": 0.1},
+        {**single, "early_stopping": True, "validation_fraction": 0.2, "learning_rate_init": 0.1,
+         "activation": "relu"},
         {"pretrain": stack, "fine_tune": "top_then_all", "alpha": 1e-4,
          "learning_rate_factors": [0.5, 0.5, 1.0]},
     )  # fmt: skip
     for params in common:
         yield StackedAutoencoderClassifier(**{**small, **params})
         yield StackedAutoencoderRegressor(**{**small, **params})
+    # A top alone needs codes that hold the target: more of them for the random one of a regressor.
+    top = {**small, "fine_tune": "top", "learning_rate_init": 0.1}
+    yield StackedAutoencoderClassifier(pretrain=stack, **top)
+    yield StackedAutoencoderRegressor(pretrain=wide, **top)
     yield StackedAutoencoderClassifier(
         **single, label_smoothing=0.1, class_weight="balanced", shuffle=False
     )
@@ -764,7 +769,7 @@ BAD_VALUES = {
     "corruption_level": [-0.1, "high", None, np.nan],
     "sparsity_target": [0.0, 1.0, -1, None],
     "sparsity_penalty": [-1e-9, None],
-    "fine_tune": ["yes", None],
+    "fine_tune": [None, ""],
     "fine_tune_max_iter": [0, -1, 2.5, None],
     "fine_tune_learning_rate_init": [0.0, -0.1, None, "auto"],
     "solver": ["lbfgs", None],

@@ -131,7 +131,7 @@ def test_no_tol_runs_all_epochs():
 
 def test_the_count_of_stale_epochs_starts_afresh_with_each_fit():
     estimator = denoising(tol=1e6, n_iter_no_change=3, warm_start=True, max_iter=50).fit(X)
-    assert estimator.fit(X).n_iter_ == 4 + 3
+    assert estimator.fit(X).n_iter_ == 4 + 4
 
 
 # -- order of the rows -------------------------------------------------------------------

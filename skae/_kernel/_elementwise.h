@@ -82,10 +82,11 @@ INLINE uint32_t column_bits(uint32_t low, uint32_t high, uint32_t column)
     return h ^ (h >> 16);
 }
 
-/* 31 of the 32 bits decide whether an element is hit; the last one is a fair coin. */
-INLINE int64_t hit_threshold(double level)
+/* 31 of the 32 bits decide whether an element is hit, with a probability of `level`: it is if
+ * they are no more than this. The last bit is a fair coin. */
+INLINE int32_t hit_threshold(double level)
 {
-    return (int64_t)(level * 2147483648.0);
+    return (int32_t)((int64_t)(level * 2147483648.0) - 1); /* -1, for level 0: never */
 }
 
 INLINE float log_unit(float u) /* log(u) for u in [2^-24, 1], as in Cephes */

@@ -215,7 +215,7 @@ CLONES static double NAME(softmax_loss)(ptrdiff_t n, REAL scale, const REAL *RES
 CLONES static void NAME(dropout)(double level, uint64_t key, ptrdiff_t n, REAL *RESTRICT x)
 {
     const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-    const int32_t below = (int32_t)(hit_threshold(level) - 1);
+    const int32_t below = hit_threshold(level);
     const REAL scale = (REAL)(1.0 / (1.0 - level));
     for (ptrdiff_t j = 0; j < n; j++) {
         const uint32_t h = column_bits(k0, k1, (uint32_t)j);
@@ -229,8 +229,7 @@ CLONES static void NAME(corrupt)(int kind, double level, uint64_t key, ptrdiff_t
                                  const REAL *RESTRICT x, REAL *RESTRICT out)
 {
     const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-    const int64_t hit = hit_threshold(level);
-    const int32_t below = (int32_t)(hit - 1); /* level 0 gives -1: nothing is hit */
+    const int32_t below = hit_threshold(kind == NOISE_GAUSSIAN ? 0.0 : level);
     switch (kind) {
     case NOISE_MASKING:
         for (ptrdiff_t j = 0; j < n; j++) {
@@ -327,15 +326,19 @@ CLONES static void NAME(momentum_update)(ptrdiff_t size, REAL rate, REAL momentu
 }
 
 /* Adam (Kingma and Ba 2015). `rate` has the bias corrections folded in. */
-CLONES static void NAME(adam_update)(ptrdiff_t size, REAL rate, REAL beta_1, REAL beta_2,
+CLONES static void NAME(adam_update)(ptrdiff_t size, REAL rate, double beta_1, double beta_2,
                                      REAL epsilon, REAL decay, const REAL *RESTRICT gradient,
                                      REAL *RESTRICT mean, REAL *RESTRICT square,
                                      REAL *RESTRICT w)
 {
+    /* Differences from one in double: single precision would round some of them to nothing. */
+    const REAL new_1 = (REAL)(1.0 - beta_1), new_2 = (REAL)(1.0 - beta_2);
+    const REAL tiny = sizeof(REAL) == 4 ? (REAL)1e-30 : (REAL)1e-300;
+    epsilon = epsilon < tiny ? tiny : epsilon;
     for (ptrdiff_t j = 0; j < size; j++) {
         const REAL g = gradient[j] + decay * w[j];
-        const REAL a = beta_1 * mean[j] + ((REAL)1.0 - beta_1) * g;
-        const REAL b = beta_2 * square[j] + ((REAL)1.0 - beta_2) * g * g;
+        const REAL a = mean[j] + new_1 * (g - mean[j]);
+        const REAL b = square[j] + new_2 * (g * g - square[j]);
         mean[j] = a;
         square[j] = b;
         w[j] -= rate * a / (SQRT(b) + epsilon);

@@ -60,7 +60,7 @@ cdef extern from "_elementwise.h" nogil:
     void momentum_update_f(Py_ssize_t, float, float, int, float, const float *, float *, float *)
     void momentum_update_d(Py_ssize_t, double, double, int, double, const double *, double *,
                            double *)
-    void adam_update_f(Py_ssize_t, float, float, float, float, float, const float *, float *,
+    void adam_update_f(Py_ssize_t, float, double, double, float, float, const float *, float *,
                        float *, float *)
     void adam_update_d(Py_ssize_t, double, double, double, double, double, const double *,
                        double *, double *, double *)

@@ -1,0 +1,1311 @@
+"""The classifier and the regressor: pretraining, fine-tuning, targets, what may be handed in."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import special
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.ensemble import HistGradientBoostingClassifier, StackingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils import compute_sample_weight
+from threadpoolctl import threadpool_limits
+
+from skae import (
+    StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
+    _training,
+)
+from skae._kernel import _sgd
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
+    with threadpool_limits(1):
+        yield
+
+
+SMALL = dict(
+    hidden_layer_sizes=(7, 5), activation="tanh", pretrain=False, max_iter=4, batch_size=16,
+    learning_rate_init=0.01, random_state=0,
+)  # fmt: skip
+
+
+def classifier(**params):
+    return StackedAutoencoderClassifier(**{**SMALL, **params})
+
+
+def regressor(**params):
+    return StackedAutoencoderRegressor(**{**SMALL, **params})
+
+
+def stack(**params):
+    own = {"max_iter": 2, "batch_size": 16, "learning_rate_init": 0.01, "random_state": 5}
+    return StackedAutoencoder((7, 5), **{"activation": "tanh", **own, **params})
+
+
+both = pytest.mark.parametrize("make", [classifier, regressor])
+
+
+def rows(n_rows=60, n_features=9, seed=0):
+    return np.random.default_rng(seed).uniform(size=(n_rows, n_features))
+
+
+X = rows()
+# Classes of different sizes, and what else can be learned from X.
+CODES = (X[:, 0] + X[:, 1] > 0.8).astype(int) + (X[:, 0] > 0.7)
+BINARY = (CODES > 0).astype(int)
+LABELS = (X[:, :4] > [0.3, 0.5, 0.6, 0.5]).astype(int)
+VALUES = 3 * X[:, 0] - 2 * X[:, 1] ** 2
+PAIRS = np.column_stack([VALUES, X[:, 2]])
+NAMES = np.array(["pear", "apple", "fig"])[CODES]
+UNLABELLED = np.arange(60) % 3 == 1  # a third of the rows
+
+TARGETS = {
+    "binary": (classifier, BINARY),
+    "multiclass": (classifier, CODES),
+    "multilabel": (classifier, LABELS),
+    "strings": (classifier, NAMES),
+    "signs": (classifier, 2 * BINARY - 1),
+    "values": (regressor, VALUES),
+    "pairs": (regressor, PAIRS),
+}
+targets = pytest.mark.parametrize("make, y", TARGETS.values(), ids=TARGETS)
+CLASSES = ["binary", "multiclass", "multilabel", "strings", "signs"]
+class_targets = pytest.mark.parametrize("y", [TARGETS[name][1] for name in CLASSES], ids=CLASSES)
+
+
+def y_for(make):
+    return CODES if make is classifier else VALUES
+
+
+def unlabelled(y, hidden=UNLABELLED):
+    """y as the estimators take it when these rows have no labels."""
+    if y.dtype.kind == "f":
+        y = y.copy()
+        y[hidden] = np.nan
+        return y
+    y = y.astype(object) if y.dtype.kind == "U" else y.copy()
+    y[hidden] = -1
+    return y
+
+
+def learned(estimator):
+    return [*estimator.coefs_, *estimator.intercepts_]
+
+
+def assert_same_fit(one, other):
+    for a, b in zip(learned(one), learned(other), strict=True):
+        assert_array_equal(a, b, strict=True)
+    assert_array_equal(one.loss_curve_, other.loss_curve_)
+
+
+def same_fit(one, other):
+    pairs = list(zip(learned(one), learned(other)))
+    return all(a.shape == b.shape and np.array_equal(a, b) for a, b in pairs)
+
+
+def same_layers(one, other):
+    pairs = zip(one.layers_, other.layers_, strict=True)
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for a, b in pairs
+        for name in ("components_", "intercept_hidden_", "decoder_components_")
+    )
+
+
+def state_of(estimator):
+    """Everything the estimator holds, as bytes: any change shows."""
+    return pickle.dumps(vars(estimator))
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """The rows, and the learning rate, of each call of the kernel's epoch."""
+    calls = []
+
+    def spy(*args, real=_sgd.train):
+        calls.append((args[8].copy(), args[2].learning_rate))
+        return real(*args)
+
+    monkeypatch.setattr(_sgd, "train", spy)
+    return calls
+
+
+def activate(name, z):
+    return {
+        "identity": lambda z: z,
+        "logistic": special.expit,
+        "tanh": np.tanh,
+        "relu": lambda z: np.maximum(z, 0),
+    }[name](z)
+
+
+# -- predictions -------------------------------------------------------------------------
+
+
+@targets
+def test_learns_what_can_be_learned(make, y):
+    estimator = make(max_iter=150, activation="relu", hidden_layer_sizes=(20,), batch_size=10)
+    estimator.fit(X, y)
+    assert estimator.score(X, y) > 0.9
+    assert estimator.loss_curve_[-1] < estimator.loss_curve_[0]
+    assert estimator.loss_ == estimator.loss_curve_[-1]
+    assert estimator.n_iter_ == 150
+    predicted = estimator.predict(X)
+    assert predicted.shape == y.shape
+    if make is classifier:
+        assert predicted.dtype == y.dtype
+        assert set(np.unique(predicted)) == set(np.unique(y))
+
+
+@class_targets
+def test_all_that_is_predicted_agrees(y):
+    estimator = classifier(max_iter=20).fit(X, y)
+    new = rows(40, seed=1)
+    scores, proba = estimator.decision_function(new), estimator.predict_proba(new)
+    predicted = estimator.predict(new)
+    assert len(np.unique(predicted)) > 1
+    assert proba.dtype == scores.dtype == np.float64
+    assert_allclose(np.exp(estimator.predict_log_proba(new)), proba, rtol=1e-12)
+    if y.ndim == 2:
+        assert_array_equal(estimator.classes_, np.arange(4))
+        assert scores.shape == proba.shape == (40, 4)
+        assert_allclose(proba, special.expit(scores))
+        assert_array_equal(predicted, (proba > 0.5).astype(int))
+        return
+    assert_array_equal(estimator.classes_, np.unique(y))
+    assert proba.shape == (40, len(estimator.classes_))
+    assert_allclose(proba.sum(axis=1), 1)
+    assert_array_equal(predicted, estimator.classes_[proba.argmax(axis=1)])
+    if len(estimator.classes_) == 2:
+        assert scores.shape == (40,)
+        assert_allclose(proba[:, 1], special.expit(scores))
+    else:
+        assert_allclose(proba, special.softmax(scores, axis=1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@class_targets
+def test_log_probabilities_do_not_underflow(y, dtype):
+    estimator = classifier().fit(X.astype(dtype), y)
+    estimator._training["buffers"][0] *= 1e5
+    log_proba = estimator.predict_log_proba(X.astype(dtype))
+    assert np.isfinite(log_proba).all()
+    assert log_proba.min() < -1000
+    assert (estimator.predict_proba(X.astype(dtype)) >= 0).all()
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@targets
+def test_a_forward_pass_by_hand(make, y, dtype, activation):
+    """Of coefs_ and intercepts_, of the shapes that scikit-learn has."""
+    estimator = make(activation=activation).fit(X.astype(dtype), y)
+    n_outputs = {"i": 3, "U": 3, "f": 1}[y.dtype.kind] if y.ndim == 1 else y.shape[1]
+    if make is classifier and y.ndim == 1 and len(np.unique(y)) == 2:
+        n_outputs = 1
+    assert [w.shape for w in estimator.coefs_] == [(9, 7), (7, 5), (5, n_outputs)]
+    assert [b.shape for b in estimator.intercepts_] == [(7,), (5,), (n_outputs,)]
+    assert all(a.dtype == dtype for a in learned(estimator))
+    codes = X.astype(dtype)
+    for w, b in zip(estimator.coefs_[:-1], estimator.intercepts_[:-1]):
+        codes = activate(activation, codes @ w + b)
+    z = codes @ estimator.coefs_[-1] + estimator.intercepts_[-1]
+    tol = {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-11, "atol": 1e-13}
+    found = estimator.transform(X.astype(dtype))
+    assert found.dtype == dtype
+    assert_allclose(found, codes, **tol)
+    if make is regressor:
+        found = estimator.predict(X.astype(dtype))
+        assert found.dtype == dtype
+        assert_allclose(found.reshape(z.shape), z, **tol)
+        return
+    expected = special.expit(z)
+    if y.ndim == 1:
+        expected = np.hstack([1 - expected, expected]) if n_outputs == 1 else special.softmax(z, 1)
+    assert_allclose(estimator.predict_proba(X.astype(dtype)), expected, **tol)
+
+
+@targets
+def test_codes_and_their_names(make, y):
+    frame = pd.DataFrame(X, columns=[f"column {k}" for k in range(9)])
+    estimator = make().fit(frame, y)
+    assert list(estimator.feature_names_in_) == list(frame.columns)
+    names = estimator.get_feature_names_out()
+    assert list(names) == [f"{type(estimator).__name__.lower()}{k}" for k in range(5)]
+    plain, predicted = estimator.transform(frame), estimator.predict(frame)
+    estimator.set_output(transform="pandas")
+    codes = estimator.transform(frame)
+    assert list(codes.columns) == list(names)
+    assert_array_equal(codes.to_numpy(), plain)
+    assert isinstance(estimator.predict(frame), np.ndarray)
+    assert_array_equal(estimator.predict(frame), predicted)
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.predict(frame[frame.columns[::-1]])
+    assert_array_equal(make().fit_transform(X, y), plain)
+
+
+METHODS = ["predict", "predict_proba", "predict_log_proba", "decision_function", "transform"]
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [(regressor, "predict"), (regressor, "score"), (classifier, "score")]
+    + [(classifier, name) for name in METHODS],
+)
+def test_not_fitted(make, name):
+    args = (X, CODES) if name == "score" else (X,)
+    with pytest.raises(NotFittedError):
+        getattr(make(), name)(*args)
+    assert not hasattr(make(), "coefs_") and not hasattr(make(), "intercepts_")
+
+
+# -- a step of training is that of scikit-learn ------------------------------------------
+
+
+STEPS = {
+    "plain": {"solver": "sgd", "momentum": 0.0},
+    "momentum": {"solver": "sgd", "momentum": 0.8, "nesterovs_momentum": False},
+    "nesterov": {"solver": "sgd", "momentum": 0.8, "nesterovs_momentum": True},
+    "adam": {"solver": "adam", "beta_1": 0.8, "beta_2": 0.9},
+}
+PEERS = {
+    "binary": (classifier, MLPClassifier, BINARY),
+    "multiclass": (classifier, MLPClassifier, CODES),
+    "multilabel": (classifier, MLPClassifier, LABELS),
+    "values": (regressor, MLPRegressor, VALUES),
+}
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic"])
+@pytest.mark.parametrize("solver", STEPS)
+@pytest.mark.parametrize("case", PEERS)
+def test_epochs_are_those_of_scikit_learn(case, solver, activation):
+    """From the same weights, with plain settings; MLPRegressor minimises half our loss."""
+    make, peer, y = PEERS[case]
+    options = {"activation": activation, "alpha": 0.0, "batch_size": 16, "shuffle": False}
+    options |= STEPS[solver]
+    rate, factor = 0.05, 2.0 if peer is MLPRegressor and solver != "adam" else 1.0
+    ours = make(**options, hidden_layer_sizes=(7, 5), learning_rate_init=rate, warm_start=True)
+    theirs = peer(
+        hidden_layer_sizes=(7, 5), **options, learning_rate_init=rate * factor, random_state=1
+    )
+    if solver == "adam":  # whose epsilon knows the scale of a gradient
+        ours.set_params(epsilon=1e-8)
+        theirs.set_params(epsilon=1e-8 / (2 if peer is MLPRegressor else 1))
+    classes = {"classes": np.unique(y)} if make is classifier and y.ndim == 1 else {}
+    extra = {"classes": np.arange(4)} if case == "multilabel" else {}
+    theirs.partial_fit(X, y, **classes, **extra)
+    del theirs._optimizer  # which would hold moments, of the weights that were
+    ours.fit(X, y)
+    begin = ours._training["buffers"]
+    rng = np.random.default_rng(0)
+    begin[0] = rng.normal(size=begin.shape[1]) / 2
+    begin[1:] = 0
+    ours._training["step"] = 0
+    theirs.coefs_ = [w.copy() for w in ours.coefs_]
+    theirs.intercepts_ = [b.copy() for b in ours.intercepts_]
+    before = [a.copy() for a in learned(ours)]
+    ours.set_params(max_iter=2).fit(X, y)
+    for _ in range(2):
+        theirs.partial_fit(X, y)
+    for was, mine, its in zip(before, learned(ours), [*theirs.coefs_, *theirs.intercepts_]):
+        assert np.abs(mine - was).max() > 1e-4
+        assert_allclose(mine, its, rtol=1e-9, atol=1e-11)
+
+
+# -- unlabelled rows ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pretrain", [True, "stack"])
+@targets
+def test_unlabelled_rows_take_part_in_pretraining(make, y, pretrain):
+    if np.unique(y).tolist() == [-1, 1]:
+        y = BINARY  # with 1 and -1 there is no row without a label
+    if y.dtype.kind == "i":
+        y = y.astype(np.int64)
+    estimator = make(pretrain=stack() if pretrain == "stack" else True)
+    estimator.fit(X, unlabelled(y))
+    expected = clone(estimator.pretrained_).fit(X)
+    assert same_layers(estimator.pretrained_, expected)
+    assert not same_layers(expected, clone(expected).fit(X[~UNLABELLED]))
+    if pretrain == "stack":
+        assert same_layers(estimator.pretrained_, stack().fit(X))
+        assert not hasattr(estimator.pretrain, "layers_")
+    # Fine-tuning knows the labelled rows only.
+    alone = make(pretrain=FrozenEstimator(expected)).fit(X[~UNLABELLED], y[~UNLABELLED])
+    tuned = make(pretrain=FrozenEstimator(expected)).fit(X, unlabelled(y))
+    assert_same_fit(tuned, alone)
+    assert_array_equal(tuned.predict(X), alone.predict(X))
+    if make is classifier:
+        assert_array_equal(tuned.classes_, alone.classes_)
+        assert not np.isin(-1, tuned.predict(X).astype(object))
+
+
+@targets
+def test_without_pretraining_unlabelled_rows_do_nothing(make, y):
+    if np.unique(y).tolist() == [-1, 1]:
+        y = BINARY
+    for early_stopping in (False, True):
+        estimator = make(early_stopping=early_stopping).fit(X, unlabelled(y))
+        alone = make(early_stopping=early_stopping).fit(X[~UNLABELLED], y[~UNLABELLED])
+        assert_same_fit(estimator, alone)
+        assert not hasattr(estimator, "pretrained_")
+
+
+def test_object_labels():
+    names = NAMES.astype(object)
+    estimator = classifier().fit(X, names)
+    assert_same_fit(estimator, classifier().fit(X, NAMES))
+    assert_array_equal(estimator.classes_, ["apple", "fig", "pear"])
+    numbers = CODES.astype(object)
+    assert_same_fit(classifier().fit(X, numbers), classifier().fit(X, CODES))
+    hidden = classifier().fit(X, unlabelled(NAMES))
+    assert_same_fit(hidden, classifier().fit(X[~UNLABELLED], NAMES[~UNLABELLED]))
+    assert set(hidden.predict(X)) <= {"apple", "fig", "pear"}
+
+
+@pytest.mark.parametrize("dtype", [int, float])
+def test_minus_one_and_one_are_two_classes(dtype):
+    y = (2 * BINARY - 1).astype(dtype)
+    estimator = classifier(max_iter=40).fit(X, y)
+    assert_same_fit(estimator, classifier(max_iter=40).fit(X, BINARY))
+    assert_array_equal(estimator.classes_, [-1, 1])
+    assert set(estimator.predict(X)) == {-1, 1}
+    # With a third value, -1 is what it always is.
+    y[0], y[1] = 1, 0
+    hidden = classifier().fit(X, y)
+    assert_array_equal(hidden.classes_, [0, 1])
+    part = classifier().partial_fit(X[:20], y[:20] * 0 + 1, classes=[-1, 1])
+    one_class = part.partial_fit(X[:5], np.full(5, -1))
+    assert_array_equal(one_class.classes_, [-1, 1])
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_continued_fit_knows_its_classes(method):
+    """Rows that hold one of two classes, and unlabelled ones, are no problem of -1 and 1."""
+    few = np.where(BINARY[:20] == 1, 1, -1)
+    assert set(few) == {-1, 1}
+    estimator = classifier(warm_start=True).fit(X, BINARY)
+    expected = copy.deepcopy(estimator)
+    getattr(estimator, method)(X[:20], few)
+    getattr(expected, method)(X[:20][few == 1], few[few == 1])
+    assert_same_fit(estimator, expected)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_continued_fit_of_signs_may_see_one_of_them(method):
+    estimator = classifier(warm_start=True).fit(X, 2 * BINARY - 1)
+    expected = classifier(warm_start=True).fit(X, BINARY)
+    none = BINARY == 0
+    getattr(estimator, method)(X[none], np.full(none.sum(), -1))
+    getattr(expected, method)(X[none], np.zeros(none.sum(), dtype=int))
+    assert_same_fit(estimator, expected)
+
+
+def test_rows_without_weight_count_as_unlabelled():
+    weights = np.where(UNLABELLED, 0.0, 1.0)
+    y = CODES.copy()
+    y[UNLABELLED] = 99
+    estimator = classifier().fit(X, y, sample_weight=weights)
+    assert_same_fit(
+        estimator,
+        classifier().fit(X[~UNLABELLED], CODES[~UNLABELLED], np.ones((~UNLABELLED).sum())),
+    )
+    assert_array_equal(estimator.classes_, [0, 1, 2])
+
+
+# -- pretraining -------------------------------------------------------------------------
+
+
+@both
+def test_what_was_pretrained_is_where_fine_tuning_begins(make):
+    fitted = stack().fit(X)
+    before = state_of(fitted)
+    for pretrain in (fitted, FrozenEstimator(fitted)):
+        estimator = make(pretrain=pretrain, learning_rate_init=1e-300, max_iter=1)
+        estimator.fit(X, y_for(make))
+        for layer, w, b in zip(fitted.layers_, estimator.coefs_, estimator.intercepts_):
+            assert_array_equal(w, layer.components_.T)
+            assert_array_equal(b, layer.intercept_hidden_)
+        assert_allclose(estimator.coefs_[-1], 0, atol=1e-290)
+        assert_array_equal(estimator.transform(X), fitted.transform(X))
+        estimator.set_params(learning_rate_init=0.1).fit(X, y_for(make))
+        assert not np.array_equal(estimator.coefs_[0], fitted.layers_[0].components_.T)
+        assert same_layers(estimator.pretrained_, fitted)
+        assert estimator.pretrained_ is not fitted
+    assert state_of(fitted) == before
+
+
+@both
+def test_a_stack_is_told_from_its_own_parameters(make):
+    """Sizes and activation of the stack need not be said again, and an unfitted one is cloned."""
+    params = {"hidden_layer_sizes": None, "activation": None}
+    mixed = stack(activation=["relu", "tanh"])
+    said = make(pretrain=mixed, hidden_layer_sizes=(7, 5), activation=["relu", "tanh"])
+    told = make(pretrain=mixed, **params)
+    assert_same_fit(told.fit(X, y_for(make)), said.fit(X, y_for(make)))
+    assert [w.shape[1] for w in told.coefs_[:-1]] == [7, 5]
+    assert not hasattr(mixed, "layers_")
+    # The seed of a stack without one comes from the estimator.
+    seedless = make(pretrain=stack(random_state=None), **params)
+    one, other = (clone(seedless).fit(X, y_for(make)) for _ in range(2))
+    assert_same_fit(one, other)
+    assert not same_fit(one, clone(seedless).set_params(random_state=1).fit(X, y_for(make)))
+
+
+def test_pretraining_takes_the_weights_of_the_rows():
+    weights = np.linspace(0.1, 3, 60)
+    estimator = classifier(pretrain=stack()).fit(X, CODES, sample_weight=weights)
+    assert same_layers(estimator.pretrained_, stack().fit(X, sample_weight=weights))
+
+
+def test_a_search_over_ways_of_pretraining():
+    fitted = stack().fit(X)
+    before = state_of(fitted)
+    ways = [True, False, stack(max_iter=1), FrozenEstimator(fitted)]
+    search = GridSearchCV(classifier(), {"pretrain": ways}, cv=2, error_score="raise")
+    search.fit(X, CODES)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert state_of(fitted) == before
+    frozen = clone(classifier(pretrain=FrozenEstimator(fitted)))
+    frozen.fit(X[:30], CODES[:30])
+    assert same_layers(frozen.pretrained_, fitted)
+    thawed = clone(classifier(pretrain=fitted)).fit(X[:30], CODES[:30])
+    assert same_layers(thawed.pretrained_, stack().fit(X[:30]))
+
+
+def test_a_search_over_parameters_of_the_stack():
+    grid = {"pretrain__corruption_level": [0.0, 0.9], "fine_tune": ["top", "all"]}
+    estimator = classifier(pretrain=stack(), hidden_layer_sizes=None, activation=None)
+    search = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(X, CODES)
+    level = search.best_params_["pretrain__corruption_level"]
+    assert search.best_estimator_.pretrained_.corruption_level == level
+    one, other = (
+        clone(estimator).set_params(pretrain__corruption_level=level).fit(X, CODES)
+        for level in (0.0, 0.9)
+    )
+    assert not same_fit(one, other)
+
+
+# -- fine-tuning -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@both
+def test_the_top_alone(make, sparse):
+    """The layers below stay as they are, and the top is that of their codes."""
+    y, fitted = y_for(make), stack().fit(X)
+    given = sp.csr_array(X) if sparse else X
+    estimator = make(pretrain=fitted, fine_tune="top", warm_start=True)
+    top = make(hidden_layer_sizes=(7, 5), pretrain=fitted, fine_tune="all",
+               learning_rate_factors=[0, 0, 1], warm_start=True)  # fmt: skip
+    for _ in range(2):  # the second one continues
+        estimator.fit(given, y)
+        top.fit(given, y)
+        for layer, w, b in zip(fitted.layers_, estimator.coefs_, estimator.intercepts_):
+            assert_array_equal(w, layer.components_.T)
+            assert_array_equal(b, layer.intercept_hidden_)
+        assert np.abs(estimator.coefs_[-1]).min() > 0
+        for a, b in zip(learned(estimator), learned(top)):
+            assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+        assert_allclose(estimator.loss_curve_, top.loss_curve_, rtol=1e-9)
+    assert estimator.n_iter_ == 8
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@both
+def test_the_top_first_and_then_all(make, solver, epochs):
+    y, fitted = y_for(make), stack().fit(X)
+    epochs.clear()
+    options = {"pretrain": fitted, "solver": solver}
+    estimator = make(**options, fine_tune="top_then_all").fit(X, y)
+    top = make(**options, fine_tune="top").fit(X, y)
+    assert estimator.n_iter_ == 8
+    assert_array_equal(estimator.loss_curve_[:4], top.loss_curve_)
+    assert not np.array_equal(estimator.coefs_[0], fitted.layers_[0].components_.T)
+    # The same by hand: the solver begins afresh where the top ended.
+    top.set_params(fine_tune="all", warm_start=True)
+    top._training["buffers"][1:] = 0
+    top._training.update(step=0, best_loss=np.inf, n_stale=0)
+    assert_same_fit(estimator, top.fit(X, y))
+
+
+def test_a_continued_fit_trains_the_top_first_only_once():
+    estimator = classifier(pretrain=stack(), fine_tune="top_then_all", warm_start=True)
+    estimator.fit(X, CODES)
+    expected = copy.deepcopy(estimator).set_params(fine_tune="all").fit(X, CODES)
+    assert_same_fit(estimator.fit(X, CODES), expected)
+    assert estimator.n_iter_ == 12
+
+
+@pytest.mark.parametrize("solver", STEPS)
+@both
+def test_a_factor_of_zero_freezes_a_layer(make, solver):
+    y = y_for(make)
+    begin = make(max_iter=1, learning_rate_init=1e-300, **STEPS[solver]).fit(X, y)
+    found = make(learning_rate_factors=[1, 0, 0.5], alpha=0.1, **STEPS[solver]).fit(X, y)
+    moved = [not np.array_equal(a, b) for a, b in zip(learned(begin), learned(found))]
+    assert moved == [True, False, True] * 2
+    ones = make(learning_rate_factors=(1.0, 1, 1), **STEPS[solver]).fit(X, y)
+    assert_same_fit(ones, make(**STEPS[solver]).fit(X, y))
+
+
+@pytest.mark.parametrize("params", [
+    {"dropout": 0.5}, {"dropout": [0.5, 0]}, {"dropout": (0, 0.5)}, {"input_dropout": 0.5},
+])  # fmt: skip
+@both
+def test_dropout_is_for_training_only(make, params):
+    y = y_for(make)
+    none = make(dropout=[0.0, 0.0], input_dropout=0.0, early_stopping=True).fit(X, y)
+    assert_same_fit(none, make(early_stopping=True).fit(X, y))
+    found = make(early_stopping=True, **params).fit(X, y)
+    assert not same_fit(found, none)
+    assert_same_fit(found, make(early_stopping=True, **params).fit(X, y))
+    assert_array_equal(found.predict(X), found.predict(X))
+    # A step too small to move anything: training sees the noise, validation does not.
+    still = {"max_iter": 1, "learning_rate_init": 1e-300, "early_stopping": True}
+    still |= {"pretrain": stack(), "max_iter": 1}
+    quiet, noisy = (make(**still, **more) for more in ({}, params))
+    for estimator in (quiet, noisy):
+        estimator.fit(X, y)
+        weights = estimator._training["buffers"][0]
+        weights += 0.3 * np.sin(np.arange(len(weights)))  # a top of zero would hear no noise
+        estimator.set_params(warm_start=True).fit(X, y)
+    assert noisy.loss_curve_[-1] != quiet.loss_curve_[-1]
+    assert_array_equal(noisy.validation_loss_curve_, quiet.validation_loss_curve_)
+
+
+def test_dropout_of_each_hidden_layer():
+    fits = [
+        classifier(dropout=dropout).fit(X, CODES)
+        for dropout in (0.5, [0.5, 0.5], [0.5, 0.0], [0.0, 0.5])
+    ]
+    assert_same_fit(fits[0], fits[1])
+    assert not any(same_fit(fits[a], fits[b]) for a, b in [(0, 2), (0, 3), (2, 3)])
+
+
+@pytest.mark.parametrize("y", [BINARY, CODES, LABELS], ids=["binary", "multiclass", "multilabel"])
+def test_label_smoothing(y):
+    """Confident outputs are what it takes away; the loss is that of the smoothed targets."""
+    smooth = 0.3
+    estimator = classifier(label_smoothing=smooth, max_iter=1, learning_rate_init=1e-300)
+    estimator.fit(X, y)
+    estimator._training["buffers"][0] += 0.2
+    estimator.set_params(warm_start=True).fit(X, y)
+    log_proba = estimator.predict_log_proba(X)
+    if y.ndim == 1:
+        n = len(estimator.classes_)
+        target = (1 - smooth) * np.eye(n)[y] + smooth / n
+        losses = -(target * log_proba).sum(axis=1)
+    else:
+        target = (1 - smooth) * y + smooth / 2
+        z = estimator.decision_function(X)
+        losses = -(target * special.log_expit(z) + (1 - target) * special.log_expit(-z)).sum(
+            axis=1
+        )
+    assert estimator.loss_ == pytest.approx(losses.mean(), rel=1e-10)
+    long = {"max_iter": 150, "learning_rate_init": 0.05}
+    plain, smoothed = (classifier(**long, label_smoothing=s).fit(X, y) for s in (0.0, smooth))
+    extremes = [np.abs(e.decision_function(X)).max() for e in (plain, smoothed)]
+    assert extremes[1] < extremes[0] / 2
+
+
+@pytest.mark.parametrize("solver", STEPS)
+@both
+def test_norms_are_bounded(make, solver):
+    y = y_for(make)
+    options = {"max_iter": 20, "learning_rate_init": 0.05, **STEPS[solver]}
+    free, bounded = (make(**options, max_norm=limit).fit(X, y) for limit in (None, 0.8))
+    largest = [[np.linalg.norm(w, axis=0).max() for w in e.coefs_] for e in (free, bounded)]
+    assert min(largest[0][:2]) > 0.9
+    assert_allclose(largest[1], np.minimum(largest[1], 0.8), rtol=1e-12)
+    assert max(largest[1]) == pytest.approx(0.8)
+    assert_same_fit(free, make(**options, max_norm=1e9).fit(X, y))
+
+
+def test_class_weight_is_a_weight_of_the_rows():
+    weights = compute_sample_weight("balanced", CODES)
+    found = classifier(class_weight="balanced").fit(X, CODES)
+    assert_same_fit(found, classifier().fit(X, CODES, sample_weight=weights))
+    assert not same_fit(found, classifier().fit(X, CODES))
+    own = classifier(class_weight={0: 2.0, 1: 0.5}).fit(X, CODES, sample_weight=np.arange(1.0, 61))
+    both_weights = np.array([2.0, 0.5, 1.0])[CODES] * np.arange(1.0, 61)
+    assert_same_fit(own, classifier().fit(X, CODES, sample_weight=both_weights))
+    # Balanced among the labelled rows; by name.
+    y = unlabelled(NAMES)
+    named = classifier(class_weight="balanced").fit(X, y)
+    weights[~UNLABELLED] = compute_sample_weight("balanced", NAMES[~UNLABELLED])
+    assert_same_fit(named, classifier().fit(X, y, sample_weight=weights))
+
+
+@both
+def test_equal_weights_are_no_weights_and_others_are(make):
+    y = y_for(make)
+    plain = make().fit(X, y)
+    even = make().fit(X, y, sample_weight=np.full(60, 2.0))
+    for a, b in zip(learned(plain), learned(even)):
+        assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    assert not same_fit(plain, make().fit(X, y, sample_weight=np.linspace(0.1, 1, 60)))
+    # In one batch, a row of weight two is a row twice.
+    one_batch = {"batch_size": 200, "solver": "sgd", "learning_rate_init": 0.1}
+    twice = make(**one_batch).fit(np.vstack([X, X[:7]]), np.append(y, y[:7], axis=0))
+    weighted = make(**one_batch).fit(X, y, sample_weight=np.where(np.arange(60) < 7, 2.0, 1.0))
+    for a, b in zip(learned(twice), learned(weighted)):
+        assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("fine_tune", ["all", "top"])
+@both
+def test_schedule_of_the_learning_rate(make, epochs, fine_tune):
+    fitted = stack().fit(X)
+    epochs.clear()
+    make(pretrain=fitted, fine_tune=fine_tune, warm_up=2, learning_rate="cosine", max_iter=6,
+         learning_rate_init=0.03).fit(X, y_for(make))  # fmt: skip
+    falling = 0.03 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    assert_allclose([rate for _, rate in epochs], [0.01, 0.02, *falling])
+
+
+@both
+def test_partial_fit_warms_up_as_a_fit_does_or_not_at_all(make, epochs):
+    """One epoch a call must not mean that each is the first one of a warm-up."""
+    estimator = make(warm_up=2, max_iter=5)
+    if not hasattr(estimator, "partial_fit"):
+        return
+    options = {"classes": np.unique(CODES)} if make is classifier else {}
+    for _ in range(4):
+        estimator.partial_fit(X, y_for(make), **options)
+    rates = [rate for _, rate in epochs]
+    assert_allclose(rates[2:], 0.01)
+
+
+@pytest.mark.parametrize("n_average", [1, 3, 4])
+@both
+def test_mean_of_the_weights_of_the_last_epochs(make, n_average):
+    y = y_for(make)
+    ends = [learned(make(max_iter=k).fit(X, y)) for k in range(1, 5)]
+    found = make(n_average=n_average).fit(X, y)
+    for k, array in enumerate(learned(found)):
+        assert_allclose(
+            array, np.mean([end[k] for end in ends[-n_average:]], axis=0), rtol=1e-12, atol=1e-15
+        )
+
+
+# -- early stopping ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def splits(monkeypatch):
+    """What each split was made of, and its two parts."""
+    calls = []
+
+    def spy(rows, options, seed, *, real=_training.split):
+        calls.append((rows, *real(rows, options, seed)))
+        return calls[-1][1:]
+
+    monkeypatch.setattr(_training, "split", spy)
+    return calls
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3])
+def test_labelled_rows_of_each_class_are_held_out(splits, epochs, fraction):
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.repeat([0, 1, 2, -1], [70, 20, 10, 100]))
+    big = rows(200)
+    estimator = classifier(early_stopping=True, validation_fraction=fraction)
+    for seed in range(3):
+        epochs.clear()
+        estimator.set_params(random_state=seed).fit(big, y)
+        used, training, validation = splits[-1]
+        assert_array_equal(np.sort(np.r_[training, validation]), np.arange(100))
+        assert_array_equal(used.X, big[y != -1])
+        counts = np.bincount(y[y != -1][validation])
+        assert_allclose(counts, fraction * np.array([70, 20, 10]), atol=1e-9)
+        for order, _ in epochs:
+            assert_array_equal(np.sort(order), training)
+    assert len({s[2].tobytes() for s in splits}) > 1
+
+
+@pytest.mark.parametrize(
+    "case, fine_tune",
+    [*((case, "all") for case in TARGETS), ("multiclass", "top"), ("pairs", "top")],
+)
+def test_early_stopping_restores_the_best_weights(case, fine_tune, splits):
+    make, y = TARGETS[case]
+    options = {
+        "early_stopping": True, "n_iter_no_change": 8, "max_iter": 150, "validation_fraction": 0.4,
+        "learning_rate_init": 0.1, "solver": "sgd", "fine_tune": fine_tune, "batch_size": 4,
+    }  # fmt: skip
+    noisy = rows(seed=3)  # of which only some can be learned
+    estimator = make(**options).fit(noisy, y)
+    scores = estimator.validation_scores_
+    best = int(np.argmax(scores))
+    assert estimator.n_iter_ == len(scores) == len(estimator.validation_loss_curve_) < 150
+    assert len(scores) == best + 9
+    assert estimator.best_validation_score_ == max(scores)
+    assert max(scores) > scores[-1]
+    index = splits[-1][2]
+    assert len(index) == 24
+    assert estimator.score(noisy[index], y[index]) == pytest.approx(max(scores), rel=1e-9)
+    short = make(**{**options, "max_iter": best + 1}).fit(noisy, y)
+    for a, b in zip(learned(short), learned(estimator)):
+        assert_array_equal(a, b)
+    estimator.set_params(early_stopping=False, max_iter=2).fit(noisy, y)
+    for name in ("validation_scores_", "validation_loss_curve_", "best_validation_score_"):
+        assert not hasattr(estimator, name)
+
+
+def test_validation_scores_take_the_weights_of_the_rows(splits):
+    weights = np.linspace(0.1, 5, 60)
+    estimator = classifier(early_stopping=True, validation_fraction=0.5, max_iter=1)
+    estimator.fit(X, CODES, sample_weight=weights)
+    _, _, held_out = splits[-1]
+    score = estimator.score(X[held_out], CODES[held_out], sample_weight=weights[held_out])
+    assert estimator.validation_scores_ == [pytest.approx(score, rel=1e-12)]
+    assert score != estimator.score(X[held_out], CODES[held_out])
+
+
+def test_a_regressor_with_one_held_out_row_trains_or_says_why_not():
+    """The coefficient of determination of a single row is not defined."""
+    estimator = regressor(early_stopping=True, validation_fraction=0.1)
+    try:
+        estimator.fit(X[:10], VALUES[:10])
+    except ValueError as error:
+        assert "validation_fraction" in str(error)
+    else:
+        assert np.isfinite(estimator.validation_scores_).all()
+        assert np.abs(estimator.coefs_[-1]).max() > 0
+
+
+# -- fits that continue ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [
+    {}, {"solver": "sgd"}, {"dropout": 0.3, "input_dropout": 0.2, "max_norm": 1.0},
+    {"pretrain": stack(), "fine_tune": "top"}, {"learning_rate_factors": [0.1, 0.5, 1]},
+], ids=str)  # fmt: skip
+@targets
+def test_warm_start_goes_on_to_the_last_bit(make, y, params):
+    whole = make(max_iter=5, **params).fit(X, y)
+    estimator = make(max_iter=2, warm_start=True, **params).fit(X, y)
+    estimator = pickle.loads(pickle.dumps(estimator))
+    assert_same_fit(estimator.set_params(max_iter=3).fit(X, y), whole)
+    assert_array_equal(estimator.predict(X), whole.predict(X))
+    again = make(max_iter=5, **params).fit(X, y).fit(X, y)
+    assert_same_fit(again, whole)
+
+
+@both
+def test_partial_fit_is_an_epoch(make):
+    y = y_for(make)
+    options = {"classes": [0, 1, 2]} if make is classifier else {}
+    estimator = make(max_iter=9)
+    for _ in range(3):
+        assert estimator.partial_fit(X, y, **options) is estimator
+    assert_same_fit(estimator, make(max_iter=3).fit(X, y))
+
+
+def test_partial_fit_of_chunks():
+    """Classes that a chunk has not are those that were announced."""
+    order = np.argsort(CODES, kind="stable")
+    estimator = classifier(pretrain=stack())
+    estimator.partial_fit(X[order[:20]], CODES[order[:20]], classes=[2, 1, 0])
+    assert len(np.unique(CODES[order[:20]])) < 3
+    assert_array_equal(estimator.classes_, [0, 1, 2])
+    assert estimator.predict_proba(X).shape == (60, 3)
+    assert same_layers(estimator.pretrained_, stack().fit(X[order[:20]]))
+    for _ in range(60):
+        estimator.partial_fit(X[order[20:40]], CODES[order[20:40]])
+        estimator.partial_fit(X[order[40:]], unlabelled(CODES)[order[40:]], classes=[0, 1, 2])
+    assert estimator.n_iter_ == 121
+    assert estimator.score(X, CODES) > 0.6
+
+
+def test_partial_fit_of_several_labels():
+    estimator = classifier(max_iter=9)
+    for _ in range(2):
+        estimator.partial_fit(X, LABELS, classes=np.arange(4))
+    assert_same_fit(estimator, classifier(max_iter=2).fit(X, LABELS))
+
+
+def test_a_fit_forgets_the_classes_that_were_announced():
+    estimator = classifier().partial_fit(X, BINARY, classes=[0, 1, 7]).fit(X, CODES)
+    assert_same_fit(estimator, classifier().fit(X, CODES))
+    assert_array_equal(estimator.classes_, [0, 1, 2])
+
+
+@both
+def test_refit_starts_afresh_and_forgets(make):
+    final = {classifier: LogisticRegression(), regressor: Ridge()}[make]
+    y = y_for(make)
+    estimator = make(early_stopping=True, pretrain=stack(), final_estimator=final)
+    estimator.fit(rows(50, 6), y[:50])
+    estimator.set_params(early_stopping=False, pretrain=False, final_estimator=None).fit(X, y)
+    expected = make().fit(X, y)
+    assert_same_fit(estimator, expected)
+    assert set(vars(estimator)) == set(vars(expected))
+    assert_array_equal(estimator.predict(X), expected.predict(X))
+
+
+@targets
+def test_the_kind_of_targets_may_change_with_a_new_fit(make, y):
+    other = {classifier: (BINARY, CODES, LABELS), regressor: (VALUES, PAIRS)}[make]
+    for first in other:
+        estimator = make().fit(X, first).fit(X, y)
+        expected = make().fit(X, y)
+        assert_same_fit(estimator, expected)
+        assert_array_equal(estimator.predict(X), expected.predict(X))
+
+
+@both
+def test_copies(make):
+    y = y_for(make)
+    estimator = make(pretrain=stack(), dropout=[0.1, 0.2]).fit(X, y)
+    assert clone(estimator).get_params().keys() == estimator.get_params().keys()
+    assert not hasattr(clone(estimator), "coefs_")
+    before = state_of(estimator)
+    for twin in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
+        assert_array_equal(twin.predict(X), estimator.predict(X))
+        twin.set_params(warm_start=True).fit(X, y)
+        assert state_of(estimator) == before
+    assert_same_fit(clone(estimator).fit(X, y), estimator)
+
+
+# -- containers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [{}, {"pretrain": stack(), "fine_tune": "top_then_all"},
+                                    {"input_dropout": 0.3, "dropout": 0.3}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("convert", [sp.csr_array, sp.csc_matrix, np.asfortranarray, pd.DataFrame])
+@targets
+def test_container_makes_no_difference(make, y, convert, params):
+    estimator = make(early_stopping=True, **params)
+    zeros = X * (X > 0.3)
+    expected = clone(estimator).fit(zeros, y)
+    found = clone(estimator).fit(convert(zeros), y)
+    assert_same_fit(found, expected)
+    assert_array_equal(found.validation_scores_, expected.validation_scores_)
+    assert_array_equal(found.predict(convert(zeros)), expected.predict(zeros))
+    assert_array_equal(found.transform(convert(zeros)), expected.transform(zeros))
+
+
+@targets
+def test_single_precision_is_close_to_double(make, y):
+    double, single = make().fit(X, y), make().fit(X.astype(np.float32), y)
+    assert not same_fit(double, single)
+    for a, b in zip(learned(double), learned(single)):
+        assert b.dtype == np.float32
+        assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@targets
+def test_fit_leaves_its_arguments_alone(make, y):
+    hidden = y if np.unique(y).tolist() == [-1, 1] else unlabelled(y)
+    weights = np.linspace(0.5, 1, 60)
+    before = X.copy(), hidden.copy(), weights.copy()
+    make(pretrain=stack(), early_stopping=True, dropout=0.2).fit(X, hidden, weights)
+    for array, was in zip((X, hidden, weights), before):
+        assert_array_equal(array, was)
+
+
+# -- another estimator on the codes ------------------------------------------------------
+
+
+FINAL = {
+    "svc": (classifier, SVC()),
+    "trees": (classifier, HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=3)),
+    "linear svc": (classifier, LinearSVC()),
+    "ridge": (regressor, Ridge()),
+}
+
+
+@pytest.mark.parametrize("y", ["numbers", "names", "unlabelled", "unlabelled names"])
+@pytest.mark.parametrize("case", FINAL)
+def test_final_estimator(case, y):
+    make, final = FINAL[case]
+    known = np.full(60, True)
+    if y.startswith("unlabelled"):
+        known = ~UNLABELLED
+    if make is regressor:
+        if y.endswith("names"):
+            return
+        values = given = VALUES
+    else:
+        values = given = NAMES if y.endswith("names") else CODES
+    if y.startswith("unlabelled"):
+        given = unlabelled(values)
+    estimator = make(final_estimator=final).fit(X, given)
+    plain = make().fit(X, given)
+    assert_same_fit(estimator, plain)
+    assert not hasattr(final, "n_features_in_")
+    expected = clone(final).fit(plain.transform(X)[known], values[known])
+    assert_array_equal(estimator.predict(X), expected.predict(plain.transform(X)))
+    for name in ("predict_proba", "decision_function"):
+        assert hasattr(estimator, name) == hasattr(expected, name)
+        assert hasattr(make(final_estimator=final), name) == hasattr(final, name)
+        if hasattr(expected, name):
+            found = getattr(estimator, name)(X)
+            assert_array_equal(found, getattr(expected, name)(plain.transform(X)))
+    assert hasattr(estimator, "predict_log_proba") == hasattr(expected, "predict_proba")
+    assert not hasattr(estimator, "partial_fit")
+
+
+def test_final_estimator_takes_numbers_that_are_objects():
+    y = CODES.astype(object)
+    estimator = classifier(final_estimator=SVC()).fit(X, y)
+    expected = classifier(final_estimator=SVC()).fit(X, CODES)
+    assert_array_equal(estimator.predict(X), expected.predict(X))
+
+
+# -- among scikit-learn's own ------------------------------------------------------------
+
+
+GOOD = {"max_iter": 60, "activation": "relu", "hidden_layer_sizes": (20,)}
+
+
+def test_in_self_training():
+    y = CODES.copy()
+    y[UNLABELLED] = -1
+    found = SelfTrainingClassifier(classifier(**GOOD), threshold=0.6).fit(X, y)
+    assert (found.labeled_iter_[UNLABELLED] > 0).any()
+    assert found.score(X, CODES) > 0.8
+
+
+@pytest.mark.parametrize("y", [BINARY, CODES, NAMES], ids=["binary", "multiclass", "names"])
+def test_calibrated(y):
+    found = CalibratedClassifierCV(classifier(**GOOD), cv=2).fit(X, y)
+    assert_allclose(found.predict_proba(X).sum(axis=1), 1)
+    assert found.score(X, y) > 0.7
+
+
+def test_in_a_pipeline_and_a_stacking_classifier():
+    pipeline = make_pipeline(MinMaxScaler(), classifier(**GOOD)).fit(10 * X, NAMES)
+    assert pipeline.score(10 * X, NAMES) > 0.8
+    assert pipeline[:-1].transform(X).shape == (60, 9)
+    features = make_pipeline(classifier(**GOOD), LogisticRegression()).fit(X, CODES)
+    assert features.score(X, CODES) > 0.8
+    stacking = StackingClassifier(
+        [("net", classifier(**GOOD)), ("svm", LinearSVC())], LogisticRegression(), cv=2
+    ).fit(X, NAMES)
+    assert stacking.score(X, NAMES) > 0.8
+
+
+def test_cross_validated_predictions():
+    predicted = cross_val_predict(classifier(**GOOD), X, CODES, cv=3, method="predict_proba")
+    assert predicted.shape == (60, 3)
+    assert (predicted.argmax(axis=1) == CODES).mean() > 0.7
+    values = cross_val_predict(regressor(**GOOD), X, VALUES, cv=3)
+    assert np.corrcoef(values, VALUES)[0, 1] > 0.7
+
+
+def test_defaults_are_at_least_as_good_as_those_of_scikit_learn():
+    """On the first of five folds; all of them would take long."""
+    images, digits = load_digits(return_X_y=True)
+    images = images / 16
+    train, test = next(StratifiedKFold(5).split(images, digits))
+    scores = [
+        cls(random_state=0).fit(images[train], digits[train]).score(images[test], digits[test])
+        for cls in (StackedAutoencoderClassifier, MLPClassifier)
+    ]
+    assert scores[0] >= scores[1]
+
+
+# -- every parameter does something ------------------------------------------------------
+
+
+# Parameter: (what else to set, one value, another value).
+EFFECTS = {
+    "hidden_layer_sizes": ({}, (4, 3), (4, 4)),
+    "activation": ({}, "tanh", "relu"),
+    "pretrain": ({}, True, False),
+    "fine_tune": ({}, "all", "top"),
+    "dropout": ({}, 0.0, 0.3),
+    "input_dropout": ({}, 0.0, 0.3),
+    "label_smoothing": ({}, 0.0, 0.3),
+    "class_weight": ({}, None, "balanced"),
+    "max_norm": ({}, None, 0.5),
+    "learning_rate_factors": ({}, None, [0.1, 0.2, 0.3]),
+    "warm_up": ({}, 0, 2),
+    "n_average": ({}, 0, 2),
+    "solver": ({}, "sgd", "adam"),
+    "alpha": ({}, 0.0, 0.1),
+    "batch_size": ({}, 5, "auto"),
+    "learning_rate": ({}, "constant", "cosine"),
+    "learning_rate_init": ({}, 0.01, 0.02),
+    "max_iter": ({}, 2, 3),
+    "shuffle": ({}, True, False),
+    "random_state": ({}, 0, 1),
+    "tol": ({"n_iter_no_change": 1}, None, 1e3),
+    "warm_start": ({}, False, True),
+    "momentum": ({"solver": "sgd"}, 0.5, 0.9),
+    "nesterovs_momentum": ({"solver": "sgd"}, True, False),
+    "early_stopping": ({}, True, False),
+    "validation_fraction": ({"early_stopping": True}, 0.1, 0.5),
+    "beta_1": ({}, 0.9, 0.5),
+    "beta_2": ({}, 0.999, 0.9),
+    "epsilon": ({}, 1e-8, 1e-2),
+    "n_iter_no_change": ({"tol": 1e3}, 1, 2),
+}
+ELSEWHERE = {"verbose", "final_estimator"}
+
+
+def names_of(make):
+    return [name for name in make().get_params(deep=False) if name not in ELSEWHERE]
+
+
+@pytest.mark.parametrize(
+    "make, name", [(make, name) for make in (classifier, regressor) for name in names_of(make)]
+)
+def test_parameter_has_an_effect(make, name):
+    options, one, other = EFFECTS[name]
+    fits = []
+    for value in (one, one, other):
+        estimator = make(**{**options, name: value}).fit(X, y_for(make))
+        fits.append(estimator.fit(X, y_for(make)) if name == "warm_start" else estimator)
+    assert_same_fit(fits[0], fits[1])
+    assert not same_fit(fits[0], fits[2])
+
+
+@both
+def test_verbose_prints_a_line_an_epoch(make, capsys):
+    make().fit(X, y_for(make))
+    assert capsys.readouterr().out == ""
+    make(verbose=True, early_stopping=True, fine_tune="top_then_all").fit(X, y_for(make))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert all("validation score = " in line for line in lines)
+    name = type(make()).__name__
+    assert lines[0].startswith(f"[{name}, top layer] epoch 1,")
+    assert lines[-1].startswith(f"[{name}] epoch 8,")
+    make(verbose=True, pretrain=True, max_iter=1).fit(X, y_for(make))
+    assert "[StackedAutoencoder, layer 2 of 2]" in capsys.readouterr().out
+
+
+# -- bad input ---------------------------------------------------------------------------
+
+
+def refuses(estimator, method, *args, match, error=ValueError, **kwargs):
+    """The call raises before any epoch, and leaves the estimator as it was."""
+    before = state_of(estimator)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_sgd, "train", lambda *_: pytest.fail("there was work before the refusal"))
+        with pytest.raises(error, match=match):
+            getattr(estimator, method)(*args, **kwargs)
+    assert state_of(estimator) == before
+
+
+def with_value(y, value, place=3):
+    y = np.array(y, dtype=float)
+    y[place] = value
+    return y
+
+
+RARE = np.where(np.arange(60) == 7, 9, CODES)
+BAD_Y = {  # make, more parameters, y, what the error says
+    "none, classifier": (classifier, {}, None, "requires y to be passed"),
+    "none, regressor": (regressor, {}, None, "requires y to be passed"),
+    "too short": (classifier, {}, CODES[:-1], "inconsistent numbers of samples"),
+    "too long": (regressor, {}, np.append(VALUES, 1.0), "inconsistent numbers of samples"),
+    "3-D": (classifier, {}, np.zeros((60, 2, 2), dtype=int), "dim 3"),
+    "all unlabelled": (classifier, {}, np.full(60, -1), "no labelled rows: all are -1"),
+    "all unlabelled, object": (classifier, {}, np.full(60, -1, dtype=object), "no labelled rows"),
+    "all unlabelled, labels": (classifier, {}, np.full((60, 3), -1), "no labelled rows"),
+    "all nan": (regressor, {}, np.full(60, np.nan), "no labelled rows: all are nan"),
+    "all nan, pairs": (regressor, {}, np.full((60, 2), np.nan), "no labelled rows"),
+    "one class": (classifier, {}, np.full(60, 4), "one class only, .*4"),
+    "one class and unlabelled": (classifier, {}, np.where(BINARY == 1, 0, -1), "LabelEncoder"),
+    "one class of names": (classifier, {}, np.full(60, "a"), "one class only, .*'a'"),
+    "rare class": (classifier, {"early_stopping": True}, RARE, r"\[9\] have only 1 labelled"),
+    "rare name": (
+        classifier, {"early_stopping": True}, np.where(RARE == 9, "rare", "often"), "'rare'"),
+    "nan": (classifier, {}, with_value(CODES, np.nan), "y contains NaN"),
+    "nan object": (classifier, {}, with_value(CODES, np.nan).astype(object), "NaN"),
+    "inf": (classifier, {}, with_value(CODES, np.inf), "y contains infinity"),
+    "inf, regressor": (regressor, {}, with_value(VALUES, np.inf), "y contains infinity"),
+    "names, regressor": (regressor, {}, NAMES, "could not convert string"),
+    "continuous": (classifier, {}, VALUES, "Unknown label type: continuous"),
+    "continuous pairs": (classifier, {}, PAIRS, "continuous-multioutput"),
+    "several classes": (classifier, {}, np.column_stack([CODES, CODES]), "must hold an indicator"),
+    "labels that are not 0 or 1": (classifier, {}, LABELS + 1, "must hold an indicator"),
+    "label unknown in part": (
+        classifier, {}, with_value(LABELS, -1, (3, 1)).astype(int), "must hold an indicator"),
+    "too few rows": (
+        regressor, {"early_stopping": True, "validation_fraction": 0.99}, VALUES, "leaves none"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_Y)
+def test_bad_targets_are_refused(case):
+    make, params, y, match = BAD_Y[case]
+    for pretrain in (False, stack()):
+        refuses(make(**params, pretrain=pretrain), "fit", X, y, match=match)
+    good = y_for(make)
+    refuses(make().fit(X, good).set_params(**params), "fit", X, y, match=match)
+    if not params:
+        options = {"classes": [0, 1, 2]} if make is classifier else {}
+        if case not in ("one class", "one class and unlabelled", "one class of names"):
+            refuses(make(), "partial_fit", X, y, match=f"{match}|classes", **options)
+
+
+BAD_PARAMETERS = {  # for both estimators: what is set, what the error says
+    "dropout one": ({"dropout": 1.0}, "'dropout' parameter"),
+    "dropout below zero": ({"dropout": -0.1}, "'dropout' parameter"),
+    "dropout of a layer": ({"dropout": [0.1, 1.0]}, r"dropout must be in \[0, 1\)"),
+    "dropout of a layer, nan": ({"dropout": [0.1, np.nan]}, r"dropout must be in \[0, 1\)"),
+    "dropout too short": ({"dropout": [0.1]}, "dropout has 1 values for 2 layers"),
+    "dropout too long": ({"dropout": [0.1] * 3}, "dropout has 3 values for 2 layers"),
+    "input dropout": ({"input_dropout": 1.0}, "'input_dropout' parameter"),
+    "factors": ({"learning_rate_factors": [1, 1]}, "learning_rate_factors has 2 .* 3 layers"),
+    "factor below zero": ({"learning_rate_factors": [1, -1, 1]}, "learning_rate_factors must be"),
+    "max_norm": ({"max_norm": 0.0}, "'max_norm' parameter"),
+    "fine_tune": ({"fine_tune": "bottom"}, "'fine_tune' parameter"),
+    "warm_up": ({"warm_up": 4}, "warm_up=4 must be less than max_iter=4"),
+    "warm_up below zero": ({"warm_up": -1}, "'warm_up' parameter"),
+    "n_average": ({"n_average": 2, "early_stopping": True}, "use one of them"),
+    "pretrain": ({"pretrain": "yes"}, "'pretrain' parameter"),
+    "pretrain, another estimator": ({"pretrain": SVC()}, "'pretrain' parameter"),
+    "pretrain, another estimator frozen": (
+        {"pretrain": FrozenEstimator(SVC()), "activation": None}, "pretrain"),
+    "sizes": ({"hidden_layer_sizes": (7, 0)}, "n_components|hidden_layer_sizes"),
+    "no sizes": ({"hidden_layer_sizes": ()}, "at least one layer"),
+    "activation": ({"activation": "softmax"}, "'activation' parameter"),
+    "activation of a layer": ({"activation": ["tanh", "softmax"]}, "'activation' parameter"),
+    "other sizes than the stack": (
+        {"pretrain": stack(), "hidden_layer_sizes": (7, 6)}, "of the stack in pretrain is"),
+    "fewer sizes than the stack": (
+        {"pretrain": stack(), "hidden_layer_sizes": (7,)}, "of the stack in pretrain is"),
+    "other activation than the stack": (
+        {"pretrain": stack(), "activation": "relu"}, "of the stack in pretrain is 'tanh'"),
+    "stack of another width": (
+        {"pretrain": FrozenEstimator(stack().fit(X[:, :8]))}, "X has 9 features, but the stack"),
+    "stack with bad parameters": ({"pretrain": stack(corruption_level=7)}, "corruption_level"),
+    "final_estimator": ({"final_estimator": "svm"}, "'final_estimator' parameter"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_PARAMETERS)
+@both
+def test_bad_parameters_are_refused(make, case):
+    params, match = BAD_PARAMETERS[case]
+    for estimator in (make(**params), make().fit(X, y_for(make)).set_params(**params)):
+        refuses(estimator, "fit", X, y_for(make), match=match)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"class_weight": "even"}],
+    ids=str,
+)
+def test_bad_parameters_of_the_classifier_are_refused(params):
+    refuses(classifier(**params), "fit", X, CODES, match=f"'{next(iter(params))}' parameter")
+
+
+@pytest.mark.parametrize(
+    "params", [{"early_stopping": True}, {"learning_rate": "cosine"}, {"final_estimator": SVC()}]
+)
+@both
+def test_partial_fit_is_not_there_where_it_has_no_meaning(make, params):
+    assert hasattr(make(), "partial_fit")
+    assert not hasattr(make(**params), "partial_fit")
+    with pytest.raises(AttributeError, match="partial_fit"):
+        make(**params).partial_fit(X, y_for(make))
+
+
+@pytest.mark.parametrize("classes", [[-1, 0, 1], [-1, 0], [-1.0, 2.0], [0, 1, -1, 2]], ids=str)
+def test_minus_one_is_no_class_to_announce(classes):
+    y = np.abs(np.resize(classes, 60))
+    refuses(classifier(), "partial_fit", X, y, classes=classes, match="names -1.*LabelEncoder")
+
+
+def test_classes_of_partial_fit():
+    refuses(
+        classifier(), "partial_fit", X, CODES, match="classes must be passed on the first call"
+    )
+    refuses(
+        classifier(), "partial_fit", X, CODES, classes=[0, 1], match=r"classes \[2\].*announced"
+    )
+    refuses(classifier(), "partial_fit", X, CODES * 0, classes=[0], match="one class only")
+    estimator = classifier().partial_fit(X, CODES, classes=[0, 1, 2])
+    refuses(estimator, "partial_fit", X, CODES, classes=[0, 1], match="not the same as on last")
+    refuses(estimator, "partial_fit", X, CODES + 1, match=r"classes \[3\].*announced")
+    refuses(estimator, "partial_fit", X, LABELS, match="labels")
+    fitted = classifier(warm_start=True).fit(X, CODES)
+    for method in ("fit", "partial_fit"):
+        refuses(fitted, method, X, CODES + 1, match=r"classes \[3\]")
+    fitted = classifier(warm_start=True).fit(X, LABELS)
+    refuses(fitted, "fit", X, LABELS[:, :3], match="y has 3 labels, but 4 were fitted")
+    fitted = regressor(warm_start=True).fit(X, PAIRS)
+    for method in ("fit", "partial_fit"):
+        refuses(fitted, method, X, VALUES, match="y has 1 outputs, but 2 were fitted")
+
+
+@pytest.mark.parametrize("first, later", [(CODES, LABELS[:, :3]), (LABELS[:, :3], CODES)])
+def test_labels_do_not_follow_classes(first, later):
+    """Of as many outputs, but another kind of target."""
+    estimator = classifier(warm_start=True).fit(X, first)
+    for method in ("fit", "partial_fit"):
+        refuses(estimator, method, X, later, match="label|class")
+
+
+@pytest.mark.parametrize("change", [{"hidden_layer_sizes": (7, 6)}, {"activation": "relu"},
+                                    {"hidden_layer_sizes": (7,)}], ids=str)  # fmt: skip
+@both
+def test_fits_that_continue_keep_the_network(make, change):
+    """As those of the transformers: a change is refused, not overlooked."""
+    estimator = make(warm_start=True).fit(X, y_for(make)).set_params(**change)
+    for method in ("fit", "partial_fit"):
+        refuses(estimator, method, X, y_for(make), match="cannot change|hidden_layer_sizes")
+
+
+BAD_WEIGHTS = {
+    "negative": (np.r_[-1.0, np.ones(59)], "Negative values in .*sample_weight"),
+    "all zero": (np.zeros(60), "sample_weight sums to zero|at least one non-zero"),
+    "too few": (np.ones(59), r"sample_weight.shape == \(59,\)"),
+    "none for labelled rows": (np.where(UNLABELLED, 1.0, 0.0), "no labelled rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WEIGHTS)
+@both
+def test_bad_weights_are_refused(make, case):
+    weights, match = BAD_WEIGHTS[case]
+    y = unlabelled(y_for(make))
+    refuses(make(pretrain=stack()), "fit", X, y, sample_weight=weights, match=match)
+
+
+@pytest.mark.parametrize("n_features", [8, 10])
+@both
+def test_wrong_width_is_refused(make, n_features):
+    estimator = make(warm_start=True).fit(X, y_for(make))
+    other = rows(n_features=n_features)
+    match = f"X has {n_features} features, but .* is expecting 9 features"
+    for method in ("predict", "transform"):
+        refuses(estimator, method, other, match=match)
+    for method in ("fit", "partial_fit"):
+        refuses(estimator, method, other, y_for(make), match=match)
+
+
+@both
+def test_a_loss_that_explodes_leaves_the_estimator_as_it_was(make):
+    estimator = make(activation="identity").fit(X, y_for(make))
+    before = state_of(estimator.set_params(solver="sgd", learning_rate_init=1e200))
+    with pytest.raises(ValueError, match=r"non-finite in epoch 1"):
+        estimator.fit(X, y_for(make))
+    assert state_of(estimator) == before
