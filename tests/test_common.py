@@ -221,7 +221,8 @@ def supervised_estimators():
     )
     yield StackedAutoencoderClassifier(**single, final_estimator=LogisticRegression())
     yield StackedAutoencoderClassifier(
-        **single, final_estimator=DecisionTreeClassifier(random_state=0)
+        **single,
+        final_estimator=DecisionTreeClassifier(min_weight_fraction_leaf=0.01, random_state=0),
     )
     yield StackedAutoencoderRegressor(**single, final_estimator=Ridge())
 
@@ -899,7 +900,7 @@ def test_too_few_rows_to_hold_some_out(make):
         sample_weight=weights,
         match="validation_fraction=0.9 of 5 samples",
     )
-    make(early_stopping=True, validation_fraction=0.5).fit(rows()[:2])
+    make(early_stopping=True, validation_fraction=0.5).fit(rows()[:4])
 
 
 @pytest.mark.parametrize("params", [{"early_stopping": True}, {"learning_rate": "cosine"}])

@@ -3,8 +3,8 @@ A stack of autoencoders before a classifier
 ===========================================
 
 A `Pipeline` scales the images, learns two layers of features from them without looking
-at the labels, and hands the codes to a classifier. How good are the features? The table
-compares the same classifiers on raw pixels, on the codes, and on both side by side.
+at the labels, and hands the codes to a classifier. How good are the features? A table
+compares two classifiers on raw pixels, on the codes, and on both side by side.
 
 The data are the digits that scikit-learn ships, or, where the environment variable
 ``SKAE_DATA`` names an ``mnist.npz``, MNIST.
@@ -25,7 +25,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
@@ -52,29 +52,41 @@ else:
 side = int(X_train.shape[1] ** 0.5)
 
 # %%
-# The pipelines
-# -------------
-# ``raw + codes`` puts the scaled pixels and the codes of the stack side by side.
+# The pipeline
+# ------------
+# Scale, learn the features, classify: one object, to be fitted, searched and pickled as one. The
+# stack never sees the labels.
 
-sae = StackedAutoencoder(random_state=0)
+pipe = Pipeline(
+    [("scale", MinMaxScaler()), ("sae", StackedAutoencoder(random_state=0)), ("svm", SVC())]
+)
+print(f"Training {pipe['sae']} on {name} ...", flush=True)
+begin = time.perf_counter()
+pipe.fit(X_train, y_train)
+print(f"{time.perf_counter() - begin:.1f} s; accuracy {pipe.score(X_test, y_test):.4f}\n")
+
+# %%
+# What the features are worth
+# ---------------------------
+# Its codes serve any other classifier too; ``raw + codes`` has the scaled pixels beside them.
+
+scale, sae = pipe["scale"], pipe["sae"]
+raw = scale.transform(X_train), scale.transform(X_test)
+codes = tuple(sae.transform(rows) for rows in raw)
 features = {
-    "raw pixels": "passthrough",
-    "codes": sae,
-    "raw + codes": FeatureUnion([("raw", "passthrough"), ("sae", sae)]),
+    "raw pixels": raw,
+    "codes": codes,
+    "raw + codes": tuple(np.hstack(pair) for pair in zip(raw, codes)),
 }
 classifiers = {"logistic regression": LogisticRegression(max_iter=1000), "SVC": SVC()}
+print(f"{'test accuracy':14s}" + "".join(f"{head:>22s}" for head in classifiers))
+for row, (train, test) in features.items():
+    scores = [c.fit(train, y_train).score(test, y_test) for c in classifiers.values()]
+    print(f"{row:14s}" + "".join(f"{score:22.4f}" for score in scores), flush=True)
 
-print(f"Accuracy on {name}; seconds to train in brackets\n")
-print(f"{'':14s}" + "".join(f"{head:>26s}" for head in classifiers))
-for row, step in features.items():
-    cells = []
-    for classifier in classifiers.values():
-        pipe = Pipeline([("scale", MinMaxScaler()), ("sae", step), ("classifier", classifier)])
-        begin = time.perf_counter()
-        pipe.fit(X_train, y_train)
-        seconds = time.perf_counter() - begin
-        cells.append(f"{pipe.score(X_test, y_test):.4f} ({seconds:.1f} s)")
-    print(f"{row:14s}" + "".join(f"{cell:>26s}" for cell in cells), flush=True)
+# %%
+# The codes help the linear classifier most: they have made linear what was not. An SVC with its own
+# non-linear kernel has less to gain from them, and on images as small as 8 x 8 often nothing.
 
 # %%
 # What one layer sees
