@@ -335,7 +335,7 @@ class _Loop:
 
     def run(self):
         if self.validation is not None and self.state.loss_curve:
-            # What to improve on, when a fit continues: an earlier one may have gone by another rule.
+            # What to improve on, when a fit continues: an earlier one may have gone by another.
             self.state.best_loss = self.monitored()[0]
         max_iter = self.options.max_iter
         for epoch in range(max_iter):

@@ -85,8 +85,8 @@ for row, (train, test) in features.items():
     print(f"{row:14s}" + "".join(f"{score:22.4f}" for score in scores), flush=True)
 
 # %%
-# The codes help the linear classifier most: they have made linear what was not. An SVC with its own
-# non-linear kernel has less to gain from them, and on images as small as 8 x 8 often nothing.
+# The codes help the linear classifier most: they have made linear what was not. An SVC with its
+# own non-linear kernel has less to gain from them, and on images as small as 8 x 8 often nothing.
 
 # %%
 # What one layer sees
