@@ -284,8 +284,8 @@ cdef void weight_gradient(const Layer *net, Py_ssize_t k, Py_ssize_t m,
 
 cdef double backward(const Layer *net, Py_ssize_t n_layers, Objective objective,
                      floating *params, floating *gradient, double learning_rate,
-                     uint64_t key, const int64_t *ids, Py_ssize_t m, const floating *scale, floating *workspace,
-                     floating *scratch) noexcept nogil:
+                     uint64_t key, const int64_t *ids, Py_ssize_t m, const floating *scale,
+                     floating *workspace, floating *scratch) noexcept nogil:
     """From the last delta down to the first layer. Returns the sparsity penalty.
 
     With `gradient` NULL, each gradient goes straight into the parameters as a step of
@@ -381,7 +381,8 @@ cdef void update(const Layer *net, Py_ssize_t n_layers, Solver solver, double al
                                  buffers, n_params)
 
 
-cdef void update_stretch(Solver solver, double factor, double decay, Py_ssize_t start, Py_ssize_t size,
+cdef void update_stretch(Solver solver, double factor, double decay,
+                         Py_ssize_t start, Py_ssize_t size,
                          floating *buffers, Py_ssize_t n_params) noexcept nogil:
     cdef:
         floating *w = buffers + start
