@@ -181,15 +181,39 @@ def pseudo_labelled(model, X, partly, rounds=(0.5, 0.8, 1.0)):
 
 # ---- the settings ----------------------------------------------------------------------
 
-MNIST_STACK = dict(hidden_layer_sizes=(1200, 1200), activation="relu", batch_size=100)
-MNIST_FINE_TUNING = dict()
-BASIC_STACK = dict(hidden_layer_sizes=(1000, 1000), activation="relu", batch_size=100)
-BASIC_FINE_TUNING = dict()
+# Tried for MNIST, error on the 10,000 validation rows: these settings 1.40 %; three logistic
+# layers of 1000 under cross-entropy, dropout 0.3 and batches of 50 1.41 %; 2 x 1200 with label
+# smoothing 0.1, dropout 0.4, max_norm 2.5 and 50 epochs 1.59 %. The other rows take the first
+# over: they have not been tuned yet.
+MNIST_STACK = dict(
+    hidden_layer_sizes=(1000, 1000),
+    activation="relu",
+    tied_weights=True,
+    corruption_level=0.5,
+    batch_size=100,
+    max_iter=5,
+)
+MNIST_FINE_TUNING = dict(
+    dropout=0.5,
+    input_dropout=0.2,
+    max_norm=3.0,
+    solver="sgd",
+    momentum=0.0,
+    learning_rate="cosine",
+    learning_rate_init=0.5,
+    warm_up=1,
+    batch_size=100,
+    max_iter=40,
+)
+BASIC_STACK = {**MNIST_STACK, "max_iter": 15}
+BASIC_FINE_TUNING = {**MNIST_FINE_TUNING, "max_iter": 80}
 BG_STACK = BASIC_STACK
 BG_FINE_TUNING = BASIC_FINE_TUNING
 FEW_STACK = MNIST_STACK
-FEW_FINE_TUNING = dict()
-PSEUDO_FINE_TUNING = dict()
+FEW_FINE_TUNING = dict(
+    dropout=0.5, input_dropout=0.2, learning_rate_init=0.0005, batch_size=20, max_iter=150
+)
+PSEUDO_FINE_TUNING = dict(batch_size=100, max_iter=3)
 
 
 # ---- the run -----------------------------------------------------------------------------

@@ -59,7 +59,7 @@ pretrain : bool, StackedAutoencoder or FrozenEstimator, default=True
     search. False: random weights.
 fine_tune : {'all', 'top', 'top_then_all'}, default='all'
     What the labelled rows train: all layers end to end; the top alone, on codes that stay
-    as they are; or first the one and then the other, `max_iter` epochs each.
+    as they are (and without dropout); or first the top and then all, `max_iter` epochs each.
 final_estimator : estimator, default=None
     Fitted on the fine-tuned codes of the labelled rows, to predict in place of the top.
 dropout : float or list of float, default=0.0
@@ -212,6 +212,13 @@ class _FineTuned(BaseEncoder):
                 values = per_layer(name, values, length)
                 if not all(isinstance(value, Real) and low <= value < high for value in values):
                     raise ValueError(f"{name} must be in [{low}, {high}), got {values}.")
+        if self.fine_tune == "top" and (
+            self.input_dropout or self.learning_rate_factors is not None or np.any(self.dropout)
+        ):
+            raise ValueError(
+                "dropout, input_dropout and learning_rate_factors act on layers that "
+                "fine_tune='top' does not train: leave them out, or fine-tune 'all'."
+            )
         if self.warm_up >= self.max_iter:
             raise ValueError(f"warm_up={self.warm_up} must be less than max_iter={self.max_iter}.")
         if self.n_average and self.early_stopping:

@@ -1309,3 +1309,14 @@ def test_a_loss_that_explodes_leaves_the_estimator_as_it_was(make):
     with pytest.raises(ValueError, match=r"non-finite in epoch 1"):
         estimator.fit(X, y_for(make))
     assert state_of(estimator) == before
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"dropout": 0.2}, {"input_dropout": 0.2}, {"learning_rate_factors": [1, 1, 2]}],
+    ids=str,
+)
+@both
+def test_the_top_alone_takes_nothing_that_acts_below(make, params):
+    estimator = make(fine_tune="top", hidden_layer_sizes=(6, 5), **params)
+    refuses(estimator, "fit", X, y_for(make), match="fine_tune='top' does not train")
