@@ -400,7 +400,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
     A `StackedAutoencoder` learns its layers from all rows, those with ``y == -1`` (unlabelled)
     included. A linear top is put on it, and the whole is trained on the labelled rows
     [1]_ [2]_: softmax for several classes, a logistic unit for two, or one for each label.
-    Pretraining pays where labelled rows are few.
+    Pretraining can only pay where labelled rows are few and unlabelled ones many.
 
     Parameters
     ----------
