@@ -250,7 +250,7 @@ def run(name, path, seed):
 
 def markdown(table):
     lines = [
-        "| work | published, test error in % | goal | skae, error in % | minutes, 2 cores |",
+        "| work | published, test error in % | goal | skae, error in % | minutes |",
         "|---|---|---|---|---|",
     ]
     for row in table.values():
