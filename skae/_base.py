@@ -15,6 +15,16 @@ from skae._compat import _check_sample_weight, _fit_context
 
 FLOATS = [np.float64, np.float32]
 
+# What a fit shows of its training; some of it only with early stopping.
+SHOWN = (
+    "loss_curve_",
+    "loss_",
+    "validation_loss_curve_",
+    "best_loss_",
+    "validation_scores_",
+    "best_validation_score_",
+)
+
 # How far outside [0, 1] the rounding of a scaler may put a value.
 ROUNDING = 1e-6
 
@@ -60,6 +70,24 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _params(self, dtype=None):
+        """The flat buffer of the fitted parameters, in a given type."""
+        params = self._training["buffers"][0]
+        return params if dtype is None else params.astype(dtype, copy=False)
+
+    def _show(self, state):
+        """Show of a training state what scikit-learn's networks show, and nothing older."""
+        for name in SHOWN:
+            vars(self).pop(name, None)
+        self.loss_curve_ = list(state.loss_curve)
+        self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
+        if self.early_stopping:
+            self.validation_loss_curve_ = list(state.validation_loss_curve)
+            self._show_best(state)
+
+    def _show_best(self, state):
+        self.best_loss_ = state.best_loss
 
     def _validate(self, X, **options):
         return validate_data(self, X, accept_sparse="csr", dtype=FLOATS, **options)

@@ -290,17 +290,9 @@ class DenoisingAutoencoder(BaseAutoencoder):
         )
 
     def _keep(self, state):
-        """Store a training state, and show of it what scikit-learn's networks show."""
         self._training = vars(state)
-        self.loss_curve_ = list(state.loss_curve)
-        self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         self.n_iter_ = len(state.loss_curve)
-        if self.early_stopping:
-            self.validation_loss_curve_ = list(state.validation_loss_curve)
-            self.best_loss_ = state.best_loss
-        else:  # of an earlier fit
-            vars(self).pop("validation_loss_curve_", None)
-            vars(self).pop("best_loss_", None)
+        self._show(state)
 
     def _with_parameters(self, weights, biases, output):
         """A copy with the matrices and biases of encoder and decoder that are given.
@@ -310,10 +302,10 @@ class DenoisingAutoencoder(BaseAutoencoder):
         """
         other = copy(self)
         other._architecture = {**self._architecture, "output": output}
-        buffers = np.zeros_like(self._training["buffers"])
+        network, buffers = other._network, np.zeros_like(self._training["buffers"])
         for k in range(2):
-            other._network.weights(buffers[0], k)[:] = weights[k]
-            other._network.bias(buffers[0], k)[:] = biases[k]
+            network.weights(buffers[0], k)[:] = weights[k]
+            network.bias(buffers[0], k)[:] = biases[k]
         other._training = {**self._training, "buffers": buffers, "step": 0}
         return other
 
@@ -322,10 +314,6 @@ class DenoisingAutoencoder(BaseAutoencoder):
     @property
     def _network(self):
         return Network.autoencoder(**self._architecture)
-
-    def _params(self, dtype=None):
-        params = self._training["buffers"][0]
-        return params if dtype is None else params.astype(dtype, copy=False)
 
     @property
     def _n_features_out(self):

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skae import _training
-from skae._base import BaseAutoencoder, unchanged_on_error
+from skae._base import SHOWN, BaseAutoencoder, unchanged_on_error
 from skae._compat import Interval
 from skae._denoising import DenoisingAutoencoder
 from skae._network import Network
@@ -235,8 +235,8 @@ class StackedAutoencoder(BaseAutoencoder):
                 self._tuned = {}
             self.layers_ = layers
             self.n_iter_ = sum(layer.n_iter_ for layer in layers)
-            for name in ("loss_curve_", "loss_", "validation_loss_curve_", "best_loss_"):
-                vars(self).pop(name, None)  # of an earlier joint training
+            for name in SHOWN:  # of an earlier joint training
+                vars(self).pop(name, None)
             if self.fine_tune and not layers[-1]._training["interrupted"]:
                 self._train_jointly(X, weights)
         return self
@@ -280,10 +280,11 @@ class StackedAutoencoder(BaseAutoencoder):
         # The layers have the parameters, before and after; the state adds the solver's moments.
         places = [(k, len(network) - 1 - k) for k in range(len(self.layers_))]
         buffers = state.buffers.copy()
-        for layer, (up, down) in zip(self.layers_, places):
-            for mine, its in ((up, 0), (down, 1)):
-                network.weights(buffers[0], mine)[:] = layer._network.weights(layer._params(), its)
-                network.bias(buffers[0], mine)[:] = layer._network.bias(layer._params(), its)
+        for layer, place in zip(self.layers_, places):
+            single, params = layer._network, layer._params()
+            for its, mine in enumerate(place):
+                network.weights(buffers[0], mine)[:] = single.weights(params, its)
+                network.bias(buffers[0], mine)[:] = single.bias(params, its)
         state = _training.train(
             network,
             bottom._objective(bottom._limits, joint=True),
@@ -301,11 +302,7 @@ class StackedAutoencoder(BaseAutoencoder):
             for layer, below, place in zip(self.layers_, [None, *self.layers_], places)
         ]
         self._tuned = vars(state)
-        self.loss_curve_ = list(state.loss_curve)
-        self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
-        if self.early_stopping:
-            self.validation_loss_curve_ = list(state.validation_loss_curve)
-            self.best_loss_ = state.best_loss
+        self._show(state)
 
     def _new_layers(self):
         """One unfitted autoencoder a layer; refuses what cannot work, before any work."""

@@ -38,7 +38,6 @@ from skae._network import CODE_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATION, Network
 from skae._rows import Rows
 from skae._stacked import StackedAutoencoder, per_layer
 
-DEFAULT_SIZES, DEFAULT_ACTIVATION = (1000, 1000), "relu"
 UNLABELLED = -1
 
 
@@ -117,6 +116,7 @@ class _FineTuned(BaseEncoder):
         "activation": [StrOptions(set(CODE_ACTIVATIONS)), "array-like", None],
         "pretrain": ["boolean", StackedAutoencoder, FrozenEstimator],
         "fine_tune": [StrOptions({"all", "top", "top_then_all"})],
+        "final_estimator": [None, HasMethods(["fit", "predict"])],
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "max_norm": [Interval(Real, 0, None, closed="neither"), None],
@@ -167,6 +167,19 @@ class _FineTuned(BaseEncoder):
                 self.final_estimator_ = final.fit(self._encode(rows.X), y[labelled], **given)
         return self
 
+    def _check_y(self, X, y, **options):
+        """y as an array of one value a row, or of several columns."""
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+        y = check_array(y, ensure_2d=False, input_name="y", **options)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        return y
+
     def _labelled_rows(self, X, y, labelled, targets, weights, strata):
         everything = labelled.all()
         weights = self._row_weights(y[labelled], None if weights is None else weights[labelled])
@@ -181,7 +194,12 @@ class _FineTuned(BaseEncoder):
     def _check_parameters(self):
         """The stack to start from, not fitted unless handed in so; refuses what cannot work."""
         self._validate_params()
-        sizes, activation, stack = self.hidden_layer_sizes, self.activation, self.pretrain
+        stack = self.pretrain
+        shape = {
+            name: getattr(self, name)
+            for name in ("hidden_layer_sizes", "activation")
+            if getattr(self, name) is not None
+        }
         if isinstance(stack, FrozenEstimator):
             stack = stack.estimator
             if not (isinstance(stack, StackedAutoencoder) and hasattr(stack, "layers_")):
@@ -190,20 +208,15 @@ class _FineTuned(BaseEncoder):
                     f"{stack!r}."
                 )
         if isinstance(stack, StackedAutoencoder):
-            for name in ("hidden_layer_sizes", "activation"):
-                mine, its = getattr(self, name), getattr(stack, name)
-                if mine is not None and not np.array_equal(
-                    np.atleast_1d(mine), np.atleast_1d(its)
-                ):
+            for name, mine in shape.items():
+                its = getattr(stack, name)
+                if not np.array_equal(np.atleast_1d(mine), np.atleast_1d(its)):
                     raise ValueError(
                         f"{name}={mine!r}, but that of the stack in pretrain is {its!r}. "
                         "Leave it at None to take that of the stack."
                     )
         else:
-            stack = StackedAutoencoder(
-                DEFAULT_SIZES if sizes is None else sizes,
-                activation=DEFAULT_ACTIVATION if activation is None else activation,
-            )
+            stack = StackedAutoencoder(**shape)
         n_layers = len(stack._new_layers())
         for name, length in (("dropout", n_layers), ("learning_rate_factors", n_layers + 1)):
             values = getattr(self, name)
@@ -309,30 +322,24 @@ class _FineTuned(BaseEncoder):
 
     def _fine_tune_top(self, network, objective, rows, state, options, name):
         """Train the top alone, on the codes that the layers below give once and for all."""
-        top = network.top()
         codes = network.outputs(state.params, rows, stop=-1)
-        below = state.buffers
-        buffers = np.ascontiguousarray(
-            np.hstack([below[:, network.span(-1, part)] for part in ("weight", "bias")])
-        )
+        place = np.r_[network.span(-1, "weight"), network.span(-1, "bias")]
         alone = Rows(
             codes, rows.dtype, target=rows.target, sample_weight=rows.sample_weight,
             strata=rows.strata,
         )  # fmt: skip
         trained = _training.train(
-            top,
+            network.top(),
             objective,
             alone,
-            replace(state, buffers=buffers),
+            replace(state, buffers=np.ascontiguousarray(state.buffers[:, place])),
             options,
             name=f"{name}, top layer",
             score=self._scorer(rows),
         )
-        n_weights = top.n_params - int(top.layers["n_out"][0])
-        buffers = np.zeros((len(trained.buffers), network.n_params), dtype=below.dtype)
+        buffers = np.zeros((len(trained.buffers), network.n_params), dtype=state.buffers.dtype)
         buffers[0] = state.params
-        buffers[:, network.span(-1, "weight")] = trained.buffers[:, :n_weights]
-        buffers[:, network.span(-1, "bias")] = trained.buffers[:, n_weights:]
+        buffers[:, place] = trained.buffers
         return replace(trained, buffers=buffers)
 
     def _scorer(self, rows):
@@ -344,16 +351,12 @@ class _FineTuned(BaseEncoder):
 
     def _keep(self, state):
         self._training = vars(state)
-        self.loss_curve_ = list(state.loss_curve)
-        self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         self.n_iter_ = len(state.loss_curve)
-        if self.early_stopping:
-            self.validation_loss_curve_ = list(state.validation_loss_curve)
-            self.validation_scores_ = list(state.validation_scores)
-            self.best_validation_score_ = -state.best_loss
-        else:  # of an earlier fit
-            for name in ("validation_loss_curve_", "validation_scores_", "best_validation_score_"):
-                vars(self).pop(name, None)
+        self._show(state)
+
+    def _show_best(self, state):
+        self.validation_scores_ = list(state.validation_scores)
+        self.best_validation_score_ = -state.best_loss
 
     # -- use ----------------------------------------------------------------------------
 
@@ -365,22 +368,19 @@ class _FineTuned(BaseEncoder):
     def coefs_(self):
         """Weights of each layer, shapes (n_in, n_out)."""
         check_is_fitted(self)
-        network, params = self._network, self._training["buffers"][0]
+        network, params = self._network, self._params()
         return [network.weights(params, k).T for k in range(len(network))]
 
     @property
     def intercepts_(self):
         """Biases of each layer, shapes (n_out,)."""
         check_is_fitted(self)
-        network, params = self._network, self._training["buffers"][0]
+        network, params = self._network, self._params()
         return [network.bias(params, k) for k in range(len(network))]
 
     @property
     def _n_features_out(self):
         return self._architecture["sizes"][-2]
-
-    def _params(self, dtype):
-        return self._training["buffers"][0].astype(dtype, copy=False)
 
     def _encode(self, X):
         return self._network.outputs(self._params(X.dtype), Rows(X, X.dtype), stop=-1)
@@ -478,7 +478,6 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
     _unlabelled_as = "-1"
     _parameter_constraints: dict = {
         **_FineTuned._parameter_constraints,
-        "final_estimator": [None, HasMethods(["fit", "predict"])],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
@@ -642,17 +641,9 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
 
     def _check_y(self, X, y):
         """y as an array of one label a row, or of an indicator a class."""
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
-                "is None."
-            )
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", ensure_all_finite=True)
+        y = super()._check_y(X, y, dtype=None)
         if y.dtype.kind == "O" and all(isinstance(label, Real) for label in y.ravel()):
             y = np.array(y.tolist())
-        if y.ndim == 1 or y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        check_consistent_length(X, y)
         return y
 
     def _labelled(self, y, first):
@@ -760,7 +751,6 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Predicted classes; never -1 for unlabelled.
         """
-        check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
             return self.final_estimator_.predict(self._encode(self._check_X(X)))
         outputs = self._logits(X)
@@ -785,7 +775,6 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
             Logits; of the second class if there are two. The `final_estimator`'s own
             scores if there is one.
         """
-        check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
             return self.final_estimator_.decision_function(self._encode(self._check_X(X)))
         outputs = self._logits(X)
@@ -805,7 +794,6 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of `classes_`. With several labels a row, the probability of each.
         """
-        check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
             return self.final_estimator_.predict_proba(self._encode(self._check_X(X)))
         outputs = self._logits(X)
@@ -829,7 +817,6 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         log_probabilities : ndarray of shape (n_samples, n_classes)
             As `predict_proba`, computed so that none underflows.
         """
-        check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
             return np.log(self.final_estimator_.predict_proba(self._encode(self._check_X(X))))
         outputs = self._logits(X)
@@ -914,10 +901,6 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
 
     _unlabelled_as = "nan"
     _loss = "squared_error"
-    _parameter_constraints: dict = {
-        **_FineTuned._parameter_constraints,
-        "final_estimator": [None, HasMethods(["fit", "predict"])],
-    }
 
     def __init__(
         self,
@@ -1039,18 +1022,7 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
 
     def _check_y(self, X, y):
         """y as floats, nan where a row is not labelled."""
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
-                "is None."
-            )
-        y = check_array(
-            y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_all_finite="allow-nan"
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        check_consistent_length(X, y)
-        return y
+        return super()._check_y(X, y, dtype=np.float64, ensure_all_finite="allow-nan")
 
     def _labelled(self, y, first):
         return ~np.isnan(y if y.ndim == 1 else y.sum(axis=1))
@@ -1084,7 +1056,6 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predicted values, in the units of the y given to ``fit``.
         """
-        check_is_fitted(self)
         if hasattr(self, "final_estimator_"):
             return self.final_estimator_.predict(self._encode(self._check_X(X)))
         outputs = self._raw_outputs(X)

@@ -18,7 +18,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from threadpoolctl import threadpool_limits
 
 from skae import (
     DenoisingAutoencoder,
@@ -27,12 +26,7 @@ from skae import (
     StackedAutoencoderRegressor,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 SMALL = dict(max_iter=3, batch_size=16, learning_rate_init=0.01, random_state=0)

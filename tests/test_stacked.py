@@ -13,17 +13,11 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
 
 from skae import DenoisingAutoencoder, StackedAutoencoder
 from skae._kernel import _sgd
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 X = np.random.default_rng(0).uniform(size=(60, 9))

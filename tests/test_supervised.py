@@ -23,7 +23,6 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils import compute_sample_weight
-from threadpoolctl import threadpool_limits
 
 from skae import (
     StackedAutoencoder,
@@ -33,12 +32,7 @@ from skae import (
 )
 from skae._kernel import _sgd
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 SMALL = dict(

@@ -11,19 +11,13 @@ import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from skae import DenoisingAutoencoder, StackedAutoencoderClassifier, _training
 from skae._kernel import _sgd
 from skae._network import LOSSES, Network
 from skae._rows import Rows
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 X = np.random.default_rng(0).uniform(size=(50, 6))
