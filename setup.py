@@ -10,7 +10,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-NAMES = ["_blas", "_sgd"]
+NAMES = ["_blas", "_team", "_sgd"]
 HEADERS = sorted(glob("skae/_kernel/*.h"))
 
 # Each is dropped if the compiler does not take it. No -march=native: a wheel must run elsewhere.

@@ -49,7 +49,7 @@ def make_floor(X, batch_size):
     return epoch
 
 
-def make_skae(X, batch_size, solver):
+def make_skae(X, batch_size, solver, team):
     """A function that trains for an epoch over X."""
     network = Network.autoencoder([X.shape[1], N_HIDDEN], ["logistic"], "cross_entropy", tied=True)
     network.corrupt("masking", LEVEL)
@@ -61,7 +61,7 @@ def make_skae(X, batch_size, solver):
     rows = np.arange(len(X))
 
     def epoch():
-        args = (objective, solver, buffers, workspace, X, X, rows, rows, None, batch_size, 1)
+        args = (objective, solver, team, buffers, workspace, X, X, rows, rows, None, batch_size, 1)
         assert np.isfinite(_sgd.train(network.layers, *args)[0])
 
     return epoch

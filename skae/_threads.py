@@ -1,43 +1,53 @@
-"""Threads of BLAS: small products are held to one, and what was limited is set free again."""
+"""How many threads train, and BLAS held to one in each of them."""
 
 import threading
 from contextlib import contextmanager
 from functools import cache
 
+from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
-# Multiplications in the largest product of a step from which BLAS's threads pay. Below it they
-# gain little on an idle machine, and lose much to any other busy process: measured, an epoch of
-# batches of 100 at 1200 x 1200 took five times as long on two threads while one core was busy.
-WORTH_THREADS = 2**28
+from skae._kernel._team import Team
+
+# Multiplications in the largest product of a batch from which a second thread pays.
+WORTH_THREADS = 2**20
 
 _lock = threading.Lock()
 _users = 0
 _limiter = None
+_n_threads = 1
 
 
 @cache
-def _controller():
-    return ThreadpoolController()  # looks through the loaded libraries, once
+def _blas():
+    """The BLAS libraries in this process; it takes milliseconds to look for them."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _allowed():
+    """How many threads BLAS may use now: what the environment, threadpoolctl or joblib say."""
+    found = [library.num_threads for library in _blas().lib_controllers]
+    return min([cpu_count(), *found])
 
 
 @contextmanager
-def blas_threads_for(work):
-    """Hold BLAS to one thread within, if `work` multiplications are not worth more.
+def team_for(work):
+    """A team of as many threads as BLAS may use, or of one if `work` multiplications are few.
 
-    The limit is the process's. Fits that overlap in several threads share it; the last one
-    to end restores what the first one found.
+    BLAS is held to one thread meanwhile. That limit is the process's: fits that overlap in
+    several threads share it, each with a team as large as the first one found it could be, so
+    that none changes the result of another; the last one to end restores the limit.
     """
-    global _users, _limiter
-    if work >= WORTH_THREADS:
-        yield
-        return
+    global _users, _limiter, _n_threads
     with _lock:
         if _users == 0:
-            _limiter = _controller().limit(limits=1, user_api="blas")
+            _n_threads = _allowed()
+            _limiter = _blas().limit(limits=1)
         _users += 1
+        n_threads = _n_threads if work >= WORTH_THREADS else 1
     try:
-        yield
+        with Team(n_threads) as team:
+            yield team
     finally:
         with _lock:
             _users -= 1

@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from skae._compat import Interval, StrOptions
 from skae._kernel import _sgd
-from skae._threads import blas_threads_for
+from skae._threads import team_for
 
 # What each estimator asks of the parameters that are used here.
 PARAMETER_CONSTRAINTS = {
@@ -288,8 +288,8 @@ def train(network, objective, rows, state, options, *, name, score=None):
     """
     loop = _Loop(network, objective, rows, state, options, name, score)
     try:
-        with blas_threads_for(loop.batch_size * network.largest_matrix):
-            loop.run()
+        with team_for(loop.batch_size * network.largest_matrix) as team:
+            loop.run(team)
     except KeyboardInterrupt:
         warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
         loop.state.step = loop.solver.step  # the moments have come as far as that
@@ -333,7 +333,7 @@ class _Loop:
         self.batch_size = min(200 if size == "auto" else size, len(self.training))
         self.workspace = network.workspace(self.batch_size, state.buffers.dtype)
 
-    def run(self):
+    def run(self, team):
         if self.validation is not None and self.state.loss_curve:
             # What to improve on, when a fit continues: an earlier one may have gone by another.
             self.state.best_loss = self.monitored()[0]
@@ -341,7 +341,7 @@ class _Loop:
         for epoch in range(max_iter):
             begin = time.perf_counter()
             self.solver.learning_rate = self.rate(epoch)
-            loss = self.epoch()
+            loss = self.epoch(team)
             self.state.step = self.solver.step
             self.state.loss_curve.append(loss)
             if epoch >= max_iter - self.options.n_average:
@@ -372,7 +372,7 @@ class _Loop:
             return options.learning_rate_init * 0.5 * (1.0 + np.cos(np.pi * progress))
         return self.state.learning_rate
 
-    def epoch(self):
+    def epoch(self, team):
         """Step through all training rows once; return the mean cost of the batches."""
         state, number = self.state, len(self.state.loss_curve)
         order = self.training
@@ -385,6 +385,7 @@ class _Loop:
                 self.network.layers,
                 self.objective,
                 self.solver,
+                team,
                 state.buffers,
                 self.workspace,
                 X,

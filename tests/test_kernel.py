@@ -18,6 +18,7 @@ from scipy import special, stats
 
 from skae import _kernel
 from skae._kernel import _blas, _sgd
+from skae._kernel._team import Team
 from skae._network import ACTIVATIONS, CODE_ACTIVATIONS, LOSSES, RECONSTRUCTION_LOSSES, Network
 
 DTYPES = [np.float32, np.float64]
@@ -53,6 +54,7 @@ class Problem:
     ids: np.ndarray
     weights: np.ndarray | None
     key: int = KEY
+    team: Team = Team(1)
 
     @property
     def dtype(self):
@@ -70,6 +72,7 @@ class Problem:
         loss = _sgd.loss_and_gradient(
             self.network.layers,
             self.objective,
+            self.team,
             params,
             gradient,
             self.workspace(len(self.rows)),
@@ -92,6 +95,7 @@ class Problem:
             self.network.layers,
             self.objective,
             solver,
+            self.team,
             buffers,
             self.workspace(batch_size),
             self.X,
@@ -1197,15 +1201,119 @@ def test_an_id_for_each_row():
         problem.train(make_solver("sgd"), problem.params[None].copy(), 5, ids=problem.ids[:-1])
 
 
+# ---- threads -----------------------------------------------------------------------------------
+
+
+def wide_problem(dtype=np.float64):
+    """Large enough that every phase is done in parts, with all that acts on columns."""
+    network = Network([150, 90, 130, 150], ["tanh", "logistic", "identity"])
+    return make_problem(
+        network,
+        "squared_error",
+        n=96,
+        dtype=dtype,
+        noise="masking",
+        dropout=(0.3, 0.2),
+        alpha=0.01,
+    )
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 5])
+def test_gradient_in_parts(n_threads):
+    problem = wide_problem()
+    desired_loss, desired = problem.loss_and_gradient()
+    with Team(n_threads) as problem.team:
+        assert problem.team.n_threads == n_threads
+        loss, gradient = problem.loss_and_gradient()
+    assert loss == pytest.approx(desired_loss, rel=1e-12)
+    np.testing.assert_allclose(gradient, desired, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+def test_gradient_in_parts_of_a_tied_autoencoder_with_sparse_codes(loss):
+    network = Network.autoencoder([150, 130], ["logistic"], loss, tied=True)
+    problem = make_problem(
+        network, loss, n=64, sparse_layer=0, sparsity_target=0.1, sparsity_penalty=0.7
+    )
+    desired_loss, desired = problem.loss_and_gradient()
+    with Team(3) as problem.team:
+        actual_loss, gradient = problem.loss_and_gradient()
+    assert actual_loss == pytest.approx(desired_loss, rel=1e-12)
+    np.testing.assert_allclose(gradient, desired, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adam"])
+def test_training_with_a_team(name, dtype):
+    """As many threads, the same bits; another number, the same weights but for rounding."""
+    problem = wide_problem(dtype)
+
+    def train(n_threads):
+        solver = make_solver(name)
+        solver.max_norm = 1.0
+        buffers = make_buffers(solver, problem.params)
+        with Team(n_threads) as problem.team:
+            cost, _ = problem.train(solver, buffers, 40)
+        return cost, buffers
+
+    (cost, alone), (cost_2, two), (_, again) = train(1), train(2), train(2)
+    np.testing.assert_array_equal(two, again)
+    # Where a gradient is next to nothing, Adam's first steps are as large as elsewhere, and
+    # rounding decides on them.
+    tolerance = {np.float32: 1e-4 if name == "adam" else 1e-5, np.float64: 1e-10}[dtype]
+    assert cost_2 == pytest.approx(cost, rel=tolerance)
+    np.testing.assert_allclose(two[0], alone[0], rtol=tolerance, atol=tolerance)
+
+
+def test_a_team_alone_and_after_its_end():
+    """Without its members, the leader does all parts."""
+    problem = wide_problem()
+    desired = problem.loss_and_gradient()[1]
+    with Team(2) as team:
+        pass
+    for problem.team in (Team(2), team):
+        np.testing.assert_allclose(problem.loss_and_gradient()[1], desired, rtol=1e-9, atol=1e-12)
+
+
+def test_a_team_leaves_no_threads():
+    before = threading.active_count()
+    with Team(4):
+        assert threading.active_count() == before + 3
+        time.sleep(0.01)  # they have gone to sleep by then
+    assert threading.active_count() == before
+
+
+def test_teams_beside_each_other():
+    """Many short tasks, each a chance for a thread to miss its call."""
+    problems = [wide_problem() for _ in range(3)]
+    desired = problems[0].loss_and_gradient()[1]
+    wrong = []
+
+    def work(problem):
+        with Team(3) as problem.team:
+            for _ in range(100):
+                gradient = problem.loss_and_gradient()[1]
+                if not np.allclose(gradient, desired, rtol=1e-9, atol=1e-12):
+                    wrong.append(gradient)
+
+    threads = [threading.Thread(target=work, args=(problem,)) for problem in problems]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not wrong
+
+
 # ---- the build -------------------------------------------------------------------------------
 
 
 WRAPPER = """
 #include "_elementwise.h"
 void run_activate_f(int kind, ptrdiff_t n, const float *bias, float *z)
-{ activate_f(kind, 1, n, bias, z); }
+{ activate_f(kind, 1, n, n, bias, z); }
 void run_activate_d(int kind, ptrdiff_t n, const double *bias, double *z)
-{ activate_d(kind, 1, n, bias, z); }
+{ activate_d(kind, 1, n, n, bias, z); }
 void run_corrupt_f(int kind, double level, uint64_t key, ptrdiff_t n, const double *low,
                    const double *high, const float *x, float *out)
 { corrupt_f(kind, level, row_key(key, 0), n, low, high, x, out); }

@@ -135,7 +135,7 @@ def epochs(monkeypatch):
     calls = []
 
     def spy(*args, real=_sgd.train):
-        calls.append((args[8].copy(), args[2].learning_rate))
+        calls.append((args[9].copy(), args[2].learning_rate))
         return real(*args)
 
     monkeypatch.setattr(_sgd, "train", spy)

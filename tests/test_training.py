@@ -34,7 +34,7 @@ def denoising(**params):
 class Epoch:
     """What the kernel was asked for in one call."""
 
-    def __init__(self, layers, objective, solver, buffers, workspace, X, target, rows, ids,
+    def __init__(self, layers, objective, solver, team, buffers, workspace, X, target, rows, ids,
                  weights, batch_size, key):  # fmt: skip
         self.learning_rate, self.step = solver.learning_rate, solver.step
         self.kind, self.n_buffers = solver.kind, len(buffers)

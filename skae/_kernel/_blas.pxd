@@ -7,5 +7,6 @@ ctypedef int blas_int
 from cython cimport floating
 
 cdef void gemm(bint trans_a, bint trans_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-               floating alpha, const floating *a, const floating *b,
-               floating beta, floating *c) noexcept nogil
+               floating alpha, const floating *a, Py_ssize_t lda,
+               const floating *b, Py_ssize_t ldb,
+               floating beta, floating *c, Py_ssize_t ldc) noexcept nogil

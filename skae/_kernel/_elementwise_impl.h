@@ -87,11 +87,11 @@ INLINE double NAME(softmax)(ptrdiff_t n, REAL *RESTRICT z)
 
 /* ---- activations: f in place, and f' from the output of f ---------------- */
 
-/* z (m, n) := f(z + bias) */
-CLONES static void NAME(activate)(int kind, ptrdiff_t m, ptrdiff_t n, const REAL *RESTRICT bias,
-                                  REAL *RESTRICT z)
+/* z (m, n) := f(z + bias); here and below, rows are `stride` numbers apart */
+CLONES static void NAME(activate)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride,
+                                  const REAL *RESTRICT bias, REAL *RESTRICT z)
 {
-    for (ptrdiff_t i = 0; i < m; i++, z += n) {
+    for (ptrdiff_t i = 0; i < m; i++, z += stride) {
         switch (kind) {
         case ACT_LOGISTIC:
             for (ptrdiff_t j = 0; j < n; j++) z[j] = NAME(logistic)(z[j] + bias[j]);
@@ -113,29 +113,32 @@ CLONES static void NAME(activate)(int kind, ptrdiff_t m, ptrdiff_t n, const REAL
 }
 
 /* d *= f'(z), where keep * a = f(z): what dropout kept of a, it has divided by `keep` */
-CLONES static void NAME(activation_backward)(int kind, ptrdiff_t size, REAL keep,
+CLONES static void NAME(activation_backward)(int kind, ptrdiff_t m, ptrdiff_t n,
+                                             ptrdiff_t stride, REAL keep,
                                              const REAL *RESTRICT a, REAL *RESTRICT d)
 {
-    switch (kind) {
-    case ACT_LOGISTIC:
-        for (ptrdiff_t j = 0; j < size; j++) {
-            const REAL f = keep * a[j];
-            d[j] *= f * ((REAL)1.0 - f);
+    for (ptrdiff_t i = 0; i < m; i++, a += stride, d += stride) {
+        switch (kind) {
+        case ACT_LOGISTIC:
+            for (ptrdiff_t j = 0; j < n; j++) {
+                const REAL f = keep * a[j];
+                d[j] *= f * ((REAL)1.0 - f);
+            }
+            break;
+        case ACT_TANH:
+            for (ptrdiff_t j = 0; j < n; j++) {
+                const REAL f = keep * a[j];
+                d[j] *= (REAL)1.0 - f * f;
+            }
+            break;
+        case ACT_RELU:
+            for (ptrdiff_t j = 0; j < n; j++) d[j] = a[j] > (REAL)0.0 ? d[j] : (REAL)0.0;
+            break;
         }
-        break;
-    case ACT_TANH:
-        for (ptrdiff_t j = 0; j < size; j++) {
-            const REAL f = keep * a[j];
-            d[j] *= (REAL)1.0 - f * f;
-        }
-        break;
-    case ACT_RELU:
-        for (ptrdiff_t j = 0; j < size; j++) d[j] = a[j] > (REAL)0.0 ? d[j] : (REAL)0.0;
-        break;
     }
 }
 
-/* ---- losses of one row ----------------------------------------------------
+/* ---- losses of one row, or of some of its columns ---------------------------
  * In: d holds the row's pre-activations without bias. Out: d holds the
  * gradient of `scale * loss` with respect to them. Returns the loss.
  * Sums run over blocks in REAL and from block to block in double.
@@ -150,7 +153,7 @@ CLONES static double NAME(squared_error)(int kind, ptrdiff_t n, REAL scale,
     for (ptrdiff_t start = 0; start < n; start += BLOCK) {
         const ptrdiff_t stop = start + BLOCK < n ? start + BLOCK : n;
         REAL sum = (REAL)0.0;
-        NAME(activate)(kind, 1, stop - start, bias + start, d + start);
+        NAME(activate)(kind, 1, stop - start, 0, bias + start, d + start);
         SIMD_SUM(sum)
         for (ptrdiff_t j = start; j < stop; j++) {
             const REAL a = d[j], error = a - target[j];
@@ -210,15 +213,16 @@ CLONES static double NAME(softmax_loss)(ptrdiff_t n, REAL scale, const REAL *RES
 
 /* ---- noise ---------------------------------------------------------------- */
 
-/* x (n), in place: zero with probability `level`, else divided by 1 - level. The same for
- * the activations on the way up and for their gradient on the way down. */
-CLONES static void NAME(dropout)(double level, uint64_t key, ptrdiff_t n, REAL *RESTRICT x)
+/* x (n), the columns from `first` on, in place: zero with probability `level`, else divided by
+ * 1 - level. The same for the activations on the way up and their gradient on the way down. */
+CLONES static void NAME(dropout)(double level, uint64_t key, ptrdiff_t first, ptrdiff_t n,
+                                 REAL *RESTRICT x)
 {
     const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     const int32_t below = hit_threshold(level);
     const REAL scale = (REAL)(1.0 / (1.0 - level));
     for (ptrdiff_t j = 0; j < n; j++) {
-        const uint32_t h = column_bits(k0, k1, (uint32_t)j);
+        const uint32_t h = column_bits(k0, k1, (uint32_t)(first + j));
         x[j] = (int32_t)(h >> 1) <= below ? (REAL)0.0 : x[j] * scale;
     }
 }
@@ -253,17 +257,17 @@ CLONES static void NAME(corrupt)(int kind, double level, uint64_t key, ptrdiff_t
         break;
     default:
         memcpy(out, x, (size_t)n * sizeof(REAL));
-        if (kind == NOISE_DROPOUT) NAME(dropout)(level, key, n, out);
+        if (kind == NOISE_DROPOUT) NAME(dropout)(level, key, 0, n, out);
     }
 }
 
 /* ---- sums over the rows of a batch ---------------------------------------- */
 
 /* out (n) += alpha * sum_i d[i, :] */
-CLONES static void NAME(add_rows)(ptrdiff_t m, ptrdiff_t n, REAL alpha, const REAL *RESTRICT d,
-                                  REAL *RESTRICT out)
+CLONES static void NAME(add_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, REAL alpha,
+                                  const REAL *RESTRICT d, REAL *RESTRICT out)
 {
-    for (ptrdiff_t i = 0; i < m; i++, d += n)
+    for (ptrdiff_t i = 0; i < m; i++, d += stride)
         for (ptrdiff_t j = 0; j < n; j++) out[j] += alpha * d[j];
 }
 
@@ -271,15 +275,15 @@ CLONES static void NAME(add_rows)(ptrdiff_t m, ptrdiff_t n, REAL alpha, const RE
  * rho (n) is scratch. The mean activation of a unit, mapped to (0, 1) if it is
  * that of a tanh, is held to `target`. Adds the gradient to d = dcost / da and returns
  * the penalty. */
-CLONES static double NAME(sparsity)(int kind, ptrdiff_t m, ptrdiff_t n, double target,
-                                    double penalty, const REAL *RESTRICT scale,
+CLONES static double NAME(sparsity)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride,
+                                    double target, double penalty, const REAL *RESTRICT scale,
                                     const REAL *RESTRICT a, REAL *RESTRICT d, REAL *RESTRICT rho)
 {
     const REAL tiny = (REAL)1e-6; /* a unit that is never, or always, on */
     double total = 0.0;
     for (ptrdiff_t j = 0; j < n; j++) rho[j] = (REAL)0.0;
     for (ptrdiff_t i = 0; i < m; i++)
-        for (ptrdiff_t j = 0; j < n; j++) rho[j] += scale[i] * a[i * n + j];
+        for (ptrdiff_t j = 0; j < n; j++) rho[j] += scale[i] * a[i * stride + j];
     const REAL slope = kind == ACT_TANH ? (REAL)0.5 : (REAL)1.0;
     for (ptrdiff_t j = 0; j < n; j++) {
         REAL r = kind == ACT_TANH ? (REAL)0.5 * (rho[j] + (REAL)1.0) : rho[j];
@@ -291,7 +295,7 @@ CLONES static double NAME(sparsity)(int kind, ptrdiff_t m, ptrdiff_t n, double t
                  * slope;
     }
     for (ptrdiff_t i = 0; i < m; i++)
-        for (ptrdiff_t j = 0; j < n; j++) d[i * n + j] += scale[i] * rho[j];
+        for (ptrdiff_t j = 0; j < n; j++) d[i * stride + j] += scale[i] * rho[j];
     return penalty * total;
 }
 

@@ -16,6 +16,11 @@ The kernel knows no scikit-learn and allocates nothing. The caller owns
 A *tied* layer uses the matrix of an earlier one, its `partner`, transposed. Its input and
 the delta of the partner lie one after the other in the workspace, and so do the other two,
 so that both halves of the gradient are one product: ``[D_k; A_j]^T [A_k; D_j]``.
+
+A batch is a sequence of phases: noise, each layer forwards, each layer backwards, the
+gradients with the steps that they make. A phase is done in parts by a team of threads, each part
+a stretch of columns (of rows, for the noise): its product by single-threaded BLAS, and then
+what is done element by element, while the block is still in the cache.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -25,6 +30,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from skae._kernel._blas cimport gemm
+from skae._kernel._team cimport Team
 
 cdef extern from "_elementwise.h" nogil:
     enum:
@@ -33,30 +39,32 @@ cdef extern from "_elementwise.h" nogil:
         NOISE_SALT_AND_PEPPER
         NOISE_DROPOUT
     uint64_t layer_key(uint64_t key, uint64_t layer, uint64_t row)
-    void activate_f(int, Py_ssize_t, Py_ssize_t, const float *, float *)
-    void activate_d(int, Py_ssize_t, Py_ssize_t, const double *, double *)
-    void activation_backward_f(int, Py_ssize_t, float, const float *, float *)
-    void activation_backward_d(int, Py_ssize_t, double, const double *, double *)
+    void activate_f(int, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, float *)
+    void activate_d(int, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, double *)
+    void activation_backward_f(int, Py_ssize_t, Py_ssize_t, Py_ssize_t, float, const float *,
+                               float *)
+    void activation_backward_d(int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, const double *,
+                               double *)
     double squared_error_f(int, Py_ssize_t, float, const float *, const float *, float *)
     double squared_error_d(int, Py_ssize_t, double, const double *, const double *, double *)
     double cross_entropy_f(Py_ssize_t, float, const float *, const float *, float *)
     double cross_entropy_d(Py_ssize_t, double, const double *, const double *, double *)
     double softmax_loss_f(Py_ssize_t, float, const float *, const float *, float *)
     double softmax_loss_d(Py_ssize_t, double, const double *, const double *, double *)
-    void dropout_f(double, uint64_t, Py_ssize_t, float *)
-    void dropout_d(double, uint64_t, Py_ssize_t, double *)
+    void dropout_f(double, uint64_t, Py_ssize_t, Py_ssize_t, float *)
+    void dropout_d(double, uint64_t, Py_ssize_t, Py_ssize_t, double *)
     void limit_norms_f(Py_ssize_t, Py_ssize_t, float, float *)
     void limit_norms_d(Py_ssize_t, Py_ssize_t, double, double *)
     void corrupt_f(int, double, uint64_t, Py_ssize_t, const double *, const double *,
                    const float *, float *)
     void corrupt_d(int, double, uint64_t, Py_ssize_t, const double *, const double *,
                    const double *, double *)
-    void add_rows_f(Py_ssize_t, Py_ssize_t, float, const float *, float *)
-    void add_rows_d(Py_ssize_t, Py_ssize_t, double, const double *, double *)
-    double sparsity_f(int, Py_ssize_t, Py_ssize_t, double, double, const float *,
-                      const float *, float *, float *)
-    double sparsity_d(int, Py_ssize_t, Py_ssize_t, double, double, const double *,
-                      const double *, double *, double *)
+    void add_rows_f(Py_ssize_t, Py_ssize_t, Py_ssize_t, float, const float *, float *)
+    void add_rows_d(Py_ssize_t, Py_ssize_t, Py_ssize_t, double, const double *, double *)
+    double sparsity_f(int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double,
+                      const float *, const float *, float *, float *)
+    double sparsity_d(int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double,
+                      const double *, const double *, double *, double *)
     void momentum_update_f(Py_ssize_t, float, float, int, float, const float *, float *, float *)
     void momentum_update_d(Py_ssize_t, double, double, int, double, const double *, double *,
                            double *)
@@ -88,6 +96,58 @@ cdef enum:
     _PLAIN_SGD = 0
     _MOMENTUM = 1
     _ADAM = 2
+
+
+# What the parts of a batch have in common.
+cdef struct Step:
+    const Layer *net
+    Py_ssize_t n_layers
+    Py_ssize_t n_params
+    bint is_float           # of which type the pointers without one are
+    # the objective and the solver, see below
+    int loss, sparse_layer
+    double alpha, sparsity_target, sparsity_penalty
+    const double *low
+    const double *high
+    int solver
+    bint nesterov
+    double learning_rate, momentum, beta_1, beta_2, epsilon, max_norm
+    double bias_correction  # of Adam's moments, for this step
+    # memory
+    void *params
+    void *gradient          # NULL: straight into the parameters
+    void *workspace
+    void *scale             # weight of each row in the batch
+    void *scratch           # one number a unit
+    const void *X
+    const void *target
+    # this batch
+    const int64_t *rows
+    const int64_t *ids
+    Py_ssize_t m
+    uint64_t key
+    # this phase
+    Phase phase
+    Py_ssize_t k
+    double[64] sums         # what each part has to say, TEAM_MOST of them
+
+cdef enum Phase:
+    NOISE
+    FORWARD
+    WHOLE_ROWS_LOSS
+    BACKWARD
+    GRADIENT
+
+# Some of the columns of a matrix.
+cdef struct Span:
+    Py_ssize_t start
+    Py_ssize_t size
+
+# Numbers in a cache line, at least.
+cdef Py_ssize_t LINE = 16
+
+# Multiplications below which a part is not worth a thread's while: some microseconds.
+cdef double WORK_OF_A_PART = 2.0**17
 
 
 cdef class Objective:
@@ -165,20 +225,20 @@ cdef const double *first(const double[::1] values) noexcept nogil:
 
 # ---- the loops of _elementwise.h, by type ------------------------------------
 
-cdef void activate(int kind, Py_ssize_t m, Py_ssize_t n, const floating *bias,
-                   floating *z) noexcept nogil:
+cdef void activate(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
+                   const floating *bias, floating *z) noexcept nogil:
     if floating is float:
-        activate_f(kind, m, n, bias, z)
+        activate_f(kind, m, n, stride, bias, z)
     else:
-        activate_d(kind, m, n, bias, z)
+        activate_d(kind, m, n, stride, bias, z)
 
 
-cdef void activation_backward(int kind, Py_ssize_t size, double keep, const floating *a,
-                              floating *d) noexcept nogil:
+cdef void activation_backward(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
+                              double keep, const floating *a, floating *d) noexcept nogil:
     if floating is float:
-        activation_backward_f(kind, size, keep, a, d)
+        activation_backward_f(kind, m, n, stride, keep, a, d)
     else:
-        activation_backward_d(kind, size, keep, a, d)
+        activation_backward_d(kind, m, n, stride, keep, a, d)
 
 
 cdef double row_loss(int loss, int activation, Py_ssize_t n, floating scale,
@@ -208,157 +268,268 @@ cdef void corrupt(const Layer *layer, uint64_t key, const double *low, const dou
         corrupt_d(layer.noise, layer.noise_level, key, layer.n_in, low, high, x, out)
 
 
-cdef void dropout(const Layer *net, Py_ssize_t k, uint64_t key, const int64_t *ids,
-                  Py_ssize_t m, floating *x) noexcept nogil:
-    """Dropout of the rows x (m, n_in) that go into layer k, or of their gradient."""
-    cdef Py_ssize_t i, n = net[k].n_in
-    for i in range(m):
+cdef void dropout(const Step *step, Py_ssize_t k, Span columns, floating *x) noexcept nogil:
+    """Dropout of some columns of what goes into layer k, or of its gradient."""
+    cdef:
+        Py_ssize_t i, stride = step.net[k].n_in
+        double level = step.net[k].noise_level
+        uint64_t key
+    for i in range(step.m):
+        key = layer_key(step.key, k, step.ids[i])
         if floating is float:
-            dropout_f(net[k].noise_level, layer_key(key, k, ids[i]), n, x + i * n)
+            dropout_f(level, key, columns.start, columns.size, x + i * stride)
         else:
-            dropout_d(net[k].noise_level, layer_key(key, k, ids[i]), n, x + i * n)
+            dropout_d(level, key, columns.start, columns.size, x + i * stride)
 
 
-cdef void limit_norms(const Layer *net, Py_ssize_t n_layers, double limit,
-                      floating *params) noexcept nogil:
-    cdef Py_ssize_t k
-    for k in range(n_layers):
-        if not net[k].tied:
-            if floating is float:
-                limit_norms_f(net[k].n_out, net[k].n_in, limit, params + net[k].weight)
-            else:
-                limit_norms_d(net[k].n_out, net[k].n_in, limit, params + net[k].weight)
-
-
-cdef void add_rows(Py_ssize_t m, Py_ssize_t n, floating alpha, const floating *d,
-                   floating *out) noexcept nogil:
+cdef void limit_norms(Py_ssize_t m, Py_ssize_t n, double limit, floating *w) noexcept nogil:
     if floating is float:
-        add_rows_f(m, n, alpha, d, out)
+        limit_norms_f(m, n, limit, w)
     else:
-        add_rows_d(m, n, alpha, d, out)
+        limit_norms_d(m, n, limit, w)
 
 
-cdef double sparsity(const Layer *layer, Py_ssize_t m, double target, double penalty,
+cdef void add_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, floating alpha,
+                   const floating *d, floating *out) noexcept nogil:
+    if floating is float:
+        add_rows_f(m, n, stride, alpha, d, out)
+    else:
+        add_rows_d(m, n, stride, alpha, d, out)
+
+
+cdef double sparsity(const Step *step, int activation, Py_ssize_t n, Py_ssize_t stride,
                      const floating *scale, const floating *a, floating *d,
                      floating *scratch) noexcept nogil:
     if floating is float:
-        return sparsity_f(layer.activation, m, layer.n_out, target, penalty, scale, a, d, scratch)
+        return sparsity_f(activation, step.m, n, stride, step.sparsity_target,
+                          step.sparsity_penalty, scale, a, d, scratch)
     else:
-        return sparsity_d(layer.activation, m, layer.n_out, target, penalty, scale, a, d, scratch)
+        return sparsity_d(activation, step.m, n, stride, step.sparsity_target,
+                          step.sparsity_penalty, scale, a, d, scratch)
 
 
 # ---- one batch ----------------------------------------------------------------
 
-cdef void forward(const Layer *net, Py_ssize_t n_layers, const floating *params,
-                  const floating *x, Py_ssize_t m, floating *workspace, floating *out,
-                  uint64_t key, const int64_t *ids) noexcept nogil:
-    """x (m, n_in) through all layers; `out` gets the last one's products, without bias.
-
-    `ids` name the rows to the dropout between the layers; NULL for none.
-    """
-    cdef Py_ssize_t k
-    cdef floating *z
-    for k in range(n_layers):
-        z = out if k == n_layers - 1 else workspace + m * net[k + 1].input
-        gemm[floating](False, not net[k].tied, m, net[k].n_out, net[k].n_in,
-                       1, x, params + net[k].weight, 0, z)
-        if k < n_layers - 1:
-            activate(net[k].activation, m, net[k].n_out, params + net[k].bias, z)
-            if ids != NULL and net[k + 1].noise == NOISE_DROPOUT:
-                dropout[floating](net, k + 1, key, ids, m, z)
-        x = z
+cdef Span part_of(Py_ssize_t n, int part, int n_parts) noexcept nogil:
+    """A part of n columns. It begins where a cache line may: parts share none."""
+    cdef Span span
+    span.start = n * part // n_parts // LINE * LINE
+    span.size = (n if part == n_parts - 1 else n * (part + 1) // n_parts // LINE * LINE)
+    span.size -= span.start
+    return span
 
 
-cdef void weight_gradient(const Layer *net, Py_ssize_t k, Py_ssize_t m,
-                          const floating *workspace, floating alpha, floating beta,
-                          floating *out) noexcept nogil:
-    """out := alpha (gradient of the matrix of layer k) + beta out.
+cdef double run(Team team, Step *step, Phase phase, Py_ssize_t k,
+                double work) noexcept nogil:
+    """A phase, of so many multiplications, by the team. Returns the sum of what its parts do."""
+    cdef int part, n_parts = <int> min(<double> team.n_threads, 1.0 + work / WORK_OF_A_PART)
+    cdef double total = 0.0
+    step.phase, step.k = phase, k
+    team.run(do_part, step, n_parts)
+    for part in range(n_parts):
+        total += step.sums[part]
+    return total
 
-    The delta of a layer stands before its partner's input, and its input before the
-    partner's delta, so a tied pair is the same product over twice the rows.
-    """
-    cdef Py_ssize_t rows = m if net[k].partner < 0 else 2 * m
-    gemm[floating](True, False, net[k].n_out, net[k].n_in, rows, alpha,
-                   workspace + m * net[k].delta, workspace + m * net[k].input, beta, out)
+
+cdef void do_part(void *context, int part, int n_parts) noexcept nogil:
+    cdef Step *step = <Step *> context
+    if step.is_float:
+        step.sums[part] = phase_part[float](step, <float *> step.params, part, n_parts)
+    else:
+        step.sums[part] = phase_part[double](step, <double *> step.params, part, n_parts)
 
 
-cdef double backward(const Layer *net, Py_ssize_t n_layers, Objective objective,
-                     floating *params, floating *gradient, double learning_rate,
-                     uint64_t key, const int64_t *ids, Py_ssize_t m, const floating *scale,
-                     floating *workspace, floating *scratch) noexcept nogil:
-    """From the last delta down to the first layer. Returns the sparsity penalty.
+cdef double phase_part(Step *step, floating *params, int part, int n_parts) noexcept nogil:
+    """A part of a phase; the pointer says of which type the numbers are."""
+    cdef:
+        floating *workspace = <floating *> step.workspace
+        floating *z
+        double result = 0.0
+        Py_ssize_t k = step.k, top = step.n_layers - 1
+        Span span
+    if step.phase == NOISE:
+        noise_rows[floating](step, workspace, step.m * part // n_parts,
+                             step.m * (part + 1) // n_parts)
+    elif step.phase == FORWARD:
+        span = part_of(step.net[k].n_out, part, n_parts)
+        if span.size > 0:
+            z = workspace + step.m * (step.net[k].delta if k == top else step.net[k + 1].input)
+            forward[floating](step.net, step.n_layers, k, params, step.m, span,
+                              workspace + step.m * step.net[k].input, z)
+            if k < top and step.net[k + 1].noise == NOISE_DROPOUT:
+                dropout[floating](step, k + 1, span, z + span.start)
+            elif k == top and step.loss != LOSS_SOFTMAX:
+                result = losses[floating](step, params, span, z)
+    elif step.phase == WHOLE_ROWS_LOSS:
+        span.start, span.size = 0, step.net[top].n_out
+        result = losses[floating](step, params, span, workspace + step.m * step.net[top].delta)
+    elif step.phase == BACKWARD:
+        span = part_of(step.net[k].n_in, part, n_parts)
+        if span.size > 0:
+            result = backward[floating](step, k, params, span, workspace)
+    else:
+        for k in range(step.n_layers):
+            gradient[floating](step, k, params, part_of(step.net[k].n_out, part, n_parts),
+                               workspace)
+    return result
 
-    With `gradient` NULL, each gradient goes straight into the parameters as a step of
-    `learning_rate`, weight decay included, as soon as nothing needs the old weights.
+
+cdef void noise_rows(const Step *step, floating *workspace, Py_ssize_t start,
+                     Py_ssize_t stop) noexcept nogil:
+    """Rows of X, corrupted, as the input of the first layer."""
+    cdef Py_ssize_t i, n_in = step.net[0].n_in
+    cdef const floating *X = <const floating *> step.X
+    for i in range(start, stop):
+        corrupt[floating](step.net, layer_key(step.key, 0, step.ids[i]), step.low, step.high,
+                          X + step.rows[i] * n_in,
+                          workspace + step.m * step.net[0].input + i * n_in)
+
+
+cdef void forward(const Layer *net, Py_ssize_t n_layers, Py_ssize_t k, const floating *params,
+                  Py_ssize_t m, Span units, const floating *x, floating *z) noexcept nogil:
+    """x (m, n_in) through some units of layer k, into their columns of z (m, n_out).
+
+    Those of the last layer are left as the product, without bias.
     """
     cdef:
-        Py_ssize_t k
-        double penalty = 0.0, rate, keep
-        floating *out = params if gradient == NULL else gradient
-        floating alpha = 1.0
-        floating beta = 0.0
-        floating *delta
-        floating *below
-    for k in range(n_layers - 1, -1, -1):
-        delta = workspace + m * net[k].delta
-        if gradient == NULL:
-            rate = learning_rate * net[k].rate
-            alpha, beta = -rate, 1.0 - rate * objective.alpha
-        if k > 0:
-            below = workspace + m * net[k - 1].delta
-            gemm[floating](False, net[k].tied, m, net[k].n_in, net[k].n_out,
-                           1, delta, params + net[k].weight, 0, below)
-            if k - 1 == objective.sparse_layer:
-                penalty = sparsity(
-                    &net[k - 1], m, objective.sparsity_target, objective.sparsity_penalty,
-                    scale, <const floating *> workspace + m * net[k].input, below, scratch)
-            keep = 1.0
-            if net[k].noise == NOISE_DROPOUT:
-                keep = 1.0 - net[k].noise_level
-                dropout[floating](net, k, key, ids, m, below)
-            activation_backward[floating](net[k - 1].activation, m * net[k].n_in, keep,
-                                          workspace + m * net[k].input, below)
-        if not net[k].tied:
-            weight_gradient[floating](net, k, m, workspace, alpha, beta, out + net[k].weight)
-        if gradient != NULL:
-            memset(gradient + net[k].bias, 0, net[k].n_out * sizeof(floating))
-        add_rows[floating](m, net[k].n_out, alpha, delta, out + net[k].bias)
+        Py_ssize_t n_in = net[k].n_in, n_out = net[k].n_out
+        bint tied = net[k].tied
+        const floating *w = params + net[k].weight + units.start * (1 if tied else n_in)
+    z += units.start
+    gemm[floating](False, not tied, m, units.size, n_in, 1, x, n_in,
+                   w, n_out if tied else n_in, 0, z, n_out)
+    if k < n_layers - 1:
+        activate(net[k].activation, m, units.size, n_out,
+                 params + net[k].bias + units.start, z)
+
+
+cdef double losses(const Step *step, const floating *params, Span units,
+                   floating *z) noexcept nogil:
+    """The loss of some columns of the output, weighted; they become its gradient."""
+    cdef:
+        const Layer *top = &step.net[step.n_layers - 1]
+        const floating *scale = <const floating *> step.scale
+        const floating *target = <const floating *> step.target + units.start
+        const floating *bias = params + top.bias + units.start
+        double cost = 0.0
+        Py_ssize_t i
+    z += units.start
+    for i in range(step.m):
+        cost += scale[i] * row_loss[floating](
+            step.loss, top.activation, units.size, scale[i], bias,
+            target + step.rows[i] * top.n_out, z + i * top.n_out)
+    return cost
+
+
+cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Span columns,
+                     floating *workspace) noexcept nogil:
+    """The delta of layer k - 1, some columns of it. Returns their sparsity penalty."""
+    cdef:
+        const Layer *layer = &step.net[k]
+        const Layer *below = &step.net[k - 1]
+        Py_ssize_t m = step.m, n_in = layer.n_in, n_out = layer.n_out
+        bint tied = layer.tied
+        const floating *w = params + layer.weight + columns.start * (n_out if tied else 1)
+        const floating *a = workspace + m * layer.input + columns.start
+        floating *d = workspace + m * below.delta + columns.start
+        double penalty = 0.0, keep = 1.0
+    gemm[floating](False, tied, m, columns.size, n_out, 1, workspace + m * layer.delta, n_out,
+                   w, n_out if tied else n_in, 0, d, n_in)
+    if k - 1 == step.sparse_layer:
+        penalty = sparsity(step, below.activation, columns.size, n_in,
+                           <const floating *> step.scale, a, d,
+                           <floating *> step.scratch + columns.start)
+    if layer.noise == NOISE_DROPOUT:
+        keep = 1.0 - layer.noise_level
+        dropout[floating](step, k, columns, d)
+    activation_backward[floating](below.activation, m, columns.size, n_in, keep, a, d)
     return penalty
 
 
-cdef double batch(const Layer *net, Py_ssize_t n_layers, Objective objective,
-                  floating *params, floating *gradient, double learning_rate,
-                  const floating *X, const floating *target, const int64_t *rows,
-                  const int64_t *ids, const double *weights, uint64_t key,
-                  Py_ssize_t m, floating *workspace, Py_ssize_t workspace_rows,
-                  double *weight) noexcept nogil:
-    """Cost of m rows without the L2 term; the gradient, or the step; their weight."""
+cdef void gradient(const Step *step, Py_ssize_t k, floating *params, Span units,
+                   floating *workspace) noexcept nogil:
+    """The gradient of the weights into some units of layer k, and the step that it makes.
+
+    Plain SGD has no buffer for it: it goes straight into the parameters, weight decay
+    included. The delta of a layer stands before its partner's input, and its input before the
+    partner's delta, so a tied pair is the same product over twice the rows.
+    """
     cdef:
-        Py_ssize_t i, n_target = net[n_layers - 1].n_out, n_in = net[0].n_in
-        const Layer *top = &net[n_layers - 1]
+        const Layer *layer = &step.net[k]
+        Py_ssize_t m = step.m, n_in = layer.n_in, n_out = layer.n_out
+        Py_ssize_t rows = m if layer.partner < 0 else 2 * m
+        Py_ssize_t weight = layer.weight + units.start * n_in, bias = layer.bias + units.start
+        double rate = step.learning_rate * layer.rate
+        floating alpha = 1.0, beta = 0.0
+        floating *out = <floating *> step.gradient
+        const floating *delta = workspace + m * layer.delta + units.start
+    if units.size <= 0:
+        return
+    if step.gradient == NULL:
+        alpha, beta, out = -rate, 1.0 - rate * step.alpha, params
+    else:
+        memset(out + bias, 0, units.size * sizeof(floating))
+    add_rows[floating](m, units.size, n_out, alpha, delta, out + bias)
+    if not layer.tied:
+        gemm[floating](True, False, units.size, n_in, rows, alpha, delta, n_out,
+                       workspace + m * layer.input, n_in, beta, out + weight, n_in)
+    if step.gradient != NULL:
+        update[floating](step, rate, 0.0, bias, units.size, params)
+        if not layer.tied:
+            update[floating](step, rate, step.alpha, weight, units.size * n_in, params)
+    if step.max_norm > 0 and not layer.tied:
+        limit_norms[floating](units.size, n_in, step.max_norm, params + weight)
+
+
+cdef void update(const Step *step, double rate, double decay, Py_ssize_t start,
+                 Py_ssize_t size, floating *params) noexcept nogil:
+    """A stretch of the parameters, one step on; what the solver keeps lies behind them."""
+    cdef:
+        floating *w = params + start
+        floating *g = w + step.n_params
+        floating *v = g + step.n_params
+    if step.solver == _MOMENTUM:
+        if floating is float:
+            momentum_update_f(size, rate, step.momentum, step.nesterov, decay, g, v, w)
+        else:
+            momentum_update_d(size, rate, step.momentum, step.nesterov, decay, g, v, w)
+    elif step.solver == _ADAM:
+        rate *= step.bias_correction
+        if floating is float:
+            adam_update_f(size, rate, step.beta_1, step.beta_2, step.epsilon, decay,
+                          g, v, v + step.n_params, w)
+        else:
+            adam_update_d(size, rate, step.beta_1, step.beta_2, step.epsilon, decay,
+                          g, v, v + step.n_params, w)
+
+
+cdef double batch(Team team, Step *step, floating *workspace, Py_ssize_t workspace_rows,
+                  const double *weights, double *weight) noexcept nogil:
+    """Cost of a batch without the L2 term, and the weight of its rows; takes the step."""
+    cdef:
+        Py_ssize_t i, k, m = step.m
         # Behind the blocks of the layers: one number a row, and one a unit.
-        floating *scale = workspace + workspace_rows * workspace_width(net, n_layers)
-        floating *scratch = scale + workspace_rows
-        floating *delta = workspace + m * top.delta
-        const double *low = first(objective.low)
-        const double *high = first(objective.high)
-        double total = 0.0, cost = 0.0
+        floating *scale = workspace + workspace_rows * workspace_width(step.net, step.n_layers)
+        double total = 0.0, cost = 0.0, work = 0.0
+    step.workspace, step.scale, step.scratch = workspace, scale, scale + workspace_rows
     for i in range(m):
-        total += 1.0 if weights == NULL else weights[rows[i]]
+        total += 1.0 if weights == NULL else weights[step.rows[i]]
     for i in range(m):
         scale[i] = 0.0 if total == 0.0 else (
-            (1.0 if weights == NULL else weights[rows[i]]) / total)
-        corrupt[floating](net, layer_key(key, 0, ids[i]), low, high, X + rows[i] * n_in,
-                          workspace + m * net[0].input + i * n_in)
-    forward[floating](net, n_layers, params, workspace + m * net[0].input, m, workspace, delta,
-                      key, ids)
-    for i in range(m):
-        cost += scale[i] * row_loss[floating](
-            objective.loss, top.activation, n_target, scale[i], params + top.bias,
-            target + rows[i] * n_target, delta + i * n_target)
+            (1.0 if weights == NULL else weights[step.rows[i]]) / total)
     weight[0] = total
-    return cost + backward[floating](net, n_layers, objective, params, gradient, learning_rate,
-                                     key, ids, m, scale, workspace, scratch)
+    run(team, step, NOISE, 0, 8.0 * m * step.net[0].n_in)
+    for k in range(step.n_layers):
+        cost += run(team, step, FORWARD, k, <double> m * step.net[k].n_in * step.net[k].n_out)
+    if step.loss == LOSS_SOFTMAX:
+        cost += run(team, step, WHOLE_ROWS_LOSS, 0, 0.0)
+    for k in range(step.n_layers - 1, 0, -1):
+        cost += run(team, step, BACKWARD, k, <double> m * step.net[k].n_in * step.net[k].n_out)
+    if isfinite(cost):
+        for k in range(step.n_layers):
+            work += <double> m * step.net[k].n_in * step.net[k].n_out
+        run(team, step, GRADIENT, 0, work)
+    return cost
 
 
 cdef Py_ssize_t workspace_width(const Layer *net, Py_ssize_t n_layers) noexcept nogil:
@@ -369,44 +540,28 @@ cdef Py_ssize_t workspace_width(const Layer *net, Py_ssize_t n_layers) noexcept 
     return width
 
 
-cdef void update(const Layer *net, Py_ssize_t n_layers, Solver solver, double alpha,
-                 floating *buffers, Py_ssize_t n_params) noexcept nogil:
-    """One step from the gradient in row 1 of the buffers; L2 acts on weights only."""
-    cdef Py_ssize_t k
-    for k in range(n_layers):
-        if not net[k].tied:
-            update_stretch[floating](solver, net[k].rate, alpha, net[k].weight,
-                                     net[k].n_in * net[k].n_out, buffers, n_params)
-        update_stretch[floating](solver, net[k].rate, 0.0, net[k].bias, net[k].n_out,
-                                 buffers, n_params)
-
-
-cdef void update_stretch(Solver solver, double factor, double decay,
-                         Py_ssize_t start, Py_ssize_t size,
-                         floating *buffers, Py_ssize_t n_params) noexcept nogil:
-    cdef:
-        floating *w = buffers + start
-        floating *g = w + n_params
-        floating *v = g + n_params
-        double rate = solver.learning_rate * factor
-    if solver.kind == _MOMENTUM:
-        if floating is float:
-            momentum_update_f(size, rate, solver.momentum, solver.nesterov, decay, g, v, w)
-        else:
-            momentum_update_d(size, rate, solver.momentum, solver.nesterov, decay, g, v, w)
-        return
-    rate *= sqrt(1.0 - pow(solver.beta_2, solver.step)) / (1.0 - pow(solver.beta_1, solver.step))
-    if floating is float:
-        adam_update_f(size, rate, solver.beta_1, solver.beta_2, solver.epsilon, decay,
-                      g, v, v + n_params, w)
-    else:
-        adam_update_d(size, rate, solver.beta_1, solver.beta_2, solver.epsilon, decay,
-                      g, v, v + n_params, w)
-
-
 # ---- what Python calls ----------------------------------------------------------
 
-def train(const Layer[::1] layers, Objective objective, Solver solver,
+cdef void describe(Step *step, const Layer[::1] layers, Objective objective,
+                   Py_ssize_t n_params, uint64_t key):
+    step.net, step.n_layers, step.n_params = &layers[0], layers.shape[0], n_params
+    step.loss, step.alpha = objective.loss, objective.alpha
+    step.sparse_layer = objective.sparse_layer
+    step.sparsity_target = objective.sparsity_target
+    step.sparsity_penalty = objective.sparsity_penalty
+    step.low, step.high = first(objective.low), first(objective.high)
+    step.key = key
+    step.learning_rate = step.max_norm = 0.0
+    step.solver = _PLAIN_SGD
+
+
+cdef void describe_solver(Step *step, Solver solver):
+    step.solver, step.nesterov, step.momentum = solver.kind, solver.nesterov, solver.momentum
+    step.beta_1, step.beta_2, step.epsilon = solver.beta_1, solver.beta_2, solver.epsilon
+    step.learning_rate, step.max_norm = solver.learning_rate, solver.max_norm
+
+
+def train(const Layer[::1] layers, Objective objective, Solver solver, Team team,
           floating[:, ::1] buffers, floating[::1] workspace,
           const floating[:, ::1] X, const floating[:, ::1] target,
           const int64_t[::1] rows, const int64_t[::1] ids, const double[::1] weights,
@@ -417,6 +572,8 @@ def train(const Layer[::1] layers, Objective objective, Solver solver,
     ----------
     layers, objective, solver
         Of the network; ``solver.step`` counts on.
+    team : Team
+        Who does it. The same number of threads gives the same bits.
     buffers : INOUT, shape (solver.n_buffers, n_params)
     workspace : TEMP
     X : IN, shape (n_rows, n_features)
@@ -438,59 +595,63 @@ def train(const Layer[::1] layers, Objective objective, Solver solver,
         Sum of the weights of the rows seen.
     """
     cdef:
-        Py_ssize_t start, m, n = rows.shape[0], n_params = buffers.shape[1]
-        Py_ssize_t n_layers = layers.shape[0], n_batches = 0
+        Step step
+        Py_ssize_t start, n = rows.shape[0], n_batches = 0
         double total = 0.0, total_weight = 0.0, cost, weight = 0.0
         const double *weights_ = first(weights)
-        floating *params = &buffers[0, 0]
-        floating *gradient = NULL if solver.kind == _PLAIN_SGD else params + n_params
     _check(layers, objective, batch_size, workspace.shape[0], X.shape[1], target.shape[1])
     if buffers.shape[0] < solver.n_buffers or ids.shape[0] != n:
         raise ValueError("buffers or ids are too short")
+    describe(&step, layers, objective, buffers.shape[1], key)
+    describe_solver(&step, solver)
+    step.is_float = floating is float
+    step.params = &buffers[0, 0]
+    step.gradient = NULL if solver.kind == _PLAIN_SGD else &buffers[1, 0]
+    step.X, step.target = &X[0, 0], &target[0, 0]
     with nogil:
         start = 0
         while start < n:
-            m = min(batch_size, n - start)
-            cost = batch[floating](
-                &layers[0], n_layers, objective, params, gradient, solver.learning_rate,
-                &X[0, 0], &target[0, 0], &rows[start], &ids[start], weights_, key, m,
-                &workspace[0], batch_size, &weight)
+            step.m = min(batch_size, n - start)
+            step.rows, step.ids = &rows[start], &ids[start]
+            step.bias_correction = sqrt(1.0 - pow(solver.beta_2, solver.step + 1)) / (
+                1.0 - pow(solver.beta_1, solver.step + 1))
+            cost = batch(team, &step, &workspace[0], batch_size, weights_, &weight)
             if not isfinite(cost):
                 total = NAN
                 break
             solver.step += 1
-            if gradient != NULL:
-                update[floating](&layers[0], n_layers, solver, objective.alpha, params, n_params)
-            if solver.max_norm > 0:
-                limit_norms[floating](&layers[0], n_layers, solver.max_norm, params)
             total += cost * weight
             total_weight += weight
             n_batches += 1
             if n_batches % BATCHES_BETWEEN_SIGNALS == 0:
                 with gil:
                     PyErr_CheckSignals()
-            start += m
+            start += step.m
     return total, total_weight
 
 
-def loss_and_gradient(const Layer[::1] layers, Objective objective,
+def loss_and_gradient(const Layer[::1] layers, Objective objective, Team team,
                       floating[::1] params, floating[::1] gradient, floating[::1] workspace,
                       const floating[:, ::1] X, const floating[:, ::1] target,
                       const int64_t[::1] rows, const int64_t[::1] ids,
                       const double[::1] weights, uint64_t key):
     """Cost of one batch, L2 term included; its gradient goes to `gradient` (OUT)."""
     cdef:
-        Py_ssize_t k, j, start, n_layers = layers.shape[0]
+        Step step
+        Py_ssize_t k, j, start, n_rows = rows.shape[0]
         const double *weights_ = first(weights)
         double cost, weight = 0.0
-    _check(layers, objective, rows.shape[0], workspace.shape[0], X.shape[1], target.shape[1])
-    if ids.shape[0] != rows.shape[0] or gradient.shape[0] != params.shape[0]:
+    _check(layers, objective, n_rows, workspace.shape[0], X.shape[1], target.shape[1])
+    if ids.shape[0] != n_rows or gradient.shape[0] != params.shape[0]:
         raise ValueError("ids or gradient is too short")
+    describe(&step, layers, objective, params.shape[0], key)
+    step.is_float = floating is float
+    step.params, step.gradient = &params[0], &gradient[0]
+    step.X, step.target = &X[0, 0], &target[0, 0]
+    step.rows, step.ids, step.m = &rows[0], &ids[0], n_rows
     with nogil:
-        cost = batch[floating](&layers[0], n_layers, objective, &params[0], &gradient[0], 0.0,
-                               &X[0, 0], &target[0, 0], &rows[0], &ids[0], weights_, key,
-                               rows.shape[0], &workspace[0], rows.shape[0], &weight)
-        for k in range(n_layers):
+        cost = batch(team, &step, &workspace[0], n_rows, weights_, &weight)
+        for k in range(step.n_layers):
             if layers[k].tied:
                 continue
             start = layers[k].weight
@@ -498,6 +659,21 @@ def loss_and_gradient(const Layer[::1] layers, Objective objective,
                 cost += 0.5 * objective.alpha * params[j] * params[j]
                 gradient[j] += objective.alpha * params[j]
     return cost
+
+
+cdef void all_layers(const Layer *net, Py_ssize_t n_layers, const floating *params,
+                     Py_ssize_t m, const floating *x, floating *workspace,
+                     floating *out) noexcept nogil:
+    """x (m, n_in) through all layers, without noise; `out` lacks the last bias."""
+    cdef:
+        Py_ssize_t k
+        Span units
+        floating *z
+    for k in range(n_layers):
+        units.start, units.size = 0, net[k].n_out
+        z = out if k == n_layers - 1 else workspace + m * net[k + 1].input
+        forward[floating](net, n_layers, k, params, m, units, x, z)
+        x = z
 
 
 def outputs(const Layer[::1] layers, const floating[::1] params, floating[::1] workspace,
@@ -511,9 +687,10 @@ def outputs(const Layer[::1] layers, const floating[::1] params, floating[::1] w
         start = 0
         while start < n:
             m = min(workspace_rows, n - start)
-            forward[floating](&layers[0], n_layers, &params[0], &X[start, 0], m, &workspace[0],
-                              &out[start, 0], 0, NULL)
-            activate[floating](top.activation, m, top.n_out, &params[top.bias], &out[start, 0])
+            all_layers[floating](&layers[0], n_layers, &params[0], m, &X[start, 0], &workspace[0],
+                                 &out[start, 0])
+            activate[floating](top.activation, m, top.n_out, top.n_out, &params[top.bias],
+                               &out[start, 0])
             start += m
 
 
@@ -531,8 +708,8 @@ def row_losses(const Layer[::1] layers, Objective objective, const floating[::1]
         while start < n:
             m = min(workspace_rows, n - start)
             delta = &workspace[0] + m * top.delta
-            forward[floating](&layers[0], n_layers, &params[0], &X[start, 0], m, &workspace[0],
-                              delta, 0, NULL)
+            all_layers[floating](&layers[0], n_layers, &params[0], m, &X[start, 0], &workspace[0],
+                                 delta)
             for i in range(m):
                 out[start + i] = row_loss[floating](
                     objective.loss, top.activation, top.n_out, 1, &params[top.bias],
