@@ -190,9 +190,14 @@ class Network:
         self.layers["noise"][layer] = NOISES[noise]
         self.layers["noise_level"][layer] = level
 
-    def workspace(self, rows, dtype):
-        """Memory for batches of up to `rows` rows; see the kernel's contract."""
+    def workspace(self, rows, dtype, *, adversarial=False):
+        """Memory for batches of up to `rows` rows; see the kernel's contract.
+
+        `adversarial` rows need a place beside the others.
+        """
         extra = rows + int(self.layers["n_out"].max())
+        if adversarial:
+            extra += rows * int(self.layers["n_in"][0])
         return np.empty(rows * self.workspace_width + extra, dtype=dtype)
 
     def outputs(self, params, rows, *, start=0, stop=None, index=None):

@@ -331,7 +331,9 @@ class _Loop:
         self.training, self.validation = split(rows, options, state.seed)
         size = options.batch_size
         self.batch_size = min(200 if size == "auto" else size, len(self.training))
-        self.workspace = network.workspace(self.batch_size, state.buffers.dtype)
+        self.workspace = network.workspace(
+            self.batch_size, state.buffers.dtype, adversarial=objective.adversarial_radius > 0
+        )
 
     def run(self, team):
         if self.validation is not None and self.state.loss_curve:

@@ -189,9 +189,18 @@ def l2(network, objective, params):
     return objective.alpha / 2 * sum(squares)
 
 
+def seen(network, objective, params, X, target, ids, weights, key):
+    """The rows of a batch as the first layer sees them: with noise, and adversarially moved."""
+    X = corrupt(network, objective, X, ids, key)
+    if objective.adversarial_radius:
+        slope = back_propagated(network, objective, params, X, target, ids, weights, key)[1]
+        X = X + objective.adversarial_radius * np.sign(slope)
+    return X
+
+
 def cost(network, objective, params, X, target, ids, weights, key):
     """What is minimised over a batch, in two parts: without the L2 term, and that term."""
-    X = corrupt(network, objective, X, ids, key)
+    X = seen(network, objective, params, X, target, ids, weights, key)
     share = shares(weights, len(X))
     inputs, _ = forward(network, params, X, ids=ids, key=key)
     loss = share @ row_losses(network, objective, params, X, target, ids=ids, key=key)
@@ -200,11 +209,19 @@ def cost(network, objective, params, X, target, ids, weights, key):
 
 
 def gradient(network, objective, params, X, target, ids, weights, key):
-    """Of both parts of the cost, by back-propagation; as flat as the parameters."""
+    """Of both parts of the cost; as flat as the parameters."""
+    X = seen(network, objective, params, X, target, ids, weights, key)
+    out, _ = back_propagated(network, objective, params, X, target, ids, weights, key)
+    for k in own_matrices(network):
+        network.weights(out, k)[:] += objective.alpha * network.weights(params, k)
+    return out
+
+
+def back_propagated(network, objective, params, X, target, ids, weights, key):
+    """The gradients of the cost without the L2 term, by the parameters and by the rows."""
     params = np.asarray(params, dtype=np.float64)
     target = np.asarray(target, dtype=np.float64)
     share = shares(weights, len(X))
-    X = corrupt(network, objective, X, ids, key)
     inputs, logits = forward(network, params, X, ids=ids, key=key)
     out = np.zeros_like(params)
 
@@ -219,9 +236,9 @@ def gradient(network, objective, params, X, target, ids, weights, key):
     for k in reversed(range(len(network))):
         network.weights(out, k)[:] += delta.T @ inputs[k]  # both layers of a tied pair add
         network.bias(out, k)[:] += delta.sum(axis=0)
-        if k == 0:
-            break
         below = delta @ network.weights(params, k)
+        if k == 0:
+            return out, below
         kind = kinds(network)[k - 1]
         if k - 1 == objective.sparse_layer:
             t = objective.sparsity_target
@@ -230,10 +247,6 @@ def gradient(network, objective, params, X, target, ids, weights, key):
             below = below + share[:, None] * pull * (0.5 if kind == "tanh" else 1.0)
         below = below * dropout_factors(network, k, ids, key)
         delta = below * slope(kind, logits[k - 1])
-
-    for k in own_matrices(network):
-        network.weights(out, k)[:] += objective.alpha * network.weights(params, k)
-    return out
 
 
 # ---- steps -------------------------------------------------------------------------

@@ -62,7 +62,8 @@ class Problem:
 
     def workspace(self, rows):
         """Filled with nan, so that nothing may be read before it is written."""
-        workspace = self.network.workspace(rows, self.dtype)
+        adversarial = self.objective.adversarial_radius > 0
+        workspace = self.network.workspace(rows, self.dtype, adversarial=adversarial)
         workspace.fill(np.nan)
         return workspace
 
@@ -1157,7 +1158,7 @@ def test_workspace_too_small(call, monkeypatch):
     problem = small_problem()
     call(problem)
     whole = Network.workspace
-    monkeypatch.setattr(Network, "workspace", lambda *args: whole(*args)[:-1])
+    monkeypatch.setattr(Network, "workspace", lambda *args, **options: whole(*args, **options)[:-1])
     with pytest.raises(ValueError, match="workspace is too small"):
         call(problem)
 
@@ -1199,6 +1200,58 @@ def test_an_id_for_each_row():
     problem = small_problem()
     with pytest.raises(ValueError, match="too short"):
         problem.train(make_solver("sgd"), problem.params[None].copy(), 5, ids=problem.ids[:-1])
+
+
+# ---- adversarial rows --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sizes, activations, loss",
+    [
+        ([7, 6, 5, 3], ["tanh", "logistic", "softmax"], "log_loss"),
+        ([7, 6, 4], ["relu", "identity"], "squared_error"),
+        ([7, 3], ["logistic"], "cross_entropy"),
+    ],
+)
+def test_gradient_at_adversarial_rows(sizes, activations, loss):
+    """The same as at rows that the twin has moved, where the kernel moves no further."""
+    problem = make_problem(
+        Network(sizes, activations), loss, n=6, noise="masking", adversarial_radius=0.07, alpha=0.1
+    )
+    actual_loss, gradient = problem.loss_and_gradient()
+    X, target, *rest = problem.reference_batch()
+    arguments = problem.network, problem.objective, problem.params
+    assert actual_loss == pytest.approx(sum(reference.cost(*arguments, X, target, *rest)))
+    desired = reference.gradient(*arguments, X, target, *rest)
+    np.testing.assert_allclose(gradient, desired, rtol=1e-9, atol=1e-12)
+
+    moved = reference.seen(*arguments, X, target, *rest)
+    assert np.allclose(np.abs(moved - reference.corrupt(*arguments[:2], X, *rest[::2])), 0.07)
+    problem.objective.adversarial_radius = 0.0
+    at_rest = sum(reference.cost(*arguments, X, target, *rest))
+    assert actual_loss > at_rest  # that is what the rows were moved for
+
+
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adam"])
+def test_training_on_adversarial_rows(name):
+    network = Network([7, 6, 3], ["tanh", "softmax"])
+    problem = make_problem(
+        network, "log_loss", n=23, noise="dropout", dropout=(0.3,), adversarial_radius=0.05
+    )
+    solver, twin = make_solver(name), make_solver(name)
+    buffers = make_buffers(solver, problem.params)
+    desired = buffers.copy()
+    data = problem.X, problem.target, problem.rows, problem.ids, None, 5, problem.key
+    problem.train(solver, buffers, 5)
+    reference.train(network, problem.objective, twin, desired, *data)
+    np.testing.assert_allclose(buffers[0], desired[0], rtol=1e-8, atol=1e-11)
+
+
+def test_adversarial_rows_need_a_place():
+    problem = make_problem(Network([7, 3], ["softmax"]), "log_loss", adversarial_radius=0.05)
+    problem.workspace = lambda rows: problem.network.workspace(rows, np.float64)
+    with pytest.raises(ValueError, match="workspace is too small"):
+        problem.train(make_solver("sgd"), problem.params[None].copy(), 5)
 
 
 # ---- threads -----------------------------------------------------------------------------------

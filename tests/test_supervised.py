@@ -635,6 +635,21 @@ def test_norms_are_bounded(make, solver):
     assert_same_fit(free, make(**options, max_norm=1e9).fit(X, y))
 
 
+def test_adversarial_rows_teach_to_withstand_them():
+    """Two classes that one feature tells apart by much, and many others by little each."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    X = rng.normal(size=(400, 41), scale=0.1) + np.where(y == 1, 0.1, -0.1)[:, None]
+    X[:, 0] = np.where(y == 1, 1.0, -1.0) + rng.normal(size=400, scale=0.3)
+    options = {"hidden_layer_sizes": 8, "max_iter": 40, "pretrain": False, "random_state": 0}
+    plain, hardened = (
+        StackedAutoencoderClassifier(**options, adversarial_radius=r).fit(X, y) for r in (0, 0.3)
+    )
+    moved = X - 0.3 * np.where(y == 1, 1.0, -1.0)[:, None]  # all features, against the class
+    assert plain.score(X, y) > 0.99 and hardened.score(X, y) > 0.98
+    assert hardened.score(moved, y) > plain.score(moved, y) + 0.3
+
+
 def test_class_weight_is_a_weight_of_the_rows():
     weights = compute_sample_weight("balanced", CODES)
     found = classifier(class_weight="balanced").fit(X, CODES)
@@ -793,7 +808,7 @@ def test_a_regressor_with_one_held_out_row_trains_or_says_why_not():
 
 @pytest.mark.parametrize("params", [
     {}, {"solver": "sgd"}, {"dropout": 0.3, "input_dropout": 0.2, "max_norm": 1.0},
-    {"pretrain": stack(), "fine_tune": "top"}, {"learning_rate_factors": [0.1, 0.5, 1]},
+    {"adversarial_radius": 0.1}, {"pretrain": stack(), "fine_tune": "top"}, {"learning_rate_factors": [0.1, 0.5, 1]},
 ], ids=str)  # fmt: skip
 @targets
 def test_warm_start_goes_on_to_the_last_bit(make, y, params):
@@ -1035,6 +1050,7 @@ EFFECTS = {
     "label_smoothing": ({}, 0.0, 0.3),
     "class_weight": ({}, None, "balanced"),
     "max_norm": ({}, None, 0.5),
+    "adversarial_radius": ({}, 0.0, 0.1),
     "learning_rate_factors": ({}, None, [0.1, 0.2, 0.3]),
     "warm_up": ({}, 0, 2),
     "n_average": ({}, 0, 2),
@@ -1169,6 +1185,7 @@ BAD_PARAMETERS = {  # for both estimators: what is set, what the error says
     "factors": ({"learning_rate_factors": [1, 1]}, "learning_rate_factors has 2 .* 3 layers"),
     "factor below zero": ({"learning_rate_factors": [1, -1, 1]}, "learning_rate_factors must be"),
     "max_norm": ({"max_norm": 0.0}, "'max_norm' parameter"),
+    "adversarial_radius": ({"adversarial_radius": -0.1}, "'adversarial_radius' parameter"),
     "fine_tune": ({"fine_tune": "bottom"}, "'fine_tune' parameter"),
     "warm_up": ({"warm_up": 4}, "warm_up=4 must be less than max_iter=4"),
     "warm_up below zero": ({"warm_up": -1}, "'warm_up' parameter"),
@@ -1307,7 +1324,12 @@ def test_a_loss_that_explodes_leaves_the_estimator_as_it_was(make):
 
 @pytest.mark.parametrize(
     "params",
-    [{"dropout": 0.2}, {"input_dropout": 0.2}, {"learning_rate_factors": [1, 1, 2]}],
+    [
+        {"dropout": 0.2},
+        {"input_dropout": 0.2},
+        {"adversarial_radius": 0.1},
+        {"learning_rate_factors": [1, 1, 2]},
+    ],
     ids=str,
 )
 @both

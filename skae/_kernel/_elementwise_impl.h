@@ -261,6 +261,17 @@ CLONES static void NAME(corrupt)(int kind, double level, uint64_t key, ptrdiff_t
     }
 }
 
+/* x += radius * sign(slope), rows `stride` numbers apart */
+CLONES static void NAME(move)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, REAL radius,
+                              const REAL *RESTRICT slope, REAL *RESTRICT x)
+{
+    for (ptrdiff_t i = 0; i < m; i++, slope += stride, x += stride)
+        for (ptrdiff_t j = 0; j < n; j++) {
+            const REAL up = slope[j] > (REAL)0.0 ? radius : (REAL)0.0;
+            x[j] += slope[j] < (REAL)0.0 ? -radius : up;
+        }
+}
+
 /* ---- sums over the rows of a batch ---------------------------------------- */
 
 /* out (n) += alpha * sum_i d[i, :] */

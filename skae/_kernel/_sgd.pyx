@@ -11,7 +11,7 @@ The kernel knows no scikit-learn and allocates nothing. The caller owns
     SGD, which writes the gradient straight into the parameters; gradient and velocity
     for momentum; gradient and both moments for Adam. All share one layout.
 ``workspace``
-    ``Network.workspace_size(rows)`` numbers, for batches of up to so many rows.
+    What ``Network.workspace(rows)`` gives, for batches of up to so many rows.
 
 A *tied* layer uses the matrix of an earlier one, its `partner`, transposed. Its input and
 the delta of the partner lie one after the other in the workspace, and so do the other two,
@@ -59,6 +59,8 @@ cdef extern from "_elementwise.h" nogil:
                    const float *, float *)
     void corrupt_d(int, double, uint64_t, Py_ssize_t, const double *, const double *,
                    const double *, double *)
+    void move_f(Py_ssize_t, Py_ssize_t, Py_ssize_t, float, const float *, float *)
+    void move_d(Py_ssize_t, Py_ssize_t, Py_ssize_t, double, const double *, double *)
     void add_rows_f(Py_ssize_t, Py_ssize_t, Py_ssize_t, float, const float *, float *)
     void add_rows_d(Py_ssize_t, Py_ssize_t, Py_ssize_t, double, const double *, double *)
     double sparsity_f(int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double,
@@ -106,7 +108,7 @@ cdef struct Step:
     bint is_float           # of which type the pointers without one are
     # the objective and the solver, see below
     int loss, sparse_layer
-    double alpha, sparsity_target, sparsity_penalty
+    double alpha, sparsity_target, sparsity_penalty, adversarial_radius
     const double *low
     const double *high
     int solver
@@ -119,6 +121,7 @@ cdef struct Step:
     void *workspace
     void *scale             # weight of each row in the batch
     void *scratch           # one number a unit
+    void *moved             # where adversarial rows go: as large as the input of a batch
     const void *X
     const void *target
     # this batch
@@ -136,6 +139,7 @@ cdef enum Phase:
     FORWARD
     WHOLE_ROWS_LOSS
     BACKWARD
+    MOVE
     GRADIENT
 
 # Some of the columns of a matrix.
@@ -163,20 +167,25 @@ cdef class Objective:
         Index of the layer whose output is held sparse, -1 for none.
     sparsity_target, sparsity_penalty : float
         Adds the penalty times the sum over units of KL(target || mean activation).
+    adversarial_radius : float
+        The loss is that of rows whose features are each moved by so much, to where the loss
+        rises (Goodfellow, Shlens and Szegedy 2015); 0 leaves them where they are.
     low, high : ndarray of shape (n_features,), float64
         The extremes of each feature, which salt-and-pepper noise sets it to.
     """
     cdef public int loss, sparse_layer
-    cdef public double alpha, sparsity_target, sparsity_penalty
+    cdef public double alpha, sparsity_target, sparsity_penalty, adversarial_radius
     cdef readonly const double[::1] low, high
 
     def __init__(self, int loss, *, double alpha=0.0, int sparse_layer=-1,
-                 double sparsity_target=0.05, double sparsity_penalty=0.0, low=None, high=None):
+                 double sparsity_target=0.05, double sparsity_penalty=0.0,
+                 double adversarial_radius=0.0, low=None, high=None):
         self.loss = loss
         self.alpha = alpha
         self.sparse_layer = sparse_layer if sparsity_penalty > 0 else -1
         self.sparsity_target = sparsity_target
         self.sparsity_penalty = sparsity_penalty
+        self.adversarial_radius = adversarial_radius
         self.low = low
         self.high = high
 
@@ -289,6 +298,14 @@ cdef void limit_norms(Py_ssize_t m, Py_ssize_t n, double limit, floating *w) noe
         limit_norms_d(m, n, limit, w)
 
 
+cdef void move(Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, double radius,
+               const floating *slope, floating *x) noexcept nogil:
+    if floating is float:
+        move_f(m, n, stride, radius, slope, x)
+    else:
+        move_d(m, n, stride, radius, slope, x)
+
+
 cdef void add_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, floating alpha,
                    const floating *d, floating *out) noexcept nogil:
     if floating is float:
@@ -367,6 +384,10 @@ cdef double phase_part(Step *step, floating *params, int part, int n_parts) noex
         span = part_of(step.net[k].n_in, part, n_parts)
         if span.size > 0:
             result = backward[floating](step, k, params, span, workspace)
+    elif step.phase == MOVE:
+        span = part_of(step.net[0].n_in, part, n_parts)
+        if span.size > 0:
+            move_rows[floating](step, params, span, workspace)
     else:
         for k in range(step.n_layers):
             gradient[floating](step, k, params, part_of(step.net[k].n_out, part, n_parts),
@@ -446,6 +467,18 @@ cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Spa
     return penalty
 
 
+cdef void move_rows(const Step *step, const floating *params, Span columns,
+                    floating *workspace) noexcept nogil:
+    """Some features of the rows, moved to where the loss rises, by the sign of its slope."""
+    cdef:
+        Py_ssize_t m = step.m, n_in = step.net[0].n_in, n_out = step.net[0].n_out
+        floating *slope = <floating *> step.moved + columns.start
+    gemm[floating](False, False, m, columns.size, n_out, 1, workspace + m * step.net[0].delta,
+                   n_out, params + step.net[0].weight + columns.start, n_in, 0, slope, n_in)
+    move(m, columns.size, n_in, step.adversarial_radius, slope,
+         workspace + m * step.net[0].input + columns.start)
+
+
 cdef void gradient(const Step *step, Py_ssize_t k, floating *params, Span units,
                    floating *workspace) noexcept nogil:
     """The gradient of the weights into some units of layer k, and the step that it makes.
@@ -503,6 +536,20 @@ cdef void update(const Step *step, double rate, double decay, Py_ssize_t start,
                           g, v, v + step.n_params, w)
 
 
+cdef double up_and_down(Team team, Step *step) noexcept nogil:
+    """All layers forwards and backwards, down to the delta of the first. Returns the cost."""
+    cdef:
+        Py_ssize_t k
+        double cost = 0.0
+    for k in range(step.n_layers):
+        cost += run(team, step, FORWARD, k, work_of(step, k))
+    if step.loss == LOSS_SOFTMAX:
+        cost += run(team, step, WHOLE_ROWS_LOSS, 0, 0.0)
+    for k in range(step.n_layers - 1, 0, -1):
+        cost += run(team, step, BACKWARD, k, work_of(step, k))
+    return cost
+
+
 cdef double batch(Team team, Step *step, floating *workspace, Py_ssize_t workspace_rows,
                   const double *weights, double *weight) noexcept nogil:
     """Cost of a batch without the L2 term, and the weight of its rows; takes the step."""
@@ -510,8 +557,9 @@ cdef double batch(Team team, Step *step, floating *workspace, Py_ssize_t workspa
         Py_ssize_t i, k, m = step.m
         # Behind the blocks of the layers: one number a row, and one a unit.
         floating *scale = workspace + workspace_rows * workspace_width(step.net, step.n_layers)
-        double total = 0.0, cost = 0.0, work = 0.0
+        double total = 0.0, cost, work = 0.0
     step.workspace, step.scale, step.scratch = workspace, scale, scale + workspace_rows
+    step.moved = scale + workspace_rows + widest(step.net, step.n_layers)
     for i in range(m):
         total += 1.0 if weights == NULL else weights[step.rows[i]]
     for i in range(m):
@@ -519,17 +567,28 @@ cdef double batch(Team team, Step *step, floating *workspace, Py_ssize_t workspa
             (1.0 if weights == NULL else weights[step.rows[i]]) / total)
     weight[0] = total
     run(team, step, NOISE, 0, 8.0 * m * step.net[0].n_in)
-    for k in range(step.n_layers):
-        cost += run(team, step, FORWARD, k, <double> m * step.net[k].n_in * step.net[k].n_out)
-    if step.loss == LOSS_SOFTMAX:
-        cost += run(team, step, WHOLE_ROWS_LOSS, 0, 0.0)
-    for k in range(step.n_layers - 1, 0, -1):
-        cost += run(team, step, BACKWARD, k, <double> m * step.net[k].n_in * step.net[k].n_out)
+    cost = up_and_down(team, step)
+    if step.adversarial_radius > 0 and isfinite(cost):
+        run(team, step, MOVE, 0, work_of(step, 0))
+        cost = up_and_down(team, step)
     if isfinite(cost):
         for k in range(step.n_layers):
-            work += <double> m * step.net[k].n_in * step.net[k].n_out
+            work += work_of(step, k)
         run(team, step, GRADIENT, 0, work)
     return cost
+
+
+cdef double work_of(const Step *step, Py_ssize_t k) noexcept nogil:
+    """Multiplications of a batch and the matrix of layer k."""
+    return <double> step.m * step.net[k].n_in * step.net[k].n_out
+
+
+cdef Py_ssize_t widest(const Layer *net, Py_ssize_t n_layers) noexcept nogil:
+    """Units of the widest layer."""
+    cdef Py_ssize_t k, n_out = 0
+    for k in range(n_layers):
+        n_out = max(n_out, net[k].n_out)
+    return n_out
 
 
 cdef Py_ssize_t workspace_width(const Layer *net, Py_ssize_t n_layers) noexcept nogil:
@@ -549,6 +608,7 @@ cdef void describe(Step *step, const Layer[::1] layers, Objective objective,
     step.sparse_layer = objective.sparse_layer
     step.sparsity_target = objective.sparsity_target
     step.sparsity_penalty = objective.sparsity_penalty
+    step.adversarial_radius = objective.adversarial_radius
     step.low, step.high = first(objective.low), first(objective.high)
     step.key = key
     step.learning_rate = step.max_norm = 0.0
@@ -599,7 +659,7 @@ def train(const Layer[::1] layers, Objective objective, Solver solver, Team team
         Py_ssize_t start, n = rows.shape[0], n_batches = 0
         double total = 0.0, total_weight = 0.0, cost, weight = 0.0
         const double *weights_ = first(weights)
-    _check(layers, objective, batch_size, workspace.shape[0], X.shape[1], target.shape[1])
+    _check(layers, objective, batch_size, workspace.shape[0], X.shape[1], target.shape[1], True)
     if buffers.shape[0] < solver.n_buffers or ids.shape[0] != n:
         raise ValueError("buffers or ids are too short")
     describe(&step, layers, objective, buffers.shape[1], key)
@@ -641,7 +701,7 @@ def loss_and_gradient(const Layer[::1] layers, Objective objective, Team team,
         Py_ssize_t k, j, start, n_rows = rows.shape[0]
         const double *weights_ = first(weights)
         double cost, weight = 0.0
-    _check(layers, objective, n_rows, workspace.shape[0], X.shape[1], target.shape[1])
+    _check(layers, objective, n_rows, workspace.shape[0], X.shape[1], target.shape[1], True)
     if ids.shape[0] != n_rows or gradient.shape[0] != params.shape[0]:
         raise ValueError("ids or gradient is too short")
     describe(&step, layers, objective, params.shape[0], key)
@@ -730,14 +790,16 @@ def corrupt_rows(const Layer[::1] layers, Objective objective, const floating[:,
 
 
 cdef _check(const Layer[::1] layers, Objective objective, Py_ssize_t rows, Py_ssize_t size,
-            Py_ssize_t n_in, Py_ssize_t n_out):
+            Py_ssize_t n_in, Py_ssize_t n_out, bint learns=False):
     """What would otherwise read or write outside an array."""
-    cdef Py_ssize_t k, n_layers = layers.shape[0], widest = 0, width = 0
+    cdef Py_ssize_t k, n_layers = layers.shape[0], width = 0, least
     for k in range(n_layers):
-        widest = max(widest, layers[k].n_out)
         # A slice of a table keeps the places of the whole network.
         width = max(width, layers[k].input + layers[k].n_in, layers[k].delta + layers[k].n_out)
-    if rows < 1 or size < rows * (width + 1) + widest:
+    least = rows * (width + 1) + widest(&layers[0], n_layers)
+    if learns and objective.adversarial_radius > 0:
+        least += rows * layers[0].n_in
+    if rows < 1 or size < least:
         raise ValueError("the workspace is too small")
     if objective is not None:
         _check_noise(layers, objective)
