@@ -12,8 +12,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae import _training
 from skae._compat import _check_sample_weight, _fit_context
+from skae._rows import compute_dtype
 
 FLOATS = [np.float64, np.float32]
+
+# What `_rows.Rows` makes floats of, a few rows at a time; the rest becomes float64 at once.
+ACCEPTED = [*FLOATS, *map(np.dtype, "?bBhHiIlLqQ")]
 
 # What a fit shows of its training; some of it only with early stopping.
 SHOWN = (
@@ -71,10 +75,10 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _params(self, dtype=None):
-        """The flat buffer of the fitted parameters, in a given type."""
+    def _params(self, X=None):
+        """The flat buffer of the fitted parameters, in the type that X is computed in."""
         params = self._training["buffers"][0]
-        return params if dtype is None else params.astype(dtype, copy=False)
+        return params if X is None else params.astype(compute_dtype(X), copy=False)
 
     def _show(self, state):
         """Show of a training state what scikit-learn's networks show, and nothing older."""
@@ -90,7 +94,7 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.best_loss_ = state.best_loss
 
     def _validate(self, X, **options):
-        return validate_data(self, X, accept_sparse="csr", dtype=FLOATS, **options)
+        return validate_data(self, X, accept_sparse="csr", dtype=ACCEPTED, **options)
 
     def _check_X(self, X):
         """Rows to encode or to score, by a fitted estimator."""

@@ -18,7 +18,7 @@ from skae._network import (
     RECONSTRUCTION_LOSSES,
     Network,
 )
-from skae._rows import Rows
+from skae._rows import Rows, compute_dtype
 
 PROBABILITY_NOISES = ("masking", "salt_and_pepper")
 SPARSE_ACTIVATIONS = ("logistic", "tanh")
@@ -216,7 +216,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
             network.corrupt(self.corruption, self.corruption_level)
             if first:
                 seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-                state = _training.initial_state(network, options, X.dtype, seed)
+                state = _training.initial_state(network, options, compute_dtype(X), seed)
             else:
                 self._check_continues(architecture)
                 state = _training.State(**self._training)
@@ -342,7 +342,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
     # -- use --------------------------------------------------------------------------
 
     def _encode(self, X):
-        return self._network.outputs(self._params(X.dtype), Rows(X, X.dtype), stop=1)
+        return self._network.outputs(self._params(X), Rows(X), stop=1)
 
     def inverse_transform(self, X):
         """Decode codes: the reconstruction z of each.
@@ -359,7 +359,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
         """
         check_is_fitted(self)
         X = self._check_codes(X, self._n_features_out)
-        return self._network.outputs(self._params(X.dtype), Rows(X, X.dtype), start=1)
+        return self._network.outputs(self._params(X), Rows(X), start=1)
 
     def score_samples(self, X):
         """Minus the reconstruction error of each row, without corruption.
@@ -386,5 +386,5 @@ class DenoisingAutoencoder(BaseAutoencoder):
         """Loss of each row; of what is decoded from `codes`, if given, else from its own code."""
         objective = _sgd.Objective(LOSSES[self._architecture["loss"]])
         return self._network.row_losses(
-            self._params(X.dtype), objective, Rows(X, X.dtype), codes=codes
+            self._params(X), objective, Rows(X), codes=codes
         )

@@ -8,14 +8,19 @@ import numpy as np
 from scipy.sparse import issparse
 
 
+def compute_dtype(X):
+    """What the kernel computes in for X: float32 for float32, else float64."""
+    return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+
+
 class Rows:
     """The rows of a training or test set.
 
     Parameters
     ----------
     X : {ndarray, CSR matrix or array} of shape (n_samples, n_features)
-    dtype : dtype
-        What the kernel is to compute in.
+    dtype : dtype, default=None
+        What the kernel is to compute in; `compute_dtype` of X if None.
     target : ndarray of shape (n_samples, n_outputs), default=None
         What the network is to give for each row; X itself if None.
     sample_weight : ndarray of shape (n_samples,), float64, default=None
@@ -23,8 +28,8 @@ class Rows:
         Classes that a held-out part is to have in the same proportions.
     """
 
-    def __init__(self, X, dtype, *, target=None, sample_weight=None, strata=None):
-        self.X, self.dtype = X, np.dtype(dtype)
+    def __init__(self, X, dtype=None, *, target=None, sample_weight=None, strata=None):
+        self.X, self.dtype = X, np.dtype(dtype or compute_dtype(X))
         self.target, self.sample_weight, self.strata = target, sample_weight, strata
         self.direct = (
             not issparse(X) and X.dtype == self.dtype and X.flags.c_contiguous and X.flags.aligned

@@ -35,7 +35,7 @@ from skae._base import BaseEncoder, check_weights, unchanged_on_error
 from skae._compat import HasMethods, Interval, StrOptions, _fit_context
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATION, Network
-from skae._rows import Rows
+from skae._rows import Rows, compute_dtype
 from skae._stacked import StackedAutoencoder, per_layer
 
 UNLABELLED = -1
@@ -190,8 +190,7 @@ class _FineTuned(BaseEncoder):
         weights = self._row_weights(y[labelled], None if weights is None else weights[labelled])
         return Rows(
             X if everything else X[labelled],
-            X.dtype,
-            target=np.ascontiguousarray(targets, dtype=X.dtype),
+            target=np.ascontiguousarray(targets, dtype=compute_dtype(X)),
             sample_weight=weights,
             strata=strata,
         )
@@ -296,7 +295,7 @@ class _FineTuned(BaseEncoder):
         }
         network = self._network
         seed = int(rng.randint(2**31 - 1))
-        state = _training.initial_state(network, options, X.dtype, seed)
+        state = _training.initial_state(network, options, compute_dtype(X), seed)
         # The top starts at zero, as in the Theano tutorials: its first outputs favour nothing.
         network.weights(state.params, -1)[:] = 0
         if self.pretrain is not False:
@@ -392,14 +391,14 @@ class _FineTuned(BaseEncoder):
         return self._architecture["sizes"][-2]
 
     def _encode(self, X):
-        return self._network.outputs(self._params(X.dtype), Rows(X, X.dtype), stop=-1)
+        return self._network.outputs(self._params(X), Rows(X), stop=-1)
 
     def _raw_outputs(self, X):
         """Outputs of the top before its activation, shape (n_samples, n_outputs)."""
         X = self._check_X(X)
         network = self._network
         network.layers["activation"][-1] = 0
-        return network.outputs(self._params(X.dtype), Rows(X, X.dtype))
+        return network.outputs(self._params(X), Rows(X))
 
 
 @_training.documented(DEFAULTS, shared=PARAMETER_DOC)

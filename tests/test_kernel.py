@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ class Problem:
     ids: np.ndarray
     weights: np.ndarray | None
     key: int = KEY
-    team: Team = Team(1)
+    team: Team = field(default_factory=Team)
 
     @property
     def dtype(self):
@@ -1158,7 +1158,7 @@ def test_workspace_too_small(call, monkeypatch):
     problem = small_problem()
     call(problem)
     whole = Network.workspace
-    monkeypatch.setattr(Network, "workspace", lambda *args, **options: whole(*args, **options)[:-1])
+    monkeypatch.setattr(Network, "workspace", lambda *args, **kwargs: whole(*args, **kwargs)[:-1])
     with pytest.raises(ValueError, match="workspace is too small"):
         call(problem)
 

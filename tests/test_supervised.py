@@ -808,7 +808,8 @@ def test_a_regressor_with_one_held_out_row_trains_or_says_why_not():
 
 @pytest.mark.parametrize("params", [
     {}, {"solver": "sgd"}, {"dropout": 0.3, "input_dropout": 0.2, "max_norm": 1.0},
-    {"adversarial_radius": 0.1}, {"pretrain": stack(), "fine_tune": "top"}, {"learning_rate_factors": [0.1, 0.5, 1]},
+    {"adversarial_radius": 0.1}, {"pretrain": stack(), "fine_tune": "top"},
+    {"learning_rate_factors": [0.1, 0.5, 1]},
 ], ids=str)  # fmt: skip
 @targets
 def test_warm_start_goes_on_to_the_last_bit(make, y, params):
