@@ -19,7 +19,8 @@ help:
 	@echo "make demo    train the pipeline on digits, print the table, save the picture"
 	@echo "             (SKAE_DATA=mnist.npz make demo: the same on MNIST)"
 	@echo "make test    run the tests and the examples in the docstrings"
-	@echo "make bench   compare an epoch with its bare matrix products"
+	@echo "make bench   the table of training times: skae, its bare matrix products, its peers (hours)"
+	@echo "             (ARGS=--quick: a few rows of it; DATA=mnist.npz: on MNIST)"
 	@echo "make bench-errors DATA=mnist.npz    the table of published errors and ours (hours)"
 	@echo "make lint    check the style of the Python and Cython sources"
 	@echo "make dist    build the sdist, and the wheel from it, in dist/"
@@ -32,7 +33,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/kernel_floor.py
+	$(BIN)/python benchmarks/training.py $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-errors: $(VENV)/installed
 	$(BIN)/python benchmarks/errors.py $(if $(DATA),--data '$(DATA)')

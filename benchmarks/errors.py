@@ -16,13 +16,18 @@ import inspect
 import json
 import os
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 from datasets import load
 from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.neighbors import NearestNeighbors
+from sklearn.semi_supervised import LabelSpreading
 from sklearn.svm import SVC, LinearSVC
 
 from skae import StackedAutoencoder, StackedAutoencoderClassifier
@@ -49,31 +54,44 @@ def error(model, X, y):
 # ---- recipes ------------------------------------------------------------------------
 
 
-@recipe("MNIST, 50,000 labels", "SVM-rbf 1.40, SAE-3 1.40, SDAE-3 1.28, DBN-3 1.24", 1.2)
+@recipe("MNIST, 50,000 labels", "SVM-rbf 1.40, SAE-3 1.40, SDAE-3 1.28, DBN-3 1.24", 1.0)
 def mnist(path, seed):
-    data = load("mnist", path)
-    stack = StackedAutoencoder(random_state=seed, **MNIST_STACK).fit(data.X_train)
-    model = StackedAutoencoderClassifier(pretrain=stack, random_state=seed, **MNIST_FINE_TUNING)
-    model.fit(data.X_train, data.y_train)
-    yield "validation", error(model, data.X_validation, data.y_validation)
-    yield "test", error(model, data.X_test, data.y_test)
+    yield from pretrained("mnist", path, seed, MNIST_STACK, MNIST_FINE_TUNING)
+
+
+@recipe(
+    "MNIST, 50,000 labels, from scratch", "dropout nets of this size 1.25 (on 60,000 labels)", None
+)
+def mnist_scratch(path, seed):
+    yield from scratch("mnist", path, seed, MNIST_STACK, MNIST_FINE_TUNING)
+
+
+@recipe("MNIST, 50,000 labels, in a hurry", "the stacked tutorial 1.3, in 1,029 minutes", 1.3)
+def mnist_quick(path, seed):
+    quick = {**MNIST_FINE_TUNING, "max_iter": 8}
+    yield from pretrained("mnist", path, seed, {**MNIST_STACK, "max_iter": 2}, quick)
 
 
 @recipe(
     "basic, 10,000 labels", "SVM-rbf 3.03, SAE-3 3.46, DBN-3 3.11, SDAE-3 2.84, CAE-2 2.48", 2.4
 )
 def basic(path, seed):
-    yield from pretrained_and_scratch("basic", path, seed, BASIC_STACK, BASIC_FINE_TUNING)
+    yield from both("basic", path, seed, BASIC_STACK, BASIC_FINE_TUNING)
 
 
 @recipe("bg-rand, 10,000 labels", "SVM-rbf 14.58, SAE-3 11.28, DBN-3 6.73, SDAE-3 10.30", 8.0)
 def bg_rand(path, seed):
-    yield from pretrained_and_scratch("bg-rand", path, seed, BG_STACK, BG_FINE_TUNING)
+    yield from both("bg-rand", path, seed, BG_STACK, BG_FINE_TUNING)
 
 
 @recipe("rectangles, 10,000 labels", "SVM-rbf 2.15, SAE-3 2.41, DBN-3 2.60, SDAE-3 1.99", 1.5)
 def rectangles(path, seed):
-    yield from pretrained_and_scratch("rectangles", path, seed, BASIC_STACK, BASIC_FINE_TUNING)
+    yield from both("rectangles", path, seed, BASIC_STACK, BASIC_FINE_TUNING)
+
+
+@recipe("convex, 10,000 labels", "SVM-rbf 19.13, SAE-3 18.41, DBN-3 18.63, SDAE-3 19.06", None)
+def convex(path, seed):
+    yield from both("convex", path, seed, BASIC_STACK, BASIC_FINE_TUNING)
 
 
 @recipe("basic, codes before an SVM", "raw pixels before the same SVMs", 4.0)
@@ -97,6 +115,17 @@ def basic_codes(path, seed):
             yield f"{head}, {name}", error(svm, test, data.y_test)
 
 
+@recipe("MNIST, codes of 30 numbers, squared error of a row", "PCA: see beside", "half of PCA's")
+def deep_autoencoder(path, seed):
+    data = load("mnist", path)
+    deep = StackedAutoencoder(random_state=seed, **DEEP_STACK).fit(data.X_train)
+    pca = PCA(deep.hidden_layer_sizes[-1], random_state=seed).fit(data.X_train)
+    for name, model in (("skae", deep), ("PCA", pca)):
+        for part, X in (("validation", data.X_validation), ("test", data.X_test)):
+            rebuilt = model.inverse_transform(model.transform(X))
+            yield f"{part}, {name}", float(np.mean(np.sum((X - rebuilt) ** 2, axis=1)))
+
+
 @recipe(
     "MNIST, 100 labels + 59,900 unlabelled", "contractive nets 13.5, DAE + pseudo-labels 10.5", 9.0
 )
@@ -112,79 +141,101 @@ def labels_1000(path, seed):
 # ---- what recipes share ----------------------------------------------------------------
 
 
-def pretrained_and_scratch(name, path, seed, stack, fine_tuning):
-    """The same net and budget of fine-tuning, with and without pretraining."""
+def pretrained(name, path, seed, stack, fine_tuning):
     data = load(name, path, seed)
-    fitted = StackedAutoencoder(random_state=seed, **stack).fit(data.X_train)
-    shape = {key: stack[key] for key in ("hidden_layer_sizes", "activation")}
-    for label, start in (
-        ("", dict(pretrain=fitted)),
-        (", from scratch", dict(pretrain=False, **shape)),
-    ):
-        model = StackedAutoencoderClassifier(random_state=seed, **start, **fine_tuning)
-        model.fit(data.X_train, data.y_train)
-        yield f"validation{label}", error(model, data.X_validation, data.y_validation)
-        yield f"test{label}", error(model, data.X_test, data.y_test)
+    stack = StackedAutoencoder(random_state=seed, **stack).fit(data.X_train)
+    yield from fine_tuned(data, seed, "", dict(pretrain=stack), fine_tuning)
+
+
+def scratch(name, path, seed, stack, fine_tuning):
+    """The net that the stack would begin, and the same budget of fine-tuning, without it."""
+    start = dict(pretrain=False, **shape(stack))
+    yield from fine_tuned(load(name, path, seed), seed, ", from scratch", start, fine_tuning)
+
+
+def both(*arguments):
+    yield from pretrained(*arguments)
+    yield from scratch(*arguments)
+
+
+def shape(stack):
+    return {key: stack[key] for key in ("hidden_layer_sizes", "activation")}
+
+
+def fine_tuned(data, seed, label, start, fine_tuning):
+    model = StackedAutoencoderClassifier(random_state=seed, **start, **fine_tuning)
+    model.fit(data.X_train, data.y_train)
+    yield f"validation{label}", error(model, data.X_validation, data.y_validation)
+    yield f"test{label}", error(model, data.X_test, data.y_test)
 
 
 def few_labels(path, seed, n_labels, n_draws):
     """Few labels, as many of each class, and all other training rows unlabelled.
 
-    The layers are learned once from all rows: no label takes part in that.
+    The layers are learned once from all rows: no label takes part in that. The labels alone
+    fine-tune them, or first spread to the unlabelled rows over the graph of neighbours.
     """
     data = load("mnist", path)
     X = np.concatenate([data.X_train, data.X_validation])
     y = np.concatenate([data.y_train, data.y_validation])
-    stack = FrozenEstimator(StackedAutoencoder(random_state=seed, **FEW_STACK).fit(X))
-    shape = {key: FEW_STACK[key] for key in ("hidden_layer_sizes", "activation")}
+    stack = StackedAutoencoder(random_state=seed, **FEW_STACK).fit(X)
+    starts = {
+        "pretrained": dict(pretrain=FrozenEstimator(stack)),
+        "from scratch": dict(pretrain=False, **shape(FEW_STACK)),
+    }
+    graph = neighbours(PCA(50, random_state=seed).fit_transform(X))
     errors = {}
+
+    def note(label, guess):
+        errors.setdefault(label, []).append(100.0 * np.mean(guess != data.y_test))
+
     for draw in range(n_draws):
         rng = np.random.default_rng((seed, draw))
-        chosen = np.concatenate(
-            [rng.choice(np.flatnonzero(y == k), n_labels // 10, replace=False) for k in range(10)]
-        )
         partly = np.full(len(y), -1)
-        partly[chosen] = y[chosen]
-        starts = {
-            "pretrained": dict(pretrain=stack),
-            "from scratch": dict(pretrain=False, **shape),
-        }
+        for k in range(10):
+            chosen = rng.choice(np.flatnonzero(y == k), n_labels // 10, replace=False)
+            partly[chosen] = k
+        spread, sure = spread_labels(graph, partly)
         for label, start in starts.items():
-            model = StackedAutoencoderClassifier(
-                random_state=seed + draw, **start, **FEW_FINE_TUNING
-            ).fit(X, partly)
-            errors.setdefault(label, []).append(error(model, data.X_test, data.y_test))
-            model = pseudo_labelled(model, X, partly)
-            label = f"{label}, pseudo-labels"
-            errors.setdefault(label, []).append(error(model, data.X_test, data.y_test))
+            model = StackedAutoencoderClassifier(random_state=seed + draw, **start)
+            model.set_params(**FEW_FINE_TUNING).fit(X, partly)
+            note(label, model.predict(data.X_test))
+            model = clone(model).set_params(**SPREAD_FINE_TUNING)
+            model.fit(X, spread, sample_weight=sure**2)
+            note(f"{label}, labels spread", model.predict(data.X_test))
+        print(f"{n_labels} labels, draw {draw}", {k: v[-1] for k, v in errors.items()}, flush=True)
     for label, values in errors.items():
         yield f"test, {label}, mean of {n_draws} draws", float(np.mean(values))
 
 
-def pseudo_labelled(model, X, partly, rounds=(0.5, 0.8, 1.0)):
-    """Label the most confident unlabelled rows by the model itself and fit again, a few times.
+def neighbours(X, n_neighbors=5):
+    """A symmetric graph, heavier between near rows than between far ones."""
+    search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
+    graph = search.fit(X).kneighbors_graph(mode="distance")
+    distances = graph.data.reshape(len(X), n_neighbors)
+    distances /= distances.max(axis=1, keepdims=True) + 1e-12
+    graph.data = np.exp(-4.0 * distances.ravel() ** 2)
+    return graph + graph.T
 
-    D.-H. Lee, Pseudo-Label, ICML 2013 workshop; as many rows of each class, the surest first.
+
+def spread_labels(graph, partly):
+    """The class of each row, and how sure that is, by scikit-learn's `LabelSpreading`.
+
+    Its shares are scaled so that each class is as frequent as every other.
     """
-    unlabelled = np.flatnonzero(partly == -1)
-    for share in rounds:
-        probabilities = model.predict_proba(X[unlabelled])
-        guess, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-        y = partly.copy()
-        for k in range(probabilities.shape[1]):
-            mine = np.flatnonzero(guess == k)
-            best = mine[np.argsort(-sure[mine])][: int(share * len(mine))]
-            y[unlabelled[best]] = k
-        model = clone(model).set_params(**PSEUDO_FINE_TUNING).fit(X, y)
-    return model
+    model = LabelSpreading(kernel=lambda *_: graph, alpha=0.99, max_iter=100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # these rounds are enough
+        model.fit(np.zeros((len(partly), 1)), partly)  # the graph is all that is looked at
+    shares = model.label_distributions_ / model.label_distributions_.sum(axis=0)
+    shares /= shares.sum(axis=1, keepdims=True)
+    labelled = partly != -1
+    sure = np.where(labelled, 1.0, shares.max(axis=1))
+    return np.where(labelled, partly, shares.argmax(axis=1)), sure
 
 
 # ---- the settings ----------------------------------------------------------------------
 
-# Tried for MNIST, error on the 10,000 validation rows: these settings 1.40 %; three logistic
-# layers of 1000 under cross-entropy, dropout 0.3 and batches of 50 1.41 %; 2 x 1200 with label
-# smoothing 0.1, dropout 0.4, max_norm 2.5 and 50 epochs 1.59 %. The other rows take the first
-# over: they have not been tuned yet.
 MNIST_STACK = dict(
     hidden_layer_sizes=(1000, 1000),
     activation="relu",
@@ -193,39 +244,62 @@ MNIST_STACK = dict(
     batch_size=100,
     max_iter=5,
 )
+# Validation error on MNIST's 10,000 rows, with these layers or as large: adversarial rows 0.96 %
+# (1.16 from scratch); dropout 0.5 and 0.2, max_norm 3, in 40 epochs 1.40 and in 100 1.41; three
+# logistic layers under cross-entropy, dropout 0.3 1.41; label smoothing 0.1, dropout 0.4 1.59.
 MNIST_FINE_TUNING = dict(
-    dropout=0.5,
-    input_dropout=0.2,
-    max_norm=3.0,
+    adversarial_radius=0.1,
     solver="sgd",
     momentum=0.0,
     learning_rate="cosine",
-    learning_rate_init=0.5,
+    learning_rate_init=0.3,
     warm_up=1,
     batch_size=100,
-    max_iter=40,
+    max_iter=30,
 )
+# *basic*: validation error 1.30 %; with dropout instead, 2.05.
 BASIC_STACK = {**MNIST_STACK, "max_iter": 15}
-BASIC_FINE_TUNING = {**MNIST_FINE_TUNING, "max_iter": 80}
+BASIC_FINE_TUNING = {**MNIST_FINE_TUNING, "max_iter": 60}
 BG_STACK = BASIC_STACK
 BG_FINE_TUNING = BASIC_FINE_TUNING
+# Chosen on other draws of the labels, by the error on the unlabelled training rows. Of 100 labels,
+# spread over the graph of raw pixels 4.8 to 6.4 %, of these codes 5.7 to 7.7, of 50 principal
+# components of the pixels 3.8 to 4.8; the labels alone leave 17 to 20.
 FEW_STACK = MNIST_STACK
 FEW_FINE_TUNING = dict(
-    dropout=0.5, input_dropout=0.2, learning_rate_init=0.0005, batch_size=20, max_iter=150
+    adversarial_radius=0.2, learning_rate_init=0.0005, batch_size=20, max_iter=150
 )
-PSEUDO_FINE_TUNING = dict(batch_size=100, max_iter=3)
+SPREAD_FINE_TUNING = {**MNIST_FINE_TUNING, "max_iter": 6}
+DEEP_STACK = dict(
+    hidden_layer_sizes=(1000, 500, 250, 30),
+    activation=["relu", "relu", "relu", "identity"],
+    tied_weights=True,
+    corruption=None,
+    batch_size=100,
+    max_iter=3,
+    fine_tune=True,
+    fine_tune_max_iter=25,
+    learning_rate="cosine",
+)
 
 
 # ---- the run -----------------------------------------------------------------------------
 
 
-def fingerprint(entry):
-    """Changes when the recipe, or anything else in this file that is not the table, does."""
-    settings = {
-        name: value for name, value in globals().items() if name.isupper() and name != "RECIPES"
-    }
-    code = inspect.getsource(entry["function"]) + repr(sorted(settings.items(), key=str))
-    return hashlib.sha256(code.encode()).hexdigest()[:12]
+def fingerprint(function):
+    """Changes when a recipe does, or a function or setting in this file that it makes use of."""
+    parts, pending, seen = [], [function], set()
+    while pending:
+        item = pending.pop()
+        parts.append(inspect.getsource(item) if inspect.isfunction(item) else repr(item))
+        if inspect.isfunction(item):
+            for name in item.__code__.co_names:
+                found = globals().get(name)
+                ours = inspect.isfunction(found) and found.__module__ == __name__
+                if name not in seen and (ours or name.isupper()):
+                    seen.add(name)
+                    pending.append(found)
+    return hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()[:12]
 
 
 def run(name, path, seed):
@@ -244,7 +318,7 @@ def run(name, path, seed):
         errors=errors,
         seconds=round(time.perf_counter() - begin, 1),
         seed=seed,
-        fingerprint=fingerprint(entry),
+        fingerprint=fingerprint(entry["function"]),
     )
 
 
@@ -254,15 +328,15 @@ def markdown(table):
         "|---|---|---|---|---|",
     ]
     for row in table.values():
+        goal = f"<= {row['goal']}" if row["goal"] else ""
         ours = "; ".join(f"{label} **{value:.2f}**" for label, value in row["errors"].items())
         lines.append(
-            f"| {row['work']} | {row['published']} | <= {row['goal']} | {ours} | "
-            f"{row['seconds'] / 60:.1f} |"
+            f"| {row['work']} | {row['published']} | {goal} | {ours} | {row['seconds'] / 60:.1f} |"
         )
     lines.append("")
     lines.append(
-        "*basic*, *bg-rand* and *rectangles* were drawn anew to their published description: "
-        "they are not the original files. Each row's seed stands in the JSON file."
+        "*basic*, *bg-rand*, *rectangles* and *convex* were drawn anew to their published "
+        "description: they are not the original files. Each row's seed stands in the JSON file."
     )
     return "\n".join(lines) + "\n"
 
@@ -283,7 +357,7 @@ def main():
     args.json.parent.mkdir(exist_ok=True)
     done = json.loads(args.json.read_text()) if args.json.exists() else {}
     for name in args.only:
-        if done.get(name, {}).get("fingerprint") == fingerprint(RECIPES[name]):
+        if done.get(name, {}).get("fingerprint") == fingerprint(RECIPES[name]["function"]):
             print(f"{name:12s} done before")
             continue
         done[name] = run(name, args.data, args.seed)

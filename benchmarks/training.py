@@ -1,0 +1,266 @@
+"""How fast is training, beside its bare matrix products and beside its peers?
+
+A row of the table is a way to train a network, a column is who does it, all in turns in one
+process, with the same number of threads:
+
+floor     the matrix products of the steps alone, back to back, over SciPy's BLAS and its threads
+skae      the same products and everything else: noise, activations, loss, update
+torch     PyTorch, from the same weights, over the same rows in the same order
+compiled  the same through torch.compile: with --compile, where that works
+rbm, mlp  scikit-learn's BernoulliRBM and MLPRegressor(X, X), one epoch of `fit`, without noise:
+          other models of the same size, for comparison with what scikit-learn has
+
+Before a row is timed, skae and PyTorch (MLPRegressor for the small net) train for an epoch without
+noise, and their mean costs must agree. The small net is the joint training of a stack by its
+public `fit`, beside that of an MLPRegressor of the same shape and weights.
+
+    python benchmarks/training.py [--data mnist.npz] [--quick] [--compile] [--json out.json]
+    python benchmarks/training.py --only net=784-500 dtype=float32 batch=20,100
+
+The full table takes an hour or two. Nothing else should run: where two processes want a core, the
+threads of BLAS and PyTorch, which spin while they wait, take many times as long.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from functools import partial
+from itertools import product, starmap
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+import sklearn
+import trainers
+from data import load_images
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController
+from trainers import CLASSIFIER, SMALL, SOLVERS, TUTORIAL, WIDE
+
+import skae
+
+COLUMNS = ("floor", "skae", "torch", "compiled", "rbm", "mlp")
+RATIOS = ("skae/floor", "torch/skae", "compiled/skae", "rbm/skae", "mlp/skae")
+QUICK = dict(net=TUTORIAL, dtype="float32", solver="sgd", noise="0.3")
+SMALL_EPOCHS = 20
+CHECK_ROWS, TOLERANCE = 2000, 1e-4
+# Seconds between two columns, in which the threads of the one before stop spinning.
+PAUSE = 0.05
+BLAS = ThreadpoolController().select(user_api="blas")
+
+
+class Case(NamedTuple):
+    """What a row of the table is about."""
+
+    net: str
+    threads: int
+    dtype: str
+    solver: str
+    noise: str
+    batch: int
+
+    @property
+    def sizes(self):
+        return [int(size) for size in self.net.split("-")]
+
+
+def cases(threads, only):
+    """The rows of the table in which each name of `only` has one of its values."""
+    dtypes = ("float32", "float64")
+    every = [
+        *product((TUTORIAL, WIDE), threads, dtypes, SOLVERS, ("0", "0.3"), (20, 100, 500)),
+        *product([CLASSIFIER], threads, dtypes, ("sgd", "adam"), ["0.2/0.5"], [100]),
+        *product([SMALL], threads, dtypes, SOLVERS, ["0"], [32]),
+    ]
+    for case in starmap(Case, every):
+        if all(str(getattr(case, name)) in values.split(",") for name, values in only.items()):
+            yield case
+
+
+# ---- one row ------------------------------------------------------------------------------
+
+
+def largest_difference(costs):
+    """Of anybody's cost from skae's, relative; they must agree. None if nobody else has one."""
+    others = [abs(cost / costs["skae"] - 1) for name, cost in costs.items() if name != "skae"]
+    if not max(others, default=0.0) <= TOLERANCE:
+        raise AssertionError(f"not the same training, by the costs: {costs}")
+    return float(max(others)) if others else None
+
+
+def in_turns(columns, repeats):
+    """Seconds that each function took, each time."""
+    seconds = {name: [] for name in columns}
+    for _ in range(repeats):
+        for name, function in columns.items():
+            time.sleep(PAUSE)
+            begin = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def measure(case, X, y, repeats, compiled):
+    """Largest difference of the costs, and seconds an epoch by column."""
+    X = np.ascontiguousarray(X[:, np.arange(case.sizes[0]) % X.shape[1]], dtype=case.dtype)
+    order = np.random.default_rng(0).permutation(len(X))
+    quiet = trainers.same_trainers(case, X, y, noisy=False, compiled=compiled)
+    difference = largest_difference({name: f(order[:CHECK_ROWS]) for name, f in quiet.items()})
+    epochs = {
+        "floor": trainers.floor(case, X),
+        **trainers.same_trainers(case, X, y, noisy=True, compiled=compiled),
+        **trainers.other_models(case, X),
+    }
+    for epoch in epochs.values():
+        epoch(order[: 2 * case.batch])  # what is done the first time only
+    return difference, in_turns({name: partial(f, order) for name, f in epochs.items()}, repeats)
+
+
+def measure_small(case, repeats):
+    """The same of a small net, by whole fits."""
+    X = (load_digits().data / 16).astype(case.dtype)
+    stack, mlp = trainers.small_nets(case, X)
+    stack.set_params(shuffle=False).fit(X)
+    mlp.set_params(shuffle=False).fit(X, X)
+    difference = largest_difference({"skae": stack.loss_, "mlp": mlp.loss_ * 2 * X.shape[1]})
+    stack.set_params(shuffle=True, fine_tune_max_iter=SMALL_EPOCHS)
+    mlp.set_params(shuffle=True, max_iter=SMALL_EPOCHS)
+    seconds = in_turns({"skae": partial(stack.fit, X), "mlp": partial(mlp.fit, X, X)}, repeats)
+    return difference, {name: [t / SMALL_EPOCHS for t in ts] for name, ts in seconds.items()}
+
+
+def result(case, difference, seconds):
+    """A row as it goes into the JSON file."""
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    pairs = {ratio: ratio.split("/") for ratio in RATIOS}
+    ratios = {r: medians[a] / medians[b] for r, (a, b) in pairs.items() if {a, b} <= {*medians}}
+    return dict(
+        **case._asdict(), difference=difference, medians=medians, ratios=ratios, seconds=seconds
+    )
+
+
+# ---- the table ----------------------------------------------------------------------------
+
+
+def line(cells):
+    return "| " + " | ".join(f"{cell:>9}" for cell in cells) + " |"
+
+
+def heading(net, n_rows):
+    unit = "microseconds a batch" if net == SMALL else f"seconds an epoch of {n_rows:,} rows"
+    names = [*Case._fields[1:], *COLUMNS, *RATIOS, "differs"]
+    return [f"\n**{net}**, {unit}\n", line(names), line(["-----:"] * len(names))]
+
+
+def table_row(row):
+    """The row for its place under the heading; a dash where there is nothing to compare."""
+    n_batches = np.ceil(len(load_digits().data) / row["batch"])
+    times, ratios, differs = row["medians"], row["ratios"], row["difference"]
+    show = (lambda t: f"{1e6 * t / n_batches:.1f}") if row["net"] == SMALL else "{:.3f}".format
+    return line(
+        [
+            *(row[name] for name in Case._fields[1:]),
+            *(show(times[name]) if name in times else "–" for name in COLUMNS),
+            *(f"{ratios[name]:.2f}" if name in ratios else "–" for name in RATIOS),
+            "–" if differs is None else f"{differs:.0e}",
+        ]
+    )
+
+
+def machine():
+    """What the times depend on beside the code."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(fact.split(":")[1].strip() for fact in facts if "model name" in fact)
+    except (OSError, StopIteration):
+        cpu = platform.processor()
+    blas = [
+        " ".join(str(library.get(key)) for key in ("prefix", "version", "architecture"))
+        for library in BLAS.info()
+    ]
+    versions = {module.__name__: module.__version__ for module in (skae, np, scipy, sklearn)}
+    if trainers.torch is not None:
+        versions["torch"] = trainers.torch.__version__
+    load = f"{os.getloadavg()[0]:.1f} before the first row" if hasattr(os, "getloadavg") else None
+    return dict(
+        cpu=cpu, cores=os.cpu_count(), load=load, system=platform.system(), blas=blas,
+        python=platform.python_version(), **versions,
+    )  # fmt: skip
+
+
+def restriction(text):
+    """The name and the values of an argument of --only."""
+    name, values = text.split("=", 1)
+    if name not in Case._fields:
+        raise ValueError
+    return name, values
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", default=os.environ.get("SKAE_DATA"), help="mnist.npz")
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--only", nargs="+", type=restriction, default=[], metavar="NAME=VALUES",
+        help=f"only these rows; the names are {', '.join(Case._fields)}",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help=f"only {QUICK}")
+    parser.add_argument("--compile", action="store_true", help="torch.compile as well")
+    parser.add_argument("--json", type=Path, help="where to write; Markdown goes beside it")
+    args = parser.parse_args()
+    args.only = (QUICK if args.quick else {}) | dict(args.only)
+    if not any(cases(args.threads, args.only)):
+        parser.error(f"the table has no rows with {args.only}")
+    if args.json is None and not args.only:  # a part does not overwrite the whole
+        args.json = Path(__file__).with_name("results") / "training.json"
+    return args
+
+
+def preamble(settings):
+    """What a reader of the table should know first."""
+    yield "; ".join(f"{name} {value}" for name, value in settings.items())
+    if trainers.torch is None:
+        yield "\nNo PyTorch here, so nothing in its columns: `pip install torch==2.13.0`."
+    yield (
+        "\n*differs*: how far the mean cost of an epoch without noise, from the same weights, is "
+        f"from skae's; checked to be at most {TOLERANCE} of it."
+    )
+
+
+def main():
+    args = arguments()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    X, y = (part[: args.rows] for part in load_images(args.data))
+    data = Path(args.data).name if args.data else "stand-in"
+    settings = machine() | dict(data=data, rows=len(X), repeats=args.repeats)
+    lines, rows, net = list(preamble(settings)), [], None
+    print(*lines, sep="\n", flush=True)
+    compiled = args.compile and trainers.torch_compiles()
+    for case in cases(args.threads, args.only):
+        with BLAS.limit(limits=case.threads):
+            if case.net == SMALL:
+                found = measure_small(case, args.repeats)
+            else:
+                found = measure(case, X, y, args.repeats, compiled)
+        rows.append(result(case, *found))
+        new = [*(heading(case.net, len(X)) if case.net != net else ()), table_row(rows[-1])]
+        print(*new, sep="\n", flush=True)
+        net, lines = case.net, lines + new
+        if args.json:
+            args.json.parent.mkdir(exist_ok=True)
+            args.json.write_text(json.dumps(dict(settings=settings, rows=rows), indent=1))
+            args.json.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
