@@ -7,7 +7,6 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.sparsefuncs import min_max_axis
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae import _training
@@ -57,13 +56,6 @@ def check_weights(sample_weight, X):
     if weights.sum() == 0:
         raise ValueError("sample_weight sums to zero: there is nothing to train on.")
     return np.ascontiguousarray(weights)
-
-
-def feature_range(X):
-    """Smallest and largest value of each feature, shape (2, n_features), float64."""
-    if issparse(X):
-        return np.array(min_max_axis(X, axis=0), dtype=np.float64)
-    return np.array([X.min(axis=0), X.max(axis=0)], dtype=np.float64)
 
 
 class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

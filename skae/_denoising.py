@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skae import _training
-from skae._base import BaseAutoencoder, feature_range, unchanged_on_error
+from skae._base import BaseAutoencoder, unchanged_on_error
 from skae._compat import Interval, StrOptions
 from skae._kernel import _sgd
 from skae._network import (
@@ -18,7 +18,7 @@ from skae._network import (
     RECONSTRUCTION_LOSSES,
     Network,
 )
-from skae._rows import Rows, compute_dtype
+from skae._rows import Rows, codes_of
 
 PROBABILITY_NOISES = ("masking", "salt_and_pepper")
 SPARSE_ACTIVATIONS = ("logistic", "tanh")
@@ -205,33 +205,51 @@ class DenoisingAutoencoder(BaseAutoencoder):
 
     def _fit(self, X, sample_weight, *, incremental, name=None):
         self._check_combination()
-        first = not (hasattr(self, "_training") and (incremental or self.warm_start))
+        first = self._begins(incremental)
         with unchanged_on_error(self):
             X, weights = self._check_fit(
                 X, sample_weight, self.loss, first=first, incremental=incremental
             )
-            architecture = self._new_architecture(X.shape[1])
-            network = Network.autoencoder(**architecture)
-            options = _training.Options.of(self, **_training.one_epoch(incremental))
-            network.corrupt(self.corruption, self.corruption_level)
-            if first:
-                seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-                state = _training.initial_state(network, options, compute_dtype(X), seed)
-            else:
-                self._check_continues(architecture)
-                state = _training.State(**self._training)
-            limits = self._limits_of(X, first)
-            state = _training.train(
-                network,
-                self._objective(limits),
-                Rows(X, state.buffers.dtype, sample_weight=weights),
-                state,
-                options,
-                name=name or type(self).__name__,
-            )
-            self._architecture, self._limits = architecture, limits
-            self._keep(state)
+            self._fit_rows(Rows(X, sample_weight=weights), incremental, name)
         return self
+
+    def _begins(self, incremental):
+        """Whether a fit does not continue an earlier one."""
+        return not (hasattr(self, "_training") and (incremental or self.warm_start))
+
+    def _fit_rows(self, rows, incremental, name=None):
+        """What `fit` does once X has been checked; for a stack, whose codes need no check."""
+        architecture = self._new_architecture(rows.n_features)
+        network = Network.autoencoder(**architecture)
+        options = _training.Options.of(self, **_training.one_epoch(incremental))
+        network.corrupt(self.corruption, self.corruption_level)
+        first = self._begins(incremental)
+        if first:
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            state = _training.initial_state(network, options, rows.dtype, seed)
+        else:
+            self._check_continues(architecture)
+            state = _training.State(**self._training)
+        limits = self._limits_of(rows, first)
+        state = _training.train(
+            network,
+            self._objective(limits),
+            rows.astype(state.buffers.dtype),
+            state,
+            options,
+            name=name or type(self).__name__,
+        )
+        self._architecture, self._limits = architecture, limits
+        self._keep(state)
+
+    def _codes_of(self, rows):
+        """The codes of `Rows`, as such."""
+        network, params = self._network, self._params()
+        return codes_of(
+            rows.astype(params.dtype),
+            lambda part: network.outputs(params, part, stop=1),
+            self._n_features_out,
+        )
 
     def _new_architecture(self, n_features):
         """What `Network.autoencoder` needs to know of the network to be trained."""
@@ -266,11 +284,11 @@ class DenoisingAutoencoder(BaseAutoencoder):
                 f"'logistic' or 'tanh', but activation={self.activation!r}."
             )
 
-    def _limits_of(self, X, first):
+    def _limits_of(self, rows, first):
         """Extremes of each feature seen so far, which salt-and-pepper noise sets it to."""
         if self.corruption != "salt_and_pepper":
             return None
-        limits = feature_range(X)
+        limits = rows.extremes()
         if not first and self._limits is not None:
             np.minimum(limits[0], self._limits[0], out=limits[0])
             np.maximum(limits[1], self._limits[1], out=limits[1])
@@ -385,6 +403,4 @@ class DenoisingAutoencoder(BaseAutoencoder):
     def _row_losses(self, X, codes=None):
         """Loss of each row; of what is decoded from `codes`, if given, else from its own code."""
         objective = _sgd.Objective(LOSSES[self._architecture["loss"]])
-        return self._network.row_losses(
-            self._params(X), objective, Rows(X), codes=codes
-        )
+        return self._network.row_losses(self._params(X), objective, Rows(X), codes=codes)

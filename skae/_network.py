@@ -8,6 +8,7 @@ optimiser have the same layout, and a whole network is copied, saved or restored
 import numpy as np
 
 from skae._kernel import _sgd
+from skae._rows import CHUNK_ROWS
 
 # The codes stand in _kernel/_elementwise.h too.
 ACTIVATIONS = {"identity": 0, "logistic": 1, "tanh": 2, "relu": 3, "softmax": 4}
@@ -41,9 +42,6 @@ LAYER = np.dtype(
         ("delta", np.int64),
     ]
 )
-
-# Rows that go through the network at once when nothing is learned.
-CHUNK_ROWS = 512
 
 
 class Network:

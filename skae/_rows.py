@@ -6,6 +6,11 @@ another type) is made so a block of rows at a time, never whole.
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn import get_config
+from sklearn.utils.sparsefuncs import min_max_axis
+
+# Rows that go through a network at once when nothing is learned.
+CHUNK_ROWS = 512
 
 
 def compute_dtype(X):
@@ -37,6 +42,26 @@ class Rows:
 
     def __len__(self):
         return self.X.shape[0]
+
+    @property
+    def n_features(self):
+        return self.X.shape[1]
+
+    def astype(self, dtype):
+        """The same rows, to be computed in another type."""
+        return Rows(
+            self.X,
+            dtype,
+            target=self.target,
+            sample_weight=self.sample_weight,
+            strata=self.strata,
+        )
+
+    def extremes(self):
+        """Smallest and largest value of each feature, shape (2, n_features), float64."""
+        if issparse(self.X):
+            return np.array(min_max_axis(self.X, axis=0), dtype=np.float64)
+        return np.array([self.X.min(axis=0), self.X.max(axis=0)], dtype=np.float64)
 
     def take(self, index):
         """The rows of `index` (a slice, or an array of positions) as a dense block."""
@@ -70,3 +95,53 @@ class Rows:
             target = block if self.target is None else self.target[ids]
             weight = None if self.sample_weight is None else self.sample_weight[ids]
             yield block, target, np.arange(len(ids)), ids, weight
+
+
+class Codes(Rows):
+    """What is made of rows, a block at a time, whenever it is asked for.
+
+    Parameters
+    ----------
+    rows : Rows
+    encode : callable
+        ``encode(rows)`` gives the codes of some `Rows`, shape (len(rows), n_features).
+    n_features : int
+    """
+
+    direct = False
+
+    def __init__(self, rows, encode, n_features):
+        self.rows, self.encode, self._n_features = rows, encode, n_features
+        self.dtype, self.target = rows.dtype, rows.target
+        self.sample_weight, self.strata = rows.sample_weight, rows.strata
+
+    def __len__(self):
+        return len(self.rows)
+
+    @property
+    def n_features(self):
+        return self._n_features
+
+    def astype(self, dtype):
+        if dtype != self.dtype:
+            raise ValueError(f"these codes are computed in {self.dtype}")
+        return self
+
+    def take(self, index):
+        return self.encode(Rows(self.rows.take(index)))
+
+    def extremes(self):
+        parts = [Rows(block).extremes() for _, block in self.blocks(CHUNK_ROWS)]
+        return np.array([np.min(parts, axis=0)[0], np.max(parts, axis=0)[1]])
+
+
+def codes_of(rows, encode, n_features):
+    """The codes of rows: as an array where scikit-learn's `working_memory` has room for it."""
+    if len(rows) * n_features * rows.dtype.itemsize > get_config()["working_memory"] * 2**20:
+        return Codes(rows, encode, n_features)
+    return Rows(
+        encode(rows),
+        target=rows.target,
+        sample_weight=rows.sample_weight,
+        strata=rows.strata,
+    )

@@ -14,7 +14,7 @@ from skae._base import SHOWN, BaseAutoencoder, unchanged_on_error
 from skae._compat import Interval
 from skae._denoising import DenoisingAutoencoder
 from skae._network import Network
-from skae._rows import Rows
+from skae._rows import CHUNK_ROWS, Rows
 
 # Those that are about the stack, not about each of its layers.
 OF_THE_STACK = (
@@ -105,8 +105,10 @@ class StackedAutoencoder(BaseAutoencoder):
     Logistic layers under squared error do not stack well: their codes vary little, and the next
     layer learns not much more than their mean. Use 'relu' or 'tanh', or cross-entropy.
 
-    `learning_rate_init` and `max_iter` may be lists too, with one value a layer. The codes of all
-    rows are held in memory while the layer above is trained.
+    `learning_rate_init` and `max_iter` may be lists too, with one value a layer.
+
+    While a layer is trained, the codes of the one below are held in memory if they fit into the
+    `working_memory` of `sklearn.set_config`, and are else computed anew for each mini-batch.
 
     Ctrl-C ends the training with a warning; the layers that have been trained by then make up
     the stack, and fitting it again with ``warm_start=True`` trains the missing ones too.
@@ -231,7 +233,8 @@ class StackedAutoencoder(BaseAutoencoder):
             if not first:
                 layers = self._continued(layers)
             if first or not self._tuned:
-                layers = self._train(layers, X, weights, incremental)
+                rows = Rows(X, sample_weight=weights)
+                layers = self._train(layers, rows, incremental)
                 self._tuned = {}
             self.layers_ = layers
             self.n_iter_ = sum(layer.n_iter_ for layer in layers)
@@ -241,16 +244,17 @@ class StackedAutoencoder(BaseAutoencoder):
                 self._train_jointly(X, weights)
         return self
 
-    def _train(self, layers, codes, weights, incremental):
+    def _train(self, layers, rows, incremental):
         """Train each layer on the codes of the one below; return the trained ones."""
         for depth, layer in enumerate(layers, start=1):
             name = f"{type(self).__name__}, layer {depth} of {len(layers)}"
-            layer._fit(codes, weights, incremental=incremental, name=name)
+            layer._fit_rows(rows, incremental, name)
+            layer.n_features_in_ = rows.n_features
             if layer._training["interrupted"]:
                 return layers[:depth]
             if depth < len(layers):
                 try:
-                    codes = layer._encode(codes)
+                    rows = layer._codes_of(rows)
                 except KeyboardInterrupt:
                     warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
                     layer._training["interrupted"] = True
@@ -360,10 +364,15 @@ class StackedAutoencoder(BaseAutoencoder):
     def _n_features_out(self):
         return self.layers_[-1]._n_features_out
 
-    def _encode(self, codes):
-        for layer in self.layers_:
-            codes = layer._encode(codes)
-        return codes
+    def _encode(self, X):
+        rows = Rows(X)
+        out = np.empty((len(rows), self._n_features_out), dtype=rows.dtype)
+        for start in range(0, len(rows), CHUNK_ROWS):  # no codes but the last as a whole
+            codes = rows.take(slice(start, start + CHUNK_ROWS))
+            for layer in self.layers_:
+                codes = layer._encode(codes)
+            out[start : start + CHUNK_ROWS] = codes
+        return out
 
     def inverse_transform(self, X):
         """Decode codes, back through the decoders of all layers.

@@ -35,7 +35,7 @@ from skae._base import BaseEncoder, check_weights, unchanged_on_error
 from skae._compat import HasMethods, Interval, StrOptions, _fit_context
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATION, Network
-from skae._rows import Rows, compute_dtype
+from skae._rows import Rows, codes_of, compute_dtype
 from skae._stacked import StackedAutoencoder, per_layer
 
 UNLABELLED = -1
@@ -330,16 +330,16 @@ class _FineTuned(BaseEncoder):
 
     def _fine_tune_top(self, network, objective, rows, state, options, name):
         """Train the top alone, on the codes that the layers below give once and for all."""
-        codes = network.outputs(state.params, rows, stop=-1)
+        codes = codes_of(
+            rows,
+            lambda part: network.outputs(state.params, part, stop=-1),
+            int(network.layers["n_in"][-1]),
+        )
         place = np.r_[network.span(-1, "weight"), network.span(-1, "bias")]
-        alone = Rows(
-            codes, rows.dtype, target=rows.target, sample_weight=rows.sample_weight,
-            strata=rows.strata,
-        )  # fmt: skip
         trained = _training.train(
             network.top(),
             objective,
-            alone,
+            codes,
             replace(state, buffers=np.ascontiguousarray(state.buffers[:, place])),
             options,
             name=f"{name}, top layer",

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_array_equal
+from sklearn import config_context
 
-from skae import DenoisingAutoencoder, StackedAutoencoder
-from skae._rows import Rows
+from skae import DenoisingAutoencoder, StackedAutoencoder, StackedAutoencoderClassifier
+from skae._rows import Rows, codes_of
 
 X = np.random.default_rng(0).uniform(size=(23, 4)) * (np.arange(4) != 2)
 WEIGHTS = np.linspace(1, 2, 23)
@@ -149,3 +150,55 @@ def test_sparse_fit_needs_little_memory():
     finally:
         tracemalloc.stop()
     assert peak < 0.5 * 5_000 * 1_000 * 8
+
+
+# -- codes -------------------------------------------------------------------------------------
+
+
+def encode(rows):
+    return np.concatenate([block for _, block in rows.blocks(5)])[:, :3] * 2
+
+
+def test_codes_are_held_where_there_is_room():
+    rows = Rows(X, sample_weight=WEIGHTS)
+    with config_context(working_memory=1):
+        held = codes_of(rows, encode, 3)
+    assert held.direct
+    with config_context(working_memory=0):
+        made = codes_of(rows, encode, 3)
+    assert not made.direct
+    for codes in (held, made):
+        assert (len(codes), codes.n_features, codes.dtype) == (23, 3, np.float64)
+        assert codes.sample_weight is WEIGHTS
+        assert_array_equal(codes.take(ORDER), X[ORDER, :3] * 2)
+        assert_array_equal(codes.extremes(), [X[:, :3].min(axis=0) * 2, X[:, :3].max(axis=0) * 2])
+
+
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_array, np.asfortranarray])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: StackedAutoencoder((6, 5, 4), max_iter=3, random_state=0),
+        lambda: StackedAutoencoder(
+            (6, 5), max_iter=3, corruption="salt_and_pepper", early_stopping=True, random_state=0
+        ),
+    ],
+)
+def test_stack_is_the_same_on_codes_made_anew(make, container):
+    held = make().fit(container(X))
+    with config_context(working_memory=0):
+        made = make().fit(container(X))
+    for one, other in zip(held.layers_, made.layers_, strict=True):
+        np.testing.assert_allclose(other.components_, one.components_, rtol=1e-9, atol=1e-12)
+    assert_array_equal(made.transform(X), made.transform(X))
+    np.testing.assert_allclose(made.transform(X), held.transform(X), rtol=1e-9, atol=1e-12)
+
+
+def test_top_is_the_same_on_codes_made_anew():
+    y = np.arange(23) % 3
+    tops = []
+    for room in (1024, 0):
+        with config_context(working_memory=room):
+            model = StackedAutoencoderClassifier(8, fine_tune="top", max_iter=3, random_state=0)
+            tops.append(model.fit(X, y).coefs_[-1])
+    np.testing.assert_allclose(*tops, rtol=1e-9, atol=1e-12)
