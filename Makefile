@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-errors lint dist clean
+.PHONY: help demo test bench bench-errors bench-kernels bench-scaling bench-compare lint dist clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,6 +22,9 @@ help:
 	@echo "make bench   the table of training times: skae, its bare matrix products, its peers (hours)"
 	@echo "             (ARGS=--quick: a few rows of it; DATA=mnist.npz: on MNIST)"
 	@echo "make bench-errors DATA=mnist.npz    the table of published errors and ours (hours)"
+	@echo "make bench-kernels    compare each elementwise loop with a copy, and with NumPy"
+	@echo "make bench-scaling    how time and memory grow, throughput, import time (minutes)"
+	@echo "make bench-compare REV=HEAD    fail if this checkout is slower than that revision"
 	@echo "make lint    check the style of the Python and Cython sources"
 	@echo "make dist    build the sdist, and the wheel from it, in dist/"
 	@echo "make clean   remove .venv and all that was built"
@@ -37,6 +40,15 @@ bench: $(VENV)/installed
 
 bench-errors: $(VENV)/installed
 	$(BIN)/python benchmarks/errors.py $(if $(DATA),--data '$(DATA)')
+
+bench-kernels: $(VENV)/installed
+	$(BIN)/python benchmarks/kernels.py
+
+bench-scaling: $(VENV)/installed
+	$(BIN)/python benchmarks/scaling.py
+
+bench-compare: $(VENV)/builder
+	$(BIN)/python benchmarks/compare.py $(if $(REV),--revision '$(REV)')
 
 lint: $(VENV)/tools
 	$(BIN)/ruff check .
@@ -68,6 +80,12 @@ $(VENV)/created:
 $(VENV)/installed: $(VENV)/created $(BUILD_FILES)
 	@echo "Compiling and installing skae in $(VENV)"
 	@$(PIP) install --editable '.[test]'
+	@touch $@
+
+# What setup.py imports. pip has it in a place of its own, but bench-compare runs setup.py itself.
+$(VENV)/builder: $(VENV)/installed
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $@.txt
+	@$(PIP) install --requirement $@.txt
 	@touch $@
 
 # The tools of the extra "dev", without compiling the package.
