@@ -5,10 +5,13 @@ buffer, first all matrices and then all biases, so that gradients and the moment
 optimiser have the same layout, and a whole network is copied, saved or restored at once.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from skae._kernel import _sgd
 from skae._rows import CHUNK_ROWS
+from skae._threads import team_to_apply
 
 # The codes stand in _kernel/_elementwise.h too.
 ACTIVATIONS = {"identity": 0, "logistic": 1, "tanh": 2, "relu": 3, "softmax": 4}
@@ -203,11 +206,18 @@ class Network:
         layers = self.layers[start:stop]
         n_rows = len(rows) if index is None else len(index)
         out = np.empty((n_rows, layers[-1]["n_out"]), dtype=params.dtype)
-        size = max(1, min(n_rows, CHUNK_ROWS))
-        workspace = self.workspace(size, params.dtype)
-        for where, block in rows.blocks(size, index):
-            _sgd.outputs(layers, params, workspace, size, block, out[where])
+        with self._use(n_rows, params.dtype) as (team, workspace, size):
+            for where, block in rows.blocks(size * team.n_threads, index):
+                _sgd.outputs(layers, team, params, workspace, size, block, out[where])
         return out
+
+    @contextmanager
+    def _use(self, n_rows, dtype):
+        """A team, a workspace for each member, and how many rows that is for."""
+        with team_to_apply(n_rows * self.largest_matrix) as team:
+            size = max(1, min(-(-n_rows // team.n_threads), CHUNK_ROWS))
+            own = self.workspace(size, dtype).size
+            yield team, np.empty(own * team.n_threads, dtype=dtype), size
 
     def row_losses(self, params, objective, rows, *, index=None, codes=None):
         """Loss of each row, or of those of `index`, float64, without noise.
@@ -216,21 +226,21 @@ class Network:
         code, else against what the whole network makes of the row.
         """
         out = np.empty(len(rows) if index is None else len(index), dtype=np.float64)
-        size = max(1, min(len(out), CHUNK_ROWS))
-        workspace = self.workspace(size, params.dtype)
-        for where, block in rows.blocks(size, index):
-            if rows.target is None:
-                target = block
-            else:
-                target = rows.target[where if index is None else index[where]]
-            _sgd.row_losses(
-                self.layers if codes is None else self.layers[-1:],
-                objective,
-                params,
-                workspace,
-                size,
-                block if codes is None else codes[where],
-                target,
-                out[where],
-            )
+        with self._use(len(out), params.dtype) as (team, workspace, size):
+            for where, block in rows.blocks(size * team.n_threads, index):
+                if rows.target is None:
+                    target = block
+                else:
+                    target = rows.target[where if index is None else index[where]]
+                _sgd.row_losses(
+                    self.layers if codes is None else self.layers[-1:],
+                    objective,
+                    team,
+                    params,
+                    workspace,
+                    size,
+                    block if codes is None else codes[where],
+                    target,
+                    out[where],
+                )
         return out

@@ -53,3 +53,13 @@ def team_for(work):
             _users -= 1
             if _users == 0:
                 _limiter.restore_original_limits()
+
+
+@contextmanager
+def team_to_apply(work):
+    """The same for a network that is used and not trained; a single small use sets no limit."""
+    if work < WORTH_THREADS:
+        yield Team()
+        return
+    with team_for(work) as team:
+        yield team

@@ -113,7 +113,7 @@ class Problem:
         layers = self.network.layers[start:stop]
         out = np.full((len(X), layers[-1]["n_out"]), np.nan, dtype=self.dtype)
         workspace = self.workspace(workspace_rows)
-        _sgd.outputs(layers, self.params, workspace, workspace_rows, X, out)
+        _sgd.outputs(layers, self.team, self.params, workspace, workspace_rows, X, out)
         return out
 
     def row_losses(self, *, workspace_rows=4):
@@ -121,6 +121,7 @@ class Problem:
         _sgd.row_losses(
             self.network.layers,
             self.objective,
+            self.team,
             self.params,
             self.workspace(workspace_rows),
             workspace_rows,
@@ -556,6 +557,7 @@ def test_row_losses_of_the_last_layer_alone(loss, tied, dtype):
     _sgd.row_losses(
         network.layers[3:],
         problem.objective,
+        problem.team,
         problem.params,
         problem.workspace(4),
         4,
@@ -1171,7 +1173,9 @@ def test_wrong_width(call, by, name):
         # There it is the array for the results.
         def call(problem):
             workspace, out = problem.workspace(4), np.empty_like(problem.target)
-            _sgd.outputs(problem.network.layers, problem.params, workspace, 4, problem.X, out)
+            _sgd.outputs(
+                problem.network.layers, Team(), problem.params, workspace, 4, problem.X, out
+            )
 
     problem = small_problem()
     call(problem)
@@ -1316,6 +1320,22 @@ def test_training_with_a_team(name, dtype):
     tolerance = {np.float32: 1e-4 if name == "adam" else 1e-5, np.float64: 1e-10}[dtype]
     assert cost_2 == pytest.approx(cost, rel=tolerance)
     np.testing.assert_allclose(two[0], alone[0], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("workspace_rows", [1, 7, 200])
+def test_rows_shared_among_a_team(workspace_rows):
+    """Each thread has its part of the workspace, and none reads that of another."""
+    problem = wide_problem()
+    desired = problem.outputs(), problem.row_losses()
+    with Team(3) as problem.team:
+        whole = problem.workspace
+        problem.workspace = lambda rows: np.concatenate([whole(rows)] * 3)
+        found = (
+            problem.outputs(workspace_rows=workspace_rows),
+            problem.row_losses(workspace_rows=workspace_rows),
+        )
+    for actual, expected in zip(found, desired):
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_a_team_alone_and_after_its_end():

@@ -721,60 +721,106 @@ def loss_and_gradient(const Layer[::1] layers, Objective objective, Team team,
     return cost
 
 
-cdef void all_layers(const Layer *net, Py_ssize_t n_layers, const floating *params,
-                     Py_ssize_t m, const floating *x, floating *workspace,
-                     floating *out) noexcept nogil:
-    """x (m, n_in) through all layers, without noise; `out` lacks the last bias."""
+# What the parts have in common when nothing is learned: each has its share of the rows.
+cdef struct Rows:
+    const Layer *net
+    Py_ssize_t n_layers
+    bint is_float
+    const void *params
+    void *workspace
+    Py_ssize_t workspace_size   # of each part, for so many rows
+    Py_ssize_t workspace_rows
+    Py_ssize_t n
+    const void *X
+    int loss
+    const void *target          # NULL: the outputs are asked for, not the losses
+    void *outputs
+    double *losses
+
+
+cdef void share_of_rows(void *context, int part, int n_parts) noexcept nogil:
+    cdef Rows *rows = <Rows *> context
+    cdef Py_ssize_t start = rows.n * part // n_parts, stop = rows.n * (part + 1) // n_parts
+    cdef Py_ssize_t m
+    while start < stop:
+        m = min(rows.workspace_rows, stop - start)
+        if rows.is_float:
+            some_rows[float](rows, <const float *> rows.params, part, start, m)
+        else:
+            some_rows[double](rows, <const double *> rows.params, part, start, m)
+        start += m
+
+
+cdef void some_rows(const Rows *rows, const floating *params, int part, Py_ssize_t start,
+                    Py_ssize_t m) noexcept nogil:
+    """m rows through all layers, without noise, to their outputs or losses."""
     cdef:
-        Py_ssize_t k
+        const Layer *net = rows.net
+        Py_ssize_t i, k, top = rows.n_layers - 1, n_out = net[top].n_out
         Span units
-        floating *z
-    for k in range(n_layers):
+        floating *workspace = <floating *> rows.workspace + part * rows.workspace_size
+        const floating *x = <const floating *> rows.X + start * net[0].n_in
+        const floating *target = <const floating *> rows.target
+        const floating *bias = params + net[top].bias
+        floating *z = NULL
+    for k in range(rows.n_layers):
         units.start, units.size = 0, net[k].n_out
-        z = out if k == n_layers - 1 else workspace + m * net[k + 1].input
-        forward[floating](net, n_layers, k, params, m, units, x, z)
+        if k < top:
+            z = workspace + m * net[k + 1].input
+        elif target == NULL:
+            z = <floating *> rows.outputs + start * n_out
+        else:
+            z = workspace + m * net[top].delta
+        forward[floating](net, rows.n_layers, k, params, m, units, x, z)
         x = z
+    if target == NULL:
+        activate[floating](net[top].activation, m, n_out, n_out, bias, z)
+        return
+    for i in range(m):
+        rows.losses[start + i] = row_loss[floating](
+            rows.loss, net[top].activation, n_out, 1, bias, target + (start + i) * n_out,
+            z + i * n_out)
 
 
-def outputs(const Layer[::1] layers, const floating[::1] params, floating[::1] workspace,
-            Py_ssize_t workspace_rows, const floating[:, ::1] X, floating[:, ::1] out):
-    """out (OUT, shape (n_rows, n_out)) := the output of the last layer for the rows of X."""
-    cdef:
-        Py_ssize_t start, m, n = X.shape[0], n_layers = layers.shape[0]
-        const Layer *top = &layers[n_layers - 1]
-    _check(layers, None, workspace_rows, workspace.shape[0], X.shape[1], out.shape[1])
+cdef void describe_rows(Rows *rows, const Layer[::1] layers, Team team,
+                        Py_ssize_t workspace_size, Py_ssize_t workspace_rows):
+    rows.net, rows.n_layers = &layers[0], layers.shape[0]
+    rows.workspace_size, rows.workspace_rows = workspace_size // team.n_threads, workspace_rows
+    rows.target, rows.outputs, rows.losses = NULL, NULL, NULL
+
+
+def outputs(const Layer[::1] layers, Team team, const floating[::1] params,
+            floating[::1] workspace, Py_ssize_t workspace_rows,
+            const floating[:, ::1] X, floating[:, ::1] out):
+    """out (OUT, shape (n_rows, n_out)) := the output of the last layer for the rows of X.
+
+    The workspace has as many equal parts as the team has threads, for ``workspace_rows`` each.
+    """
+    cdef Rows rows
+    describe_rows(&rows, layers, team, workspace.shape[0], workspace_rows)
+    _check(layers, None, workspace_rows, rows.workspace_size, X.shape[1], out.shape[1])
+    if X.shape[0] == 0:
+        return
+    rows.is_float, rows.params, rows.workspace = floating is float, &params[0], &workspace[0]
+    rows.X, rows.n, rows.outputs = &X[0, 0], X.shape[0], &out[0, 0]
     with nogil:
-        start = 0
-        while start < n:
-            m = min(workspace_rows, n - start)
-            all_layers[floating](&layers[0], n_layers, &params[0], m, &X[start, 0], &workspace[0],
-                                 &out[start, 0])
-            activate[floating](top.activation, m, top.n_out, top.n_out, &params[top.bias],
-                               &out[start, 0])
-            start += m
+        team.run(share_of_rows, &rows, team.n_threads)
 
 
-def row_losses(const Layer[::1] layers, Objective objective, const floating[::1] params,
-               floating[::1] workspace, Py_ssize_t workspace_rows,
+def row_losses(const Layer[::1] layers, Objective objective, Team team,
+               const floating[::1] params, floating[::1] workspace, Py_ssize_t workspace_rows,
                const floating[:, ::1] X, const floating[:, ::1] target, double[::1] out):
     """out (OUT, shape (n_rows,)) := the loss of each row, without noise and penalties."""
-    cdef:
-        Py_ssize_t start, m, i, n = X.shape[0], n_layers = layers.shape[0]
-        const Layer *top = &layers[n_layers - 1]
-        floating *delta
-    _check(layers, objective, workspace_rows, workspace.shape[0], X.shape[1], target.shape[1])
+    cdef Rows rows
+    describe_rows(&rows, layers, team, workspace.shape[0], workspace_rows)
+    _check(layers, objective, workspace_rows, rows.workspace_size, X.shape[1], target.shape[1])
+    if X.shape[0] == 0:
+        return
+    rows.is_float, rows.params, rows.workspace = floating is float, &params[0], &workspace[0]
+    rows.X, rows.n, rows.losses = &X[0, 0], X.shape[0], &out[0]
+    rows.loss, rows.target = objective.loss, &target[0, 0]
     with nogil:
-        start = 0
-        while start < n:
-            m = min(workspace_rows, n - start)
-            delta = &workspace[0] + m * top.delta
-            all_layers[floating](&layers[0], n_layers, &params[0], m, &X[start, 0], &workspace[0],
-                                 delta)
-            for i in range(m):
-                out[start + i] = row_loss[floating](
-                    objective.loss, top.activation, top.n_out, 1, &params[top.bias],
-                    &target[start + i, 0], delta + i * top.n_out)
-            start += m
+        team.run(share_of_rows, &rows, team.n_threads)
 
 
 def corrupt_rows(const Layer[::1] layers, Objective objective, const floating[:, ::1] X,
