@@ -238,6 +238,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
             state,
             options,
             name=name or type(self).__name__,
+            in_place=first,
         )
         self._architecture, self._limits = architecture, limits
         self._keep(state)

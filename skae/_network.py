@@ -181,7 +181,8 @@ class Network:
                 bound *= 4.0
             elif layer["activation"] == ACTIVATIONS["relu"]:
                 bound = np.sqrt(6.0 / n_in)
-            self.weights(params, k)[:] = rng.uniform(-bound, bound, (n_out, n_in))
+            for weights in self.weights(params, k):  # by unit: what is drawn is in float64
+                weights[:] = rng.uniform(-bound, bound, n_in)
         return params
 
     # -- use ------------------------------------------------------------------------

@@ -296,6 +296,7 @@ class StackedAutoencoder(BaseAutoencoder):
             replace(state, buffers=buffers),
             options,
             name=f"{type(self).__name__}, all layers",
+            in_place=True,
         )
         self.layers_ = [
             layer._with_parameters(

@@ -325,7 +325,14 @@ class _FineTuned(BaseEncoder):
         if self.learning_rate_factors is not None:
             network.layers["rate"] = self.learning_rate_factors
         return _training.train(
-            network, objective, rows, state, options, name=name, score=self._scorer(rows)
+            network,
+            objective,
+            rows,
+            state,
+            options,
+            name=name,
+            score=self._scorer(rows),
+            in_place=first,
         )
 
     def _fine_tune_top(self, network, objective, rows, state, options, name):
@@ -344,6 +351,7 @@ class _FineTuned(BaseEncoder):
             options,
             name=f"{name}, top layer",
             score=self._scorer(rows),
+            in_place=True,
         )
         buffers = np.zeros((len(trained.buffers), network.n_params), dtype=state.buffers.dtype)
         buffers[0] = state.params

@@ -259,7 +259,7 @@ def can_partial_fit(options):
     return True
 
 
-def train(network, objective, rows, state, options, *, name, score=None):
+def train(network, objective, rows, state, options, *, name, score=None, in_place=False):
     """Train a network for up to ``options.max_iter`` epochs, from `state` on.
 
     Parameters
@@ -268,13 +268,14 @@ def train(network, objective, rows, state, options, *, name, score=None):
     objective : Objective
     rows : Rows
     state : State
-        Not changed.
     options : Options
     name : str
         What to call this training in messages.
     score : callable, default=None
         ``score(outputs, index)`` of the outputs for the rows of `index`, the higher the better;
         what early stopping goes by instead of the loss.
+    in_place : bool, default=False
+        Whether the buffers of `state` may be written to: nobody else has them.
 
     Returns
     -------
@@ -286,6 +287,8 @@ def train(network, objective, rows, state, options, *, name, score=None):
     ValueError
         If the loss becomes infinite or nan.
     """
+    if not in_place:
+        state = replace(state, buffers=state.buffers.copy())
     loop = _Loop(network, objective, rows, state, options, name, score)
     try:
         with team_for(loop.batch_size * network.largest_matrix) as team:
@@ -304,7 +307,7 @@ class _Loop:
         self.network, self.objective, self.rows = network, objective, rows
         self.options, self.name, self.score = options, name, score
         self.solver = solver_of(options)
-        buffers, self.solver.step = state.buffers.copy(), state.step
+        buffers, self.solver.step = state.buffers, state.step
         if len(buffers) != self.solver.n_buffers:  # another solver: keep the parameters only
             buffers = np.zeros((self.solver.n_buffers, network.n_params), dtype=buffers.dtype)
             buffers[0], self.solver.step = state.params, 0
