@@ -30,6 +30,17 @@ def _allowed():
     return min([cpu_count(), *found])
 
 
+def _unlock_limits():
+    """Let any thread set the limits of BLAS, this one too.
+
+    From threadpoolctl 3.8 on, the first thread to set the limit of an OpenBLAS with a pool of its
+    own is the only one whose calls have an effect. Ours are counted over all threads.
+    """
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
 @contextmanager
 def team_for(work):
     """A team of as many threads as BLAS may use, or of one if `work` multiplications are few.
@@ -42,6 +53,7 @@ def team_for(work):
     with _lock:
         if _users == 0:
             _n_threads = _allowed()
+            _unlock_limits()
             _limiter = _blas().limit(limits=1)
         _users += 1
         n_threads = _n_threads if work >= WORTH_THREADS else 1
@@ -52,7 +64,9 @@ def team_for(work):
         with _lock:
             _users -= 1
             if _users == 0:
+                _unlock_limits()
                 _limiter.restore_original_limits()
+                _unlock_limits()
 
 
 @contextmanager

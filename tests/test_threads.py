@@ -1,0 +1,122 @@
+"""How many threads there are, and what becomes of BLAS's own."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed
+from numpy.testing import assert_array_equal
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from skae import DenoisingAutoencoder, _threads
+
+LARGE = _threads.WORTH_THREADS
+
+needs_two_cores = pytest.mark.skipif(
+    _threads.cpu_count() < 2 or _threads._allowed() < 2, reason="needs two cores, and two threads"
+)
+
+
+def limits():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_blas_is_held_to_one_thread_and_set_free_again():
+    before = limits()
+    with _threads.team_for(LARGE) as outer:
+        assert set(limits()) == {1}
+        with _threads.team_for(LARGE) as inner:
+            assert inner.n_threads == outer.n_threads
+        assert set(limits()) == {1}
+    assert limits() == before
+    with pytest.raises(RuntimeError), _threads.team_for(LARGE):
+        raise RuntimeError
+    assert limits() == before
+
+
+@needs_two_cores
+def test_as_many_threads_as_blas_may_use():
+    for limit in (1, 2):
+        with threadpool_limits(limit), _threads.team_for(LARGE) as team:
+            assert team.n_threads == limit
+    with threadpool_limits(2), _threads.team_for(LARGE - 1) as team:
+        assert team.n_threads == 1
+    with threadpool_limits(2), _threads.team_to_apply(LARGE) as team:
+        assert team.n_threads == 2
+
+
+def test_a_small_use_of_a_network_leaves_blas_alone():
+    before = limits()
+    with _threads.team_to_apply(LARGE - 1) as team:
+        assert team.n_threads == 1
+        assert limits() == before
+
+
+def team_size():
+    with _threads.team_for(LARGE) as team:
+        return team.n_threads
+
+
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"])
+def test_the_environment_is_honoured(variable):
+    if "openblas" not in {pool["internal_api"] for pool in threadpool_info()}:
+        pytest.skip("these variables are OpenBLAS's")
+    code = (
+        "from skae._threads import *\nwith team_for(WORTH_THREADS) as team: print(team.n_threads)"
+    )
+    others = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**others, variable: "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "1"
+
+
+def test_processes_of_joblib_share_the_cores():
+    sizes = Parallel(n_jobs=_threads.cpu_count())(delayed(team_size)() for _ in range(2))
+    assert sizes == [1, 1]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_fits_beside_each_other_are_those_one_after_the_other(n_threads):
+    X = np.random.default_rng(0).uniform(size=(200, 120)).astype(np.float32)
+
+    def fit(seed):
+        model = DenoisingAutoencoder(110, batch_size=100, max_iter=20, random_state=seed)
+        return model.fit(X).components_
+
+    with threadpool_limits(n_threads):
+        before = limits()
+        desired = [fit(seed) for seed in range(4)]
+        found = [None] * 4
+
+        def work(seed):
+            found[seed] = fit(seed)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert limits() == before
+    for seed in range(4):
+        assert_array_equal(found[seed], desired[seed])
+
+
+@needs_two_cores
+def test_weights_hardly_depend_on_the_number_of_threads():
+    X = np.random.default_rng(0).uniform(size=(500, 120)).astype(np.float32)
+    fits = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            model = DenoisingAutoencoder(
+                110, solver="sgd", batch_size=100, max_iter=1, random_state=0
+            )
+            fits.append(model.fit(X).components_)
+    np.testing.assert_allclose(*fits, atol=1e-5)
