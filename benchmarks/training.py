@@ -17,7 +17,8 @@ public `fit`, beside that of an MLPRegressor of the same shape and weights.
     python benchmarks/training.py [--data mnist.npz] [--quick] [--compile] [--json out.json]
     python benchmarks/training.py --only net=784-500 dtype=float32 batch=20,100
 
-The full table takes an hour or two. Nothing else should run: where two processes want a core, the
+The full table takes an hour or two; rows that a run does not measure stay as they are in the file,
+so it can be made in pieces. Nothing else should run: where two processes want a core, the
 threads of BLAS and PyTorch, which spin while they wait, take many times as long.
 """
 
@@ -216,13 +217,14 @@ def arguments():
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help=f"only {QUICK}")
     parser.add_argument("--compile", action="store_true", help="torch.compile as well")
-    parser.add_argument("--json", type=Path, help="where to write; Markdown goes beside it")
+    results = Path(__file__).with_name("results") / "training.json"
+    parser.add_argument(
+        "--json", type=Path, default=results, help="where to write; Markdown goes beside it"
+    )
     args = parser.parse_args()
     args.only = (QUICK if args.quick else {}) | dict(args.only)
     if not any(cases(args.threads, args.only)):
         parser.error(f"the table has no rows with {args.only}")
-    if args.json is None and not args.only:  # a part does not overwrite the whole
-        args.json = Path(__file__).with_name("results") / "training.json"
     return args
 
 
@@ -237,14 +239,41 @@ def preamble(settings):
     )
 
 
+def case_of(row):
+    return Case(*(row[name] for name in Case._fields))
+
+
+def save(path, settings, rows):
+    """Write the rows, by case, in the order of the table: JSON, and Markdown beside it."""
+    order = {case: k for k, case in enumerate(cases(sorted({c.threads for c in rows}), {}))}
+    ordered = [rows[case] for case in sorted(rows, key=order.get)]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(dict(settings=settings, rows=ordered), indent=1))
+    lines, net = list(preamble(settings)), None
+    for row in ordered:
+        lines += heading(row["net"], settings["rows"]) if row["net"] != net else []
+        lines.append(table_row(row))
+        net = row["net"]
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def saved(path, settings):
+    """The rows of an earlier run on the same machine and data, by case."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text())
+    same = all(found["settings"].get(k) == v for k, v in settings.items() if k != "load")
+    return {case_of(row): row for row in found["rows"]} if same else {}
+
+
 def main():
     args = arguments()
     warnings.simplefilter("ignore", ConvergenceWarning)
     X, y = (part[: args.rows] for part in load_images(args.data))
     data = Path(args.data).name if args.data else "stand-in"
     settings = machine() | dict(data=data, rows=len(X), repeats=args.repeats)
-    lines, rows, net = list(preamble(settings)), [], None
-    print(*lines, sep="\n", flush=True)
+    print(*preamble(settings), sep="\n", flush=True)
+    rows, net = saved(args.json, settings), None
     compiled = args.compile and trainers.torch_compiles()
     for case in cases(args.threads, args.only):
         with BLAS.limit(limits=case.threads):
@@ -252,14 +281,11 @@ def main():
                 found = measure_small(case, args.repeats)
             else:
                 found = measure(case, X, y, args.repeats, compiled)
-        rows.append(result(case, *found))
-        new = [*(heading(case.net, len(X)) if case.net != net else ()), table_row(rows[-1])]
+        rows[case] = result(case, *found)
+        new = [*(heading(case.net, len(X)) if case.net != net else ()), table_row(rows[case])]
         print(*new, sep="\n", flush=True)
-        net, lines = case.net, lines + new
-        if args.json:
-            args.json.parent.mkdir(exist_ok=True)
-            args.json.write_text(json.dumps(dict(settings=settings, rows=rows), indent=1))
-            args.json.with_suffix(".md").write_text("\n".join(lines) + "\n")
+        net = case.net
+        save(args.json, settings, rows)
 
 
 if __name__ == "__main__":
