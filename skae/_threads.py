@@ -12,6 +12,9 @@ from skae._kernel._team import Team
 # Multiplications in the largest product of a batch from which a second thread pays.
 WORTH_THREADS = 2**20
 
+# The same when a network is used once, and the threads have to be started for that.
+WORTH_STARTING_THREADS = 2**26
+
 _lock = threading.Lock()
 _users = 0
 _limiter = None
@@ -71,8 +74,8 @@ def team_for(work):
 
 @contextmanager
 def team_to_apply(work):
-    """The same for a network that is used and not trained; a single small use sets no limit."""
-    if work < WORTH_THREADS:
+    """The same for a network that is used and not trained; a small use sets no limit."""
+    if work < WORTH_STARTING_THREADS:
         yield Team()
         return
     with team_for(work) as team:

@@ -44,13 +44,13 @@ def test_as_many_threads_as_blas_may_use():
             assert team.n_threads == limit
     with threadpool_limits(2), _threads.team_for(LARGE - 1) as team:
         assert team.n_threads == 1
-    with threadpool_limits(2), _threads.team_to_apply(LARGE) as team:
+    with threadpool_limits(2), _threads.team_to_apply(_threads.WORTH_STARTING_THREADS) as team:
         assert team.n_threads == 2
 
 
 def test_a_small_use_of_a_network_leaves_blas_alone():
     before = limits()
-    with _threads.team_to_apply(LARGE - 1) as team:
+    with _threads.team_to_apply(_threads.WORTH_STARTING_THREADS - 1) as team:
         assert team.n_threads == 1
         assert limits() == before
 
