@@ -70,7 +70,7 @@ def mnist_scratch(path, seed):
 
 @recipe("MNIST, 50,000 labels, in a hurry", "the stacked tutorial 1.3, in 1,029 minutes", 1.3)
 def mnist_quick(path, seed):
-    quick = {**MNIST_FINE_TUNING, "max_iter": 8}
+    quick = {**MNIST_FINE_TUNING, "max_iter": 15}
     yield from pretrained(load("mnist", path), seed, {**MNIST_STACK, "max_iter": 2}, quick)
 
 

@@ -70,8 +70,9 @@ max_norm : float, default=None
     Largest Euclidean norm of the weights into a unit, kept after each step. In (0, inf).
 adversarial_radius : float, default=0.0
     Each step is taken at adversarial rows: every feature is moved by this much, up or down,
-    whichever raises the loss of the row [4]_. In the units of X, in [0, inf). It takes the time
-    of two thirds of a step more, and is often worth more than dropout.
+    whichever raises the loss of the row [4]_. In the units of X, in [0, inf). A step takes two
+    thirds more time. On images it is worth more than dropout; a large one may keep a net that
+    was not pretrained from starting to learn.
 learning_rate_factors : array-like of shape (n_layers + 1,), default=None
     Factor of the learning rate for each layer and for the top, from the bottom up; zero leaves a
     layer as pretrained. Each in [0, inf). None is one for all.
