@@ -192,15 +192,15 @@ class Network:
         self.layers["noise"][layer] = NOISES[noise]
         self.layers["noise_level"][layer] = level
 
-    def workspace(self, rows, dtype, *, adversarial=False):
+    def workspace(self, rows, dtype, *, adversarial=False, parts=1):
         """Memory for batches of up to `rows` rows; see the kernel's contract.
 
-        `adversarial` rows need a place beside the others.
+        `adversarial` rows need a place beside the others; each of several `parts` is as large.
         """
-        extra = rows + int(self.layers["n_out"].max())
+        size = rows * (self.workspace_width + 1) + int(self.layers["n_out"].max())
         if adversarial:
-            extra += rows * int(self.layers["n_in"][0])
-        return np.empty(rows * self.workspace_width + extra, dtype=dtype)
+            size += rows * int(self.layers["n_in"][0])
+        return np.empty(parts * size, dtype=dtype)
 
     def outputs(self, params, rows, *, start=0, stop=None, index=None):
         """What layers `start` to `stop` make of the rows, or of those of `index`."""
@@ -216,9 +216,8 @@ class Network:
     def _use(self, n_rows, dtype):
         """A team, a workspace for each member, and how many rows that is for."""
         with team_to_apply(n_rows * self.largest_matrix) as team:
-            size = max(1, min(-(-n_rows // team.n_threads), CHUNK_ROWS))
-            own = self.workspace(size, dtype).size
-            yield team, np.empty(own * team.n_threads, dtype=dtype), size
+            size = max(1, min(n_rows, CHUNK_ROWS) // team.n_threads)
+            yield team, self.workspace(size, dtype, parts=team.n_threads), size
 
     def row_losses(self, params, objective, rows, *, index=None, codes=None):
         """Loss of each row, or of those of `index`, float64, without noise.

@@ -9,7 +9,7 @@ from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.utils.sparsefuncs import min_max_axis
 
-# Rows that go through a network at once when nothing is learned.
+# Rows that go through a network at once when nothing is learned, by all threads together.
 CHUNK_ROWS = 512
 
 

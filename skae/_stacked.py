@@ -15,6 +15,7 @@ from skae._compat import Interval
 from skae._denoising import DenoisingAutoencoder
 from skae._network import Network
 from skae._rows import CHUNK_ROWS, Rows
+from skae._threads import blas_held, team_to_apply
 
 # Those that are about the stack, not about each of its layers.
 OF_THE_STACK = (
@@ -223,7 +224,7 @@ class StackedAutoencoder(BaseAutoencoder):
     def _fit(self, X, sample_weight, *, incremental):
         layers = self._new_layers()
         first = not (hasattr(self, "layers_") and (incremental or self.warm_start))
-        with unchanged_on_error(self):
+        with unchanged_on_error(self), blas_held():
             X, weights = self._check_fit(
                 X, sample_weight, layers[0].loss, first=first, incremental=incremental
             )
@@ -283,7 +284,7 @@ class StackedAutoencoder(BaseAutoencoder):
             state = _training.initial_state(network, options, dtype, bottom._training["seed"])
         # The layers have the parameters, before and after; the state adds the solver's moments.
         places = [(k, len(network) - 1 - k) for k in range(len(self.layers_))]
-        buffers = state.buffers.copy()
+        buffers = state.buffers.copy() if self._tuned else state.buffers
         for layer, place in zip(self.layers_, places):
             single, params = layer._network, layer._params()
             for its, mine in enumerate(place):
@@ -368,11 +369,13 @@ class StackedAutoencoder(BaseAutoencoder):
     def _encode(self, X):
         rows = Rows(X)
         out = np.empty((len(rows), self._n_features_out), dtype=rows.dtype)
-        for start in range(0, len(rows), CHUNK_ROWS):  # no codes but the last as a whole
-            codes = rows.take(slice(start, start + CHUNK_ROWS))
-            for layer in self.layers_:
-                codes = layer._encode(codes)
-            out[start : start + CHUNK_ROWS] = codes
+        work = len(rows) * max(layer._network.largest_matrix for layer in self.layers_)
+        with team_to_apply(work):
+            for start in range(0, len(rows), CHUNK_ROWS):  # no codes but the last as a whole
+                codes = rows.take(slice(start, start + CHUNK_ROWS))
+                for layer in self.layers_:
+                    codes = layer._encode(codes)
+                out[start : start + CHUNK_ROWS] = codes
         return out
 
     def inverse_transform(self, X):

@@ -37,6 +37,7 @@ from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATION, Network
 from skae._rows import Rows, codes_of, compute_dtype
 from skae._stacked import StackedAutoencoder, per_layer
+from skae._threads import blas_held
 
 UNLABELLED = -1
 
@@ -58,7 +59,8 @@ pretrain : bool, StackedAutoencoder or FrozenEstimator, default=True
     search. False: random weights.
 fine_tune : {'all', 'top', 'top_then_all'}, default='all'
     What the labelled rows train: all layers end to end; the top alone, on codes that stay
-    as they are (and without dropout); or first the top and then all, `max_iter` epochs each.
+    as they are (without dropout and adversarial rows); or first the top so and then all,
+    `max_iter` epochs each.
 final_estimator : estimator, default=None
     Fitted on the fine-tuned codes of the labelled rows, to predict in place of the top.
 dropout : float or list of float, default=0.0
@@ -157,14 +159,16 @@ class _FineTuned(BaseEncoder):
                     f"y has no labelled rows: all are {self._unlabelled_as}, or of weight zero."
                 )
             targets, strata = self._targets(y[labelled], first)
-            rows = self._labelled_rows(X, y, labelled, targets, weights, strata)
-            if first:
-                _training.split(rows, options, 0)  # refuse before any work
-                self._start(stack, X, weights, targets.shape[1], options)
-            else:
-                self._check_continues(stack)
-            state = self._fine_tune(rows, options, first)
-            self._keep(state)
+            # Fits that continue each other are computed in the type of the first.
+            dtype = compute_dtype(X) if first else self._params().dtype
+            rows = self._labelled_rows(X, y, dtype, labelled, targets, weights, strata)
+            with blas_held():
+                if first:
+                    _training.split(rows, options, 0)  # refuse before any work
+                    self._start(stack, X, weights, targets.shape[1], options)
+                else:
+                    self._check_continues(stack)
+                self._keep(self._fine_tune(rows, options, first))
             vars(self).pop("final_estimator_", None)  # of an earlier fit
             if self.final_estimator is not None:
                 final, given = clone(self.final_estimator), {}
@@ -186,12 +190,13 @@ class _FineTuned(BaseEncoder):
         check_consistent_length(X, y)
         return y
 
-    def _labelled_rows(self, X, y, labelled, targets, weights, strata):
+    def _labelled_rows(self, X, y, dtype, labelled, targets, weights, strata):
         everything = labelled.all()
         weights = self._row_weights(y[labelled], None if weights is None else weights[labelled])
         return Rows(
             X if everything else X[labelled],
-            target=np.ascontiguousarray(targets, dtype=compute_dtype(X)),
+            dtype,
+            target=np.ascontiguousarray(targets, dtype=dtype),
             sample_weight=weights,
             strata=strata,
         )

@@ -1,5 +1,6 @@
-"""How many threads train, and BLAS held to one in each of them."""
+"""How many threads there are, and BLAS held to one in each of them."""
 
+import os
 import threading
 from contextlib import contextmanager
 from functools import cache
@@ -7,7 +8,7 @@ from functools import cache
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
-from skae._kernel._team import Team
+from skae._kernel._team import HAS_MEMBERS, Team
 
 # Multiplications in the largest product of a batch from which a second thread pays.
 WORTH_THREADS = 2**20
@@ -17,66 +18,123 @@ WORTH_STARTING_THREADS = 2**26
 
 _lock = threading.Lock()
 _users = 0
-_limiter = None
+_originals = {}  # of the limits of process-wide pools, while there are users
 _n_threads = 1
+_running = threading.local()  # the team that this thread leads
 
 
 @cache
-def _blas():
-    """The BLAS libraries in this process; it takes milliseconds to look for them."""
-    return ThreadpoolController().select(user_api="blas")
+def _pools():
+    """The BLAS libraries of this process; those with a pool for all threads, and the others.
+
+    From threadpoolctl 3.8 on, a limit of MKL or over OpenMP is that of the thread that sets it. It
+    takes milliseconds to look for them.
+    """
+    shared, own = [], []
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        layer = getattr(library, "threading_layer", None)
+        (own if library.internal_api == "mkl" or layer == "openmp" else shared).append(library)
+    return shared, own
 
 
 def _allowed():
-    """How many threads BLAS may use now: what the environment, threadpoolctl or joblib say."""
-    found = [library.num_threads for library in _blas().lib_controllers]
-    return min([cpu_count(), *found])
+    """How many threads BLAS may use now: what the environment, threadpoolctl or joblib say.
 
-
-def _unlock_limits():
-    """Let any thread set the limits of BLAS, this one too.
-
-    From threadpoolctl 3.8 on, the first thread to set the limit of an OpenBLAS with a pool of its
-    own is the only one whose calls have an effect. Ours are counted over all threads.
+    One if threadpoolctl knows none of the libraries: what cannot be held may use its own.
     """
-    for library in _blas().lib_controllers:
-        if hasattr(library, "clear_controlling_thread"):
-            library.clear_controlling_thread(force=True)
+    found = [library.num_threads for pools in _pools() for library in pools]
+    return min([cpu_count(), *filter(None, found)]) if any(found) else 1
+
+
+def _set(library, limit):
+    """Set a limit of BLAS from any thread.
+
+    From threadpoolctl 3.8 on, the first thread to limit an OpenBLAS with a pool for all is
+    the only one whose calls have an effect. Ours are counted over all threads.
+    """
+    unlock = getattr(library, "clear_controlling_thread", lambda force: None)
+    unlock(force=True)
+    library.set_num_threads(limit)
+    unlock(force=True)
+
+
+def _hold_own():
+    """Hold to one what has a limit in each thread; how it was, by library."""
+    originals = {library: library.num_threads for library in _pools()[1]}
+    for library in originals:
+        library.set_num_threads(1)
+    return originals
+
+
+@contextmanager
+def blas_held():
+    """Hold BLAS to one thread.
+
+    A limit that is the process's is counted: fits that overlap in several threads share it, the
+    first one notes how many threads they all may have, so that none changes the result of
+    another, and the last one to end restores it.
+    """
+    global _users, _n_threads
+    counted, own = False, {}
+    allowed = _allowed()
+    try:
+        with _lock:
+            _users, counted = _users + 1, True
+            if _users == 1:
+                _n_threads = allowed
+                for library in _pools()[0]:
+                    _originals[library] = library.num_threads
+                    _set(library, 1)
+        own = _hold_own()
+        yield
+    finally:
+        for library, limit in own.items():
+            library.set_num_threads(limit)
+        with _lock:
+            _users -= counted
+            while _users == 0 and _originals:
+                _set(*_originals.popitem())
 
 
 @contextmanager
 def team_for(work):
     """A team of as many threads as BLAS may use, or of one if `work` multiplications are few.
 
-    BLAS is held to one thread meanwhile. That limit is the process's: fits that overlap in
-    several threads share it, each with a team as large as the first one found it could be, so
-    that none changes the result of another; the last one to end restores the limit.
+    BLAS is held to one thread meanwhile. Within it, this thread gets the same team again.
     """
-    global _users, _limiter, _n_threads
-    with _lock:
-        if _users == 0:
-            _n_threads = _allowed()
-            _unlock_limits()
-            _limiter = _blas().limit(limits=1)
-        _users += 1
-        n_threads = _n_threads if work >= WORTH_THREADS else 1
-    try:
-        with Team(n_threads) as team:
+    if getattr(_running, "team", None) is not None:
+        yield _running.team
+        return
+    with blas_held(), Team(_n_threads if work >= WORTH_THREADS else 1, _hold_own) as team:
+        _running.team = team
+        try:
             yield team
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _unlock_limits()
-                _limiter.restore_original_limits()
-                _unlock_limits()
+        finally:
+            _running.team = None
 
 
 @contextmanager
 def team_to_apply(work):
-    """The same for a network that is used and not trained; a small use sets no limit."""
-    if work < WORTH_STARTING_THREADS:
+    """The same for a network that is used and not trained; a small use sets no limit.
+
+    Nor does any use where a team has no members but its leader: BLAS's own threads help then.
+    """
+    running = getattr(_running, "team", None)
+    if running is None and (work < WORTH_STARTING_THREADS or not HAS_MEMBERS):
         yield Team()
         return
     with team_for(work) as team:
         yield team
+
+
+def _forget():
+    """In a child of a fork: the fits of the other threads have not come along."""
+    global _lock, _users
+    _lock, _users = threading.Lock(), 0
+    while _originals:
+        _set(*_originals.popitem())
+    _running.team = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -806,6 +806,18 @@ def test_a_regressor_with_one_held_out_row_trains_or_says_why_not():
 # -- fits that continue ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("then", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("begin", [np.float32, np.float64, np.int32])
+@both
+def test_a_fit_goes_on_with_rows_of_another_type(make, begin, then):
+    whole = np.round(4 * X)
+    for fine_tune in ("all", "top"):
+        model = make(fine_tune=fine_tune).fit(whole.astype(begin), y_for(make))
+        dtype = model.coefs_[0].dtype
+        model.partial_fit(whole.astype(then), y_for(make))
+        assert model.coefs_[0].dtype == dtype
+
+
 @pytest.mark.parametrize("params", [
     {}, {"solver": "sgd"}, {"dropout": 0.3, "input_dropout": 0.2, "max_norm": 1.0},
     {"adversarial_radius": 0.1}, {"pretrain": stack(), "fine_tune": "top"},

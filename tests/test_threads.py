@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from joblib import Parallel, delayed
 from numpy.testing import assert_array_equal
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skae import DenoisingAutoencoder, _threads
+from skae import DenoisingAutoencoder, StackedAutoencoder, _threads
 
 LARGE = _threads.WORTH_THREADS
 
@@ -46,6 +47,69 @@ def test_as_many_threads_as_blas_may_use():
         assert team.n_threads == 1
     with threadpool_limits(2), _threads.team_to_apply(_threads.WORTH_STARTING_THREADS) as team:
         assert team.n_threads == 2
+
+
+def test_an_interrupt_leaves_no_limit(monkeypatch):
+    """Wherever it comes: here between two libraries."""
+    before = limits()
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_threads, "_hold_own", interrupted)
+    with pytest.raises(KeyboardInterrupt), _threads.blas_held():
+        pass
+    assert limits() == before
+    assert _threads._users == 0
+
+
+def test_a_pool_of_each_thread_is_held_in_each(monkeypatch):
+    """As MKL's: a stand-in whose limit is that of the thread."""
+
+    class Library:
+        def __init__(self):
+            self.limits = {}
+
+        @property
+        def num_threads(self):
+            return self.limits.get(threading.get_ident(), 4)
+
+        def set_num_threads(self, limit):
+            self.limits[threading.get_ident()] = limit
+
+    library = Library()
+    monkeypatch.setattr(_threads, "_pools", lambda: ([], [library]))
+    monkeypatch.setattr(_threads, "cpu_count", lambda: 3)
+    with _threads.team_for(LARGE) as team:
+        assert team.n_threads == 3
+        assert library.num_threads == 1
+        for _ in range(100):
+            if len(library.limits) == 3:
+                break
+            time.sleep(0.01)
+        assert list(library.limits.values()) == [1, 1, 1]
+    assert library.num_threads == 4
+
+
+def test_a_blas_that_nobody_can_hold_has_its_own_threads(monkeypatch):
+    monkeypatch.setattr(_threads, "_pools", lambda: ([], []))
+    with _threads.team_for(LARGE) as team:
+        assert team.n_threads == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_of_a_fork_begins_afresh():
+    """Forked by another thread than that which fits."""
+    before = limits()
+    with _threads.team_for(LARGE):
+        child = os.fork()
+        if child == 0:
+            with _threads._lock:
+                fine = _threads._users == 0 and limits() == before
+            os._exit(0 if fine else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert set(limits()) == {1}
 
 
 def test_a_small_use_of_a_network_leaves_blas_alone():
@@ -88,8 +152,8 @@ def test_fits_beside_each_other_are_those_one_after_the_other(n_threads):
     X = np.random.default_rng(0).uniform(size=(200, 120)).astype(np.float32)
 
     def fit(seed):
-        model = DenoisingAutoencoder(110, batch_size=100, max_iter=20, random_state=seed)
-        return model.fit(X).components_
+        model = StackedAutoencoder((110, 90), batch_size=100, max_iter=10, random_state=seed)
+        return model.fit(X).layers_[-1].components_
 
     with threadpool_limits(n_threads):
         before = limits()

@@ -328,10 +328,11 @@ cdef double sparsity(const Step *step, int activation, Py_ssize_t n, Py_ssize_t 
 # ---- one batch ----------------------------------------------------------------
 
 cdef Span part_of(Py_ssize_t n, int part, int n_parts) noexcept nogil:
-    """A part of n columns. It begins where a cache line may: parts share none."""
+    """A part of n columns; unless they are few, a multiple of what vectors and caches like."""
     cdef Span span
-    span.start = n * part // n_parts // LINE * LINE
-    span.size = (n if part == n_parts - 1 else n * (part + 1) // n_parts // LINE * LINE)
+    cdef Py_ssize_t unit = LINE if n >= 4 * LINE * n_parts else 1
+    span.start = n * part // n_parts // unit * unit
+    span.size = (n if part == n_parts - 1 else n * (part + 1) // n_parts // unit * unit)
     span.size -= span.start
     return span
 

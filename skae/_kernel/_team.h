@@ -6,8 +6,8 @@
  * the time between two tasks, and then sleeps, so that another process can have the core.
  *
  * The threads themselves are Python's, without the interpreter lock, and so are the locks that
- * they sleep on: what is needed beside is four atomic operations of GCC and clang. With
- * another compiler a team has no members but the leader.
+ * they sleep on: what is needed beside is five atomic operations of GCC and clang. With
+ * another compiler, or 32-bit pointers, a team has no members but the leader.
  */
 #ifndef SKAE_TEAM_H
 #define SKAE_TEAM_H
@@ -15,7 +15,7 @@
 #include <Python.h>
 #include <stdint.h>
 
-#if defined(__GNUC__) || defined(__clang__)
+#if (defined(__GNUC__) || defined(__clang__)) && __SIZEOF_POINTER__ == 8
 #define TEAM_HAS_MEMBERS 1
 #define TEAM_LOAD(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
 #define TEAM_STORE(place, value) __atomic_store_n(place, value, __ATOMIC_SEQ_CST)
@@ -26,7 +26,7 @@
 #if defined(__x86_64__) || defined(__i386__)
 #define TEAM_PAUSE() __builtin_ia32_pause()
 #elif defined(__aarch64__)
-#define TEAM_PAUSE() __asm__ volatile("yield")
+#define TEAM_PAUSE() __asm__ volatile("isb") /* yield does not wait */
 #else
 #define TEAM_PAUSE()
 #endif

@@ -16,4 +16,5 @@ cdef class Team:
     cdef team_state state
     cdef readonly int n_threads
     cdef list threads
+    cdef object begin
     cdef void run(self, team_function function, void *context, int n_parts) noexcept nogil

@@ -7,6 +7,9 @@ from cpython.pythread cimport (
 )
 
 
+HAS_MEMBERS = bool(TEAM_HAS_MEMBERS)
+
+
 cdef class Team:
     """Some threads that share out the parts of a task; a context manager.
 
@@ -16,10 +19,13 @@ cdef class Team:
     Parameters
     ----------
     n_threads : int
-        The leader included. Fewer where the compiler had no atomic operations.
+        The leader included. One where the compiler had no atomic operations.
+    begin : callable, default=None
+        What each of the others does first.
     """
 
-    def __cinit__(self, int n_threads=1):
+    def __cinit__(self, int n_threads=1, begin=None):
+        self.begin = begin
         self.n_threads = max(1, min(n_threads, TEAM_MOST)) if TEAM_HAS_MEMBERS else 1
         self.threads = []
 
@@ -53,6 +59,8 @@ cdef class Team:
             thread.join()
 
     def _work(self, int member):
+        if self.begin is not None:
+            self.begin()
         with nogil:
             team_work(&self.state, member)
 
