@@ -56,7 +56,7 @@ def error(model, X, y):
 # ---- recipes ------------------------------------------------------------------------
 
 
-@recipe("MNIST, 50,000 labels", "SVM-rbf 1.40, SAE-3 1.40, SDAE-3 1.28, DBN-3 1.24", 1.0)
+@recipe("MNIST, 50,000 labels", "SVM-rbf 1.40, SAE-3 1.40, SDAE-3 1.28, DBN-3 1.24", 1.2)
 def mnist(path, seed):
     yield from pretrained(load("mnist", path), seed, MNIST_STACK, MNIST_FINE_TUNING)
 
@@ -66,6 +66,12 @@ def mnist(path, seed):
 )
 def mnist_scratch(path, seed):
     yield from scratch(load("mnist", path), seed, MNIST_STACK, MNIST_FINE_TUNING)
+
+
+@recipe("MNIST, 50,000 labels, twice as long", "the same", 1.0)
+def mnist_longer(path, seed):
+    longer = {**MNIST_FINE_TUNING, "max_iter": 60, "n_average": 5}
+    yield from pretrained(load("mnist", path), seed, MNIST_STACK, longer)
 
 
 @recipe("MNIST, 50,000 labels, in a hurry", "the stacked tutorial 1.3, in 1,029 minutes", 1.3)
@@ -359,7 +365,9 @@ def markdown(table):
     lines.append("")
     lines.append(
         "*basic*, *bg-rand*, *rectangles* and *convex* were drawn anew to their published "
-        "description: they are not the original files. Each row's seed stands in the JSON file."
+        "description: they are not the original files, and our *convex* is evidently easier. From "
+        "scratch, two nets did not start to learn on adversarial rows at this learning rate. Each "
+        "row's seed stands in the JSON file."
     )
     return "\n".join(lines) + "\n"
 
