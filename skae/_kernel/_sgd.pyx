@@ -147,8 +147,8 @@ cdef struct Span:
     Py_ssize_t start
     Py_ssize_t size
 
-# Numbers in a cache line, at least.
-cdef Py_ssize_t LINE = 16
+# Columns in a unit of parts: what a vector holds, and half a cache line or a whole one.
+cdef Py_ssize_t UNIT = 8
 
 # Multiplications below which a part is not worth a thread's while: some microseconds.
 cdef double WORK_OF_A_PART = 2.0**17
@@ -330,10 +330,10 @@ cdef double sparsity(const Step *step, int activation, Py_ssize_t n, Py_ssize_t 
 cdef Span part_of(Py_ssize_t n, int part, int n_parts) noexcept nogil:
     """A part of n columns; unless they are few, a multiple of what vectors and caches like."""
     cdef Span span
-    cdef Py_ssize_t unit = LINE if n >= 4 * LINE * n_parts else 1
-    span.start = n * part // n_parts // unit * unit
-    span.size = (n if part == n_parts - 1 else n * (part + 1) // n_parts // unit * unit)
-    span.size -= span.start
+    cdef Py_ssize_t unit = UNIT if n >= 4 * UNIT * n_parts else 1
+    cdef Py_ssize_t units = (n + unit - 1) // unit
+    span.start = min(n, units * part // n_parts * unit)
+    span.size = min(n, units * (part + 1) // n_parts * unit) - span.start
     return span
 
 
