@@ -50,7 +50,8 @@ COLUMNS = ("floor", "skae", "torch", "compiled", "rbm", "mlp")
 RATIOS = ("skae/floor", "torch/skae", "compiled/skae", "rbm/skae", "mlp/skae")
 QUICK = dict(net=TUTORIAL, dtype="float32", solver="sgd", noise="0.3")
 SMALL_EPOCHS = 20
-CHECK_ROWS, TOLERANCE = 2000, 1e-4
+# Adam takes rounding errors far: 2e-4 on the classifier in float32, 1e-12 in float64.
+CHECK_ROWS, TOLERANCE = 2000, 1e-3
 # Seconds between two columns, in which the threads of the one before stop spinning.
 PAUSE = 0.05
 BLAS = ThreadpoolController().select(user_api="blas")
