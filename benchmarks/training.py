@@ -182,10 +182,10 @@ def machine():
         cpu = next(fact.split(":")[1].strip() for fact in facts if "model name" in fact)
     except (OSError, StopIteration):
         cpu = platform.processor()
-    blas = [
+    blas = sorted(
         " ".join(str(library.get(key)) for key in ("prefix", "version", "architecture"))
         for library in BLAS.info()
-    ]
+    )
     versions = {module.__name__: module.__version__ for module in (skae, np, scipy, sklearn)}
     if trainers.torch is not None:
         versions["torch"] = trainers.torch.__version__
@@ -263,7 +263,8 @@ def saved(path, settings):
     if not path.exists():
         return {}
     found = json.loads(path.read_text())
-    same = all(found["settings"].get(k) == v for k, v in settings.items() if k != "load")
+    varies = ("load", "repeats")  # each row has its seconds, one by one
+    same = all(found["settings"].get(k) == v for k, v in settings.items() if k not in varies)
     return {case_of(row): row for row in found["rows"]} if same else {}
 
 
