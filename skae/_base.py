@@ -72,6 +72,10 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         params = self._training["buffers"][0]
         return params if X is None else params.astype(compute_dtype(X), copy=False)
 
+    def _begins(self, incremental):
+        """Whether a fit does not continue an earlier one."""
+        return not (hasattr(self, "_training") and (incremental or self.warm_start))
+
     def _show(self, state):
         """Show of a training state what scikit-learn's networks show, and nothing older."""
         for name in SHOWN:

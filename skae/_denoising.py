@@ -203,19 +203,15 @@ class DenoisingAutoencoder(BaseAutoencoder):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
 
-    def _fit(self, X, sample_weight, *, incremental, name=None):
+    def _fit(self, X, sample_weight, *, incremental):
         self._check_combination()
         first = self._begins(incremental)
         with unchanged_on_error(self):
             X, weights = self._check_fit(
                 X, sample_weight, self.loss, first=first, incremental=incremental
             )
-            self._fit_rows(Rows(X, sample_weight=weights), incremental, name)
+            self._fit_rows(Rows(X, sample_weight=weights), incremental)
         return self
-
-    def _begins(self, incremental):
-        """Whether a fit does not continue an earlier one."""
-        return not (hasattr(self, "_training") and (incremental or self.warm_start))
 
     def _fit_rows(self, rows, incremental, name=None):
         """What `fit` does once X has been checked; for a stack, whose codes need no check."""

@@ -143,7 +143,7 @@ class _FineTuned(BaseEncoder):
 
     def _fit(self, X, y, sample_weight, *, incremental=False):
         options = _training.Options.of(self, **_training.one_epoch(incremental))
-        first = not (hasattr(self, "_training") and (incremental or self.warm_start))
+        first = self._begins(incremental)
         stack = self._check_parameters()
         with unchanged_on_error(self):
             X = self._validate(X, reset=first)

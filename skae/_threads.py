@@ -20,7 +20,15 @@ _lock = threading.Lock()
 _users = 0
 _originals = {}  # of the limits of process-wide pools, while there are users
 _n_threads = 1
-_running = threading.local()  # the team that this thread leads
+
+
+class _Running(threading.local):
+    """The team that this thread leads, if any."""
+
+    team = None
+
+
+_running = _Running()
 
 
 @cache
@@ -102,7 +110,7 @@ def team_for(work):
 
     BLAS is held to one thread meanwhile. Within it, this thread gets the same team again.
     """
-    if getattr(_running, "team", None) is not None:
+    if _running.team is not None:
         yield _running.team
         return
     with blas_held(), Team(_n_threads if work >= WORTH_THREADS else 1, _hold_own) as team:
@@ -119,8 +127,7 @@ def team_to_apply(work):
 
     Nor does any use where a team has no members but its leader: BLAS's own threads help then.
     """
-    running = getattr(_running, "team", None)
-    if running is None and (work < WORTH_STARTING_THREADS or not HAS_MEMBERS):
+    if _running.team is None and (work < WORTH_STARTING_THREADS or not HAS_MEMBERS):
         yield Team()
         return
     with team_for(work) as team:

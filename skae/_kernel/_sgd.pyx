@@ -30,7 +30,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from skae._kernel._blas cimport gemm
-from skae._kernel._team cimport Team
+from skae._kernel._team cimport TEAM_MOST, Team
 
 cdef extern from "_elementwise.h" nogil:
     enum:
@@ -132,7 +132,7 @@ cdef struct Step:
     # this phase
     Phase phase
     Py_ssize_t k
-    double[64] sums         # what each part has to say, TEAM_MOST of them
+    double[TEAM_MOST] sums  # what each part has to say
 
 cdef enum Phase:
     NOISE

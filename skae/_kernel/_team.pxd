@@ -1,6 +1,7 @@
 cdef extern from "_team.h" nogil:
-    int TEAM_HAS_MEMBERS
-    int TEAM_MOST
+    enum:
+        TEAM_HAS_MEMBERS
+        TEAM_MOST
     ctypedef void (*team_function)(void *context, int part, int n_parts) noexcept nogil
     ctypedef struct team_member:
         void *lock
