@@ -1,14 +1,19 @@
 """Autoencoders for scikit-learn pipelines, without a deep-learning framework."""
 
 from skae._denoising import DenoisingAutoencoder
+from skae._displays import CodeDisplay, FilterDisplay, LossCurveDisplay, ReconstructionDisplay
 from skae._stacked import StackedAutoencoder
 from skae._supervised import StackedAutoencoderClassifier, StackedAutoencoderRegressor
-
-__version__ = "0.1.0.dev0"
+from skae._version import __version__
 
 __all__ = [
+    "CodeDisplay",
     "DenoisingAutoencoder",
+    "FilterDisplay",
+    "LossCurveDisplay",
+    "ReconstructionDisplay",
     "StackedAutoencoder",
     "StackedAutoencoderClassifier",
     "StackedAutoencoderRegressor",
+    "__version__",
 ]

@@ -1,17 +1,21 @@
 """What the transformers share: validation of X, scores, a fit that leaves no trace of failure."""
 
+import warnings
 from contextlib import contextmanager
+from copy import copy
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae import _training
-from skae._compat import _check_sample_weight, _fit_context
+from skae._compat import CallbackSupportMixin, _check_sample_weight, _fit_context
 from skae._rows import compute_dtype
+from skae._version import __version__
 
 FLOATS = [np.float64, np.float32]
 
@@ -32,6 +36,10 @@ SHOWN = (
 ROUNDING = 1e-6
 
 
+# What scikit-learn keeps in an estimator for its callbacks while it is fitted, and takes away.
+OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+
+
 @contextmanager
 def unchanged_on_error(estimator):
     """Leave the estimator as it was if its fit raises."""
@@ -39,6 +47,7 @@ def unchanged_on_error(estimator):
     try:
         yield
     except BaseException:
+        before |= {name: vars(estimator)[name] for name in OF_CALLBACKS if name in vars(estimator)}
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
@@ -58,8 +67,27 @@ def check_weights(sample_weight, X):
     return np.ascontiguousarray(weights)
 
 
-class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseEncoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, BaseEstimator
+):
     """Base of all estimators. Subclasses have `_encode` and `_n_features_out`."""
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_skae_version": __version__}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        version = state.pop("_skae_version", "of no number")
+        if version != __version__:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=f"{__version__} of skae",
+                    original_sklearn_version=version,
+                ),
+                stacklevel=2,
+            )
+        super().__setstate__(state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -75,6 +103,17 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _begins(self, incremental):
         """Whether a fit does not continue an earlier one."""
         return not (hasattr(self, "_training") and (incremental or self.warm_start))
+
+    def _keep(self, state):
+        """Be fitted, with this training state."""
+        self._training = vars(state)
+        self.n_iter_ = len(state.loss_curve)
+        self._show(state)
+        return self
+
+    def _fitted(self, state):
+        """The attributes that `_keep` would leave."""
+        return vars(copy(self)._keep(state))
 
     def _show(self, state):
         """Show of a training state what scikit-learn's networks show, and nothing older."""
@@ -141,7 +180,7 @@ class BaseAutoencoder(BaseEncoder):
             If X, `sample_weight` or a parameter is not as described, or if the loss becomes
             infinite or nan. The estimator is then as it was before the call.
         """
-        return self._fit(X, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, incremental=False)
 
     @available_if(_training.can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -171,7 +210,7 @@ class BaseAutoencoder(BaseEncoder):
         ValueError
             As ``fit``.
         """
-        return self._fit(X, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_fit(self, X, sample_weight, loss, *, first, incremental):
         """Rows to learn from, and their weights; cross-entropy needs rows in [0, 1]."""
@@ -200,7 +239,7 @@ class BaseAutoencoder(BaseEncoder):
             )
         return X
 
-    def score(self, X, y=None):
+    def score(self, X, y=None, sample_weight=None):
         """Mean of `score_samples`: minus the mean reconstruction error of the rows.
 
         Parameters
@@ -209,10 +248,13 @@ class BaseAutoencoder(BaseEncoder):
             Rows to score.
         y : Ignored
             Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the mean, not negative.
 
         Returns
         -------
         score : float
             The higher, the better X is reconstructed. In the units of `score_samples`.
         """
-        return float(np.mean(self.score_samples(X)))
+        scores = self.score_samples(X)
+        return float(np.average(scores, weights=check_weights(sample_weight, scores)))

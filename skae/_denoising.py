@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae import _training
 from skae._base import BaseAutoencoder, unchanged_on_error
+from skae._callbacks import Task
 from skae._compat import Interval, StrOptions
 from skae._kernel import _sgd
 from skae._network import (
@@ -203,17 +204,19 @@ class DenoisingAutoencoder(BaseAutoencoder):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
 
-    def _fit(self, X, sample_weight, *, incremental):
+    def _fit(self, X, y, sample_weight, *, incremental):
         self._check_combination()
         first = self._begins(incremental)
+        task = Task.fit_of(self, 1 if incremental else self.max_iter, incremental)
         with unchanged_on_error(self):
             X, weights = self._check_fit(
                 X, sample_weight, self.loss, first=first, incremental=incremental
             )
-            self._fit_rows(Rows(X, sample_weight=weights), incremental)
+            task.begin(X, y, weights, self._fitted)
+            self._fit_rows(Rows(X, sample_weight=weights), incremental, task)
         return self
 
-    def _fit_rows(self, rows, incremental, name=None):
+    def _fit_rows(self, rows, incremental, task, name=None):
         """What `fit` does once X has been checked; for a stack, whose codes need no check."""
         architecture = self._new_architecture(rows.n_features)
         network = Network.autoencoder(**architecture)
@@ -227,6 +230,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
             self._check_continues(architecture)
             state = _training.State(**self._training)
         limits = self._limits_of(rows, first)
+        self._architecture, self._limits = architecture, limits
         state = _training.train(
             network,
             self._objective(limits),
@@ -235,9 +239,10 @@ class DenoisingAutoencoder(BaseAutoencoder):
             options,
             name=name or type(self).__name__,
             in_place=first,
+            task=task,
         )
-        self._architecture, self._limits = architecture, limits
         self._keep(state)
+        return task.end(lambda: state)
 
     def _codes_of(self, rows):
         """The codes of `Rows`, as such."""
@@ -304,11 +309,6 @@ class DenoisingAutoencoder(BaseAutoencoder):
             high=high,
         )
 
-    def _keep(self, state):
-        self._training = vars(state)
-        self.n_iter_ = len(state.loss_curve)
-        self._show(state)
-
     def _with_parameters(self, weights, biases, output):
         """A copy with the matrices and biases of encoder and decoder that are given.
 
@@ -323,6 +323,21 @@ class DenoisingAutoencoder(BaseAutoencoder):
             network.bias(buffers[0], k)[:] = biases[k]
         other._training = {**self._training, "buffers": buffers, "step": 0}
         return other
+
+    def _corrupted(self, X, seed):
+        """Rows as training sees them, dense."""
+        network, rows = self._network, Rows(X).take(slice(None))
+        network.corrupt(self.corruption, self.corruption_level)
+        out = np.empty_like(rows)
+        _sgd.corrupt_rows(
+            network.layers,
+            self._objective(self._limits),
+            rows,
+            np.arange(len(rows)),
+            _training.noise_key(seed, 0),
+            out,
+        )
+        return out
 
     # -- what was learned -----------------------------------------------------------
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae import _training
 from skae._base import SHOWN, BaseAutoencoder, unchanged_on_error
+from skae._callbacks import Task
 from skae._compat import Interval
 from skae._denoising import DenoisingAutoencoder
 from skae._network import Network
@@ -221,36 +222,51 @@ class StackedAutoencoder(BaseAutoencoder):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
 
-    def _fit(self, X, sample_weight, *, incremental):
+    def _fit(self, X, y, sample_weight, *, incremental):
         layers = self._new_layers()
         first = not (hasattr(self, "layers_") and (incremental or self.warm_start))
+        one_by_one = first or not self._tuned
+        n_stages = len(layers) * one_by_one + self.fine_tune
+        task = Task.fit_of(self, n_stages, incremental)
         with unchanged_on_error(self), blas_held():
             X, weights = self._check_fit(
                 X, sample_weight, layers[0].loss, first=first, incremental=incremental
             )
+            task.begin(X, y, weights)
             rng = check_random_state(self.random_state)
             for layer in layers:
                 layer.random_state = int(rng.randint(2**31 - 1))
             if not first:
                 layers = self._continued(layers)
-            if first or not self._tuned:
-                rows = Rows(X, sample_weight=weights)
-                layers = self._train(layers, rows, incremental)
+            if one_by_one:
+                layers = self._train(layers, Rows(X, sample_weight=weights), incremental, task)
                 self._tuned = {}
-            self.layers_ = layers
-            self.n_iter_ = sum(layer.n_iter_ for layer in layers)
+            self._consist_of(layers)
             for name in SHOWN:  # of an earlier joint training
                 vars(self).pop(name, None)
             if self.fine_tune and not layers[-1]._training["interrupted"]:
-                self._train_jointly(X, weights)
+                self._train_jointly(X, weights, task)
+            task.end()
         return self
 
-    def _train(self, layers, rows, incremental):
+    def _consist_of(self, layers):
+        self.layers_ = layers
+        self.n_iter_ = sum(layer.n_iter_ for layer in layers)
+        return self
+
+    def _train(self, layers, rows, incremental, task):
         """Train each layer on the codes of the one below; return the trained ones."""
         for depth, layer in enumerate(layers, start=1):
             name = f"{type(self).__name__}, layer {depth} of {len(layers)}"
-            layer._fit_rows(rows, incremental, name)
             layer.n_features_in_ = rows.n_features
+
+            def fitted(state, below=layers[: depth - 1], layer=layer):
+                layers = [*below, copy(layer)._keep(state)]
+                return {**vars(copy(self)._consist_of(layers)), "_tuned": {}}
+
+            stage = task.subtask("layer", 1 if incremental else layer.max_iter, fitted=fitted)
+            if layer._fit_rows(rows, incremental, stage, name):
+                layer._training["interrupted"] = True  # by a callback
             if layer._training["interrupted"]:
                 return layers[:depth]
             if depth < len(layers):
@@ -262,7 +278,7 @@ class StackedAutoencoder(BaseAutoencoder):
                     return layers[:depth]
         return layers
 
-    def _train_jointly(self, X, weights):
+    def _train_jointly(self, X, weights, task):
         """Train the unrolled deep autoencoder, and hand its weights back to the layers."""
         bottom = self.layers_[0]
         network = Network.autoencoder(
@@ -290,6 +306,11 @@ class StackedAutoencoder(BaseAutoencoder):
             for its, mine in enumerate(place):
                 network.weights(buffers[0], mine)[:] = single.weights(params, its)
                 network.bias(buffers[0], mine)[:] = single.bias(params, its)
+        stage = task.subtask(
+            "fine-tune",
+            options.max_iter,
+            fitted=lambda state: vars(copy(self)._take_back(network, places, state)),
+        )
         state = _training.train(
             network,
             bottom._objective(bottom._limits, joint=True),
@@ -298,7 +319,14 @@ class StackedAutoencoder(BaseAutoencoder):
             options,
             name=f"{type(self).__name__}, all layers",
             in_place=True,
+            task=stage,
         )
+        self._take_back(network, places, state)
+        stage.end()
+
+    def _take_back(self, network, places, state):
+        """Give each layer its weights from joint training."""
+        bottom = self.layers_[0]
         self.layers_ = [
             layer._with_parameters(
                 [network.weights(state.params, k) for k in place],
@@ -309,6 +337,7 @@ class StackedAutoencoder(BaseAutoencoder):
         ]
         self._tuned = vars(state)
         self._show(state)
+        return self
 
     def _new_layers(self):
         """One unfitted autoencoder a layer; refuses what cannot work, before any work."""

@@ -32,6 +32,7 @@ from sklearn.utils.validation import (
 
 from skae import _training
 from skae._base import BaseEncoder, check_weights, unchanged_on_error
+from skae._callbacks import Task
 from skae._compat import HasMethods, Interval, StrOptions, _fit_context
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATION, Network
@@ -145,6 +146,7 @@ class _FineTuned(BaseEncoder):
         options = _training.Options.of(self, **_training.one_epoch(incremental))
         first = self._begins(incremental)
         stack = self._check_parameters()
+        task = Task.fit_of(self, self._n_stages(stack, first), incremental)
         with unchanged_on_error(self):
             X = self._validate(X, reset=first)
             y = self._check_y(X, y)
@@ -162,20 +164,34 @@ class _FineTuned(BaseEncoder):
             # Fits that continue each other are computed in the type of the first.
             dtype = compute_dtype(X) if first else self._params().dtype
             rows = self._labelled_rows(X, y, dtype, labelled, targets, weights, strata)
+            y = y[labelled]
+            task.begin(rows.X, y, rows.sample_weight, self._fitted)
             with blas_held():
                 if first:
                     _training.split(rows, options, 0)  # refuse before any work
-                    self._start(stack, X, weights, targets.shape[1], options)
+                    self._start(stack, X, weights, targets.shape[1], options, task)
                 else:
                     self._check_continues(stack)
-                self._keep(self._fine_tune(rows, options, first))
+                self._keep(self._fine_tune(rows, options, first, task))
             vars(self).pop("final_estimator_", None)  # of an earlier fit
             if self.final_estimator is not None:
-                final, given = clone(self.final_estimator), {}
-                if rows.sample_weight is not None and has_fit_parameter(final, "sample_weight"):
-                    given["sample_weight"] = rows.sample_weight
-                self.final_estimator_ = final.fit(self._encode(rows.X), y[labelled], **given)
+                self._fit_final_estimator(rows, y, task)
+            task.end()
         return self
+
+    def _n_stages(self, stack, first):
+        """Parts of a fit that callbacks are told of."""
+        pretrains = first and self.pretrain is not False and not hasattr(stack, "layers_")
+        twice = first and self.fine_tune == "top_then_all"
+        return pretrains + 1 + twice + (self.final_estimator is not None)
+
+    def _fit_final_estimator(self, rows, y, task):
+        final, given = clone(self.final_estimator), {}
+        if rows.sample_weight is not None and has_fit_parameter(final, "sample_weight"):
+            given["sample_weight"] = rows.sample_weight
+        with task.delegated("final estimator", final):
+            final.fit(self._encode(rows.X), y, **given)
+        self.final_estimator_ = final
 
     def _check_y(self, X, y, **options):
         """y as an array of one value a row, or of several columns."""
@@ -269,7 +285,7 @@ class _FineTuned(BaseEncoder):
                 "warm_start=False."
             )
 
-    def _start(self, stack, X, weights, n_outputs, options):
+    def _start(self, stack, X, weights, n_outputs, options, task):
         """Pretrain, or take what was pretrained, and set up the network from it."""
         rng = check_random_state(self.random_state)
         fitted = self.pretrain is not False and hasattr(stack, "layers_")
@@ -286,7 +302,8 @@ class _FineTuned(BaseEncoder):
                 stack.set_params(random_state=int(rng.randint(2**31 - 1)))
             if self.pretrain is True:
                 stack.set_params(verbose=self.verbose)
-            stack.fit(X, sample_weight=weights)
+            with task.delegated("pretrain", stack):
+                stack.fit(X, sample_weight=weights)
         layers = stack.layers_ if hasattr(stack, "layers_") else stack._new_layers()
         self._architecture = {
             "sizes": [
@@ -313,12 +330,12 @@ class _FineTuned(BaseEncoder):
             vars(self).pop("pretrained_", None)
         self._training = vars(state)
 
-    def _fine_tune(self, rows, options, first):
+    def _fine_tune(self, rows, options, first, task):
         network, objective = self._network, _sgd.Objective(LOSSES[self._loss], alpha=self.alpha)
         state = _training.State(**self._training)
         name = type(self).__name__
         if self.fine_tune != "all" and (first or self.fine_tune == "top"):
-            state = self._fine_tune_top(network, objective, rows, state, options, name)
+            state = self._fine_tune_top(network, objective, rows, state, options, name, task)
             if self.fine_tune == "top" or state.interrupted:
                 return state
             # The solver has seen nothing of the other layers yet: begin its moments afresh.
@@ -330,7 +347,8 @@ class _FineTuned(BaseEncoder):
         objective.adversarial_radius = self.adversarial_radius
         if self.learning_rate_factors is not None:
             network.layers["rate"] = self.learning_rate_factors
-        return _training.train(
+        stage = task.subtask("fine-tune", options.max_iter)
+        state = _training.train(
             network,
             objective,
             rows,
@@ -339,9 +357,12 @@ class _FineTuned(BaseEncoder):
             name=name,
             score=self._scorer(rows),
             in_place=first,
+            task=stage,
         )
+        stage.end(lambda: state)
+        return state
 
-    def _fine_tune_top(self, network, objective, rows, state, options, name):
+    def _fine_tune_top(self, network, objective, rows, state, options, name, task):
         """Train the top alone, on the codes that the layers below give once and for all."""
         codes = codes_of(
             rows,
@@ -349,6 +370,16 @@ class _FineTuned(BaseEncoder):
             int(network.layers["n_in"][-1]),
         )
         place = np.r_[network.span(-1, "weight"), network.span(-1, "bias")]
+
+        def whole(trained):
+            buffers = np.zeros((len(trained.buffers), network.n_params), state.buffers.dtype)
+            buffers[0] = state.params
+            buffers[:, place] = trained.buffers
+            return replace(trained, buffers=buffers)
+
+        stage = task.subtask(
+            "fine-tune top", options.max_iter, fitted=lambda top: self._fitted(whole(top))
+        )
         trained = _training.train(
             network.top(),
             objective,
@@ -358,11 +389,10 @@ class _FineTuned(BaseEncoder):
             name=f"{name}, top layer",
             score=self._scorer(rows),
             in_place=True,
+            task=stage,
         )
-        buffers = np.zeros((len(trained.buffers), network.n_params), dtype=state.buffers.dtype)
-        buffers[0] = state.params
-        buffers[:, place] = trained.buffers
-        return replace(trained, buffers=buffers)
+        stage.end(lambda: trained)
+        return whole(trained)
 
     def _scorer(self, rows):
         def score(outputs, index):
@@ -370,11 +400,6 @@ class _FineTuned(BaseEncoder):
             return self._score_outputs(rows.target[index], outputs, weights)
 
         return score
-
-    def _keep(self, state):
-        self._training = vars(state)
-        self.n_iter_ = len(state.loss_curve)
-        self._show(state)
 
     def _show_best(self, state):
         self.validation_scores_ = list(state.validation_scores)

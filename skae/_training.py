@@ -5,6 +5,7 @@ Every estimator is trained here. What happens within an epoch is the kernel's bu
 
 import time
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from textwrap import indent
@@ -13,6 +14,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from skae._callbacks import Task
 from skae._compat import Interval, StrOptions
 from skae._kernel import _sgd
 from skae._threads import team_for
@@ -259,7 +261,9 @@ def can_partial_fit(options):
     return True
 
 
-def train(network, objective, rows, state, options, *, name, score=None, in_place=False):
+def train(
+    network, objective, rows, state, options, *, name, score=None, in_place=False, task=None
+):
     """Train a network for up to ``options.max_iter`` epochs, from `state` on.
 
     Parameters
@@ -276,6 +280,8 @@ def train(network, objective, rows, state, options, *, name, score=None, in_plac
         what early stopping goes by instead of the loss.
     in_place : bool, default=False
         Whether the buffers of `state` may be written to: nobody else has them.
+    task : Task, default=None
+        What the epochs are parts of, for callbacks.
 
     Returns
     -------
@@ -289,7 +295,7 @@ def train(network, objective, rows, state, options, *, name, score=None, in_plac
     """
     if not in_place:
         state = replace(state, buffers=state.buffers.copy())
-    loop = _Loop(network, objective, rows, state, options, name, score)
+    loop = _Loop(network, objective, rows, state, options, name, score, task or Task())
     try:
         with team_for(loop.batch_size * network.largest_matrix) as team:
             loop.run(team)
@@ -303,9 +309,9 @@ def train(network, objective, rows, state, options, *, name, score=None, in_plac
 class _Loop:
     """One run of epochs over one state; `train` is its only user."""
 
-    def __init__(self, network, objective, rows, state, options, name, score):
+    def __init__(self, network, objective, rows, state, options, name, score, task):
         self.network, self.objective, self.rows = network, objective, rows
-        self.options, self.name, self.score = options, name, score
+        self.options, self.name, self.score, self.task = options, name, score, task
         self.solver = solver_of(options)
         buffers, self.solver.step = state.buffers, state.step
         if len(buffers) != self.solver.n_buffers:  # another solver: keep the parameters only
@@ -344,6 +350,7 @@ class _Loop:
             self.state.best_loss = self.monitored()[0]
         max_iter = self.options.max_iter
         for epoch in range(max_iter):
+            task = self.task.subtask("epoch")
             begin = time.perf_counter()
             self.solver.learning_rate = self.rate(epoch)
             loss = self.epoch(team)
@@ -355,7 +362,8 @@ class _Loop:
             if self.validation is not None:
                 loss = self.validate()
             self.report(time.perf_counter() - begin)
-            if self.converged(loss):
+            stops = self.converged(loss)
+            if task.end(self.snapshot) or stops:
                 return
         if self.options.tol is not None and not self.options.incremental:
             warnings.warn(
@@ -469,12 +477,23 @@ class _Loop:
             line += f", validation score = {state.validation_scores[-1]:.4f}"
         print(f"{line}, {seconds:.2f} s, learning rate = {self.solver.learning_rate:.3g}")
 
+    def final_params(self):
+        """The parameters that training ends with, if it ends here."""
+        if self.best_params is not None and self.state.validation_loss_curve:
+            return self.best_params
+        if self.n_summed:
+            return self.sum_params / self.n_summed
+        return self.state.params
+
+    def snapshot(self):
+        """The state that training ends with, if it ends here; what goes on leaves it as it is."""
+        state = deepcopy(self.state)
+        state.params[:] = self.final_params()
+        return state
+
     def finish(self):
         state = self.state
-        if self.best_params is not None and state.validation_loss_curve:
-            state.params[:] = self.best_params
-        elif self.n_summed:
-            state.params[:] = self.sum_params / self.n_summed
+        state.params[:] = self.final_params()
         if not np.isfinite(state.params).all():
             raise ValueError(
                 f"{self.name}: the weights became non-finite in epoch {len(state.loss_curve)}. "

@@ -1,0 +1,80 @@
+"""A fit as a tree of tasks, told to scikit-learn's callbacks as it goes on.
+
+Before scikit-learn 1.9 there are no callbacks, and nothing here does anything.
+"""
+
+from contextlib import contextmanager
+
+
+class Task:
+    """A part of a fit: the whole, a layer, an epoch.
+
+    Parameters
+    ----------
+    estimator : estimator, default=None
+        Whose fit it is.
+    context : sklearn.callback.CallbackContext, default=None
+        The task as scikit-learn sees it. None: nobody is told.
+    data : dict, default=None
+        X, y and metadata, as the hooks take them.
+    fitted : callable, default=None
+        ``fitted(state)`` gives the attributes that the estimator would have if its fit ended with
+        this training state.
+    """
+
+    def __init__(self, estimator=None, context=None, data=None, fitted=None):
+        self.estimator, self.context = estimator, context
+        self.data, self.fitted = data or {}, fitted
+
+    @classmethod
+    def fit_of(cls, estimator, n_subtasks, incremental=False):
+        """The root of the tree, which sets up the callbacks."""
+        if not hasattr(estimator, "_init_callback_context"):
+            return cls(estimator)
+        name = "partial_fit" if incremental else "fit"
+        context = estimator._init_callback_context(task_name=name, max_subtasks=n_subtasks)
+        return cls(estimator, context)
+
+    def begin(self, X, y=None, sample_weight=None, fitted=None):
+        """Tell of the beginning, and what of: the rows, and how the estimator is made."""
+        self.data, self.fitted = {"X": X, "y": y}, fitted
+        if sample_weight is not None:
+            self.data["metadata"] = {"sample_weight": sample_weight}
+        if self.context is not None:
+            self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def subtask(self, name, n_subtasks=0, *, fitted=None, **data):
+        """A part of this task, begun."""
+        if self.context is None:
+            return self
+        context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
+        part = Task(self.estimator, context, {**self.data, **data}, fitted or self.fitted)
+        context.call_on_fit_task_begin(estimator=self.estimator, **part.data)
+        return part
+
+    def end(self, state=None):
+        """Tell of the end; whether a callback asks to go no further on this level.
+
+        ``state()`` gives the training state, if somebody wants to know; None: the estimator has
+        been given it already.
+        """
+        if self.context is None:
+            return False
+        made = {} if state is None else lambda: self.fitted(state())
+        return self.context.call_on_fit_task_end(
+            estimator=self.estimator, **self.data, reconstruction_attributes=made
+        )
+
+    @contextmanager
+    def delegated(self, name, other):
+        """A part of this task that is the fit of another estimator, with the same callbacks."""
+        if self.context is None or not hasattr(other, "set_callbacks"):
+            part = self.subtask(name)
+            yield
+            part.end()
+            return
+        context = self.context.subcontext(task_name=name)
+        with context.propagate_callback_context(other):
+            context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+            yield
+            context.call_on_fit_task_end(estimator=self.estimator, **self.data)

@@ -1,0 +1,540 @@
+"""Pictures of what was learned, as scikit-learn's Display objects, on matplotlib."""
+
+from math import isqrt, prod
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from skae._compat import check_matplotlib_support
+
+
+def shape_of_images(n_features, image_shape):
+    """How a row is drawn: as given, as a square in grey or colour, else as a column."""
+    if image_shape is not None:
+        shape = tuple(image_shape)
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)):
+            raise ValueError(
+                f"image_shape must be (height, width), or (height, width, 3 or 4) for colour, got "
+                f"{shape}."
+            )
+        if prod(shape) != n_features:
+            raise ValueError(
+                f"image_shape={shape} has {prod(shape)} values, but a row has {n_features}."
+            )
+        return shape
+    for n_channels in (1, 3):
+        side = isqrt(n_features // n_channels)
+        if side * side * n_channels == n_features:
+            return (side, side) if n_channels == 1 else (side, side, 3)
+    return (n_features, 1)
+
+
+def tiles(images, n_columns):
+    """One picture of many, shape (n_images, height, width, ...), with gaps of nan between them."""
+    gap = 0 if images.shape[2] == 1 else 1  # columns of a table stand side by side
+    n_images, height, width, *channels = images.shape
+    n_lines = -(-n_images // n_columns)
+    sheet = np.full((n_lines, height + 1, n_columns, width + gap, *channels), np.nan)
+    for k, image in enumerate(images):
+        sheet[k // n_columns, :height, k % n_columns, :width] = image
+    sheet = sheet.reshape(n_lines * (height + 1), n_columns * (width + gap), *channels)
+    return sheet[:-1, : sheet.shape[1] - gap]
+
+
+def show_tiles(ax, images, n_columns, **im_kw):
+    """Draw them without axes; colours, which cannot be nan, stand on white."""
+    sheet = tiles(images, n_columns)
+    if sheet.ndim == 3:
+        sheet = np.nan_to_num(np.clip(sheet, 0, 1), nan=1.0)
+    # A table's columns fill the axes; images keep their shape.
+    aspect = "auto" if images.shape[2] == 1 else "equal"
+    image = ax.imshow(sheet, **{"aspect": aspect, "interpolation": "nearest", **im_kw})
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+class _Display:
+    """What all have: axes, made where none are given."""
+
+    def _open(self, ax):
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        self.ax_ = plt.subplots(layout="constrained")[1] if ax is None else ax
+        self.figure_ = self.ax_.figure
+        return self.ax_
+
+
+class FilterDisplay(_Display):
+    """Filters: what each unit of a layer looks for in a row.
+
+    Use `from_estimator` to make one.
+
+    Parameters
+    ----------
+    filters : ndarray of shape (n_filters, n_features)
+        One filter a row.
+    image_shape : tuple of int, default=None
+        (height, width) of a row, or (height, width, 3) for colours, the last to vary fastest.
+        None is a square if there are as many features, in grey or else in colour; otherwise each
+        filter is drawn as a column of as many cells as there are features.
+
+    Attributes
+    ----------
+    im_ : matplotlib.image.AxesImage
+        The picture.
+    ax_ : matplotlib.axes.Axes
+        Its axes.
+    figure_ : matplotlib.figure.Figure
+        Their figure.
+
+    Raises
+    ------
+    ValueError
+        If `image_shape` does not fit the features.
+
+    See Also
+    --------
+    ReconstructionDisplay : Rows, and what is made of them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenoisingAutoencoder, FilterDisplay
+    >>> X = load_digits().data / 16
+    >>> dae = DenoisingAutoencoder(64, random_state=0).fit(X)
+    >>> FilterDisplay.from_estimator(dae, image_shape=(8, 8)).filters.shape
+    (64, 64)
+    """
+
+    def __init__(self, filters, *, image_shape=None):
+        self.filters, self.image_shape = filters, image_shape
+
+    def plot(self, ax=None, *, n_columns=None, scale_each=True, **im_kw):
+        """Draw the filters side by side.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to; None makes a figure.
+        n_columns : int, default=None
+            Filters in a line. None is about as many as there are lines.
+        scale_each : bool, default=True
+            Whether the colours span the range of each filter, not of all of them.
+        **im_kw : dict
+            For `matplotlib.axes.Axes.imshow`, such as ``cmap``.
+
+        Returns
+        -------
+        display : FilterDisplay
+            Itself.
+        """
+        filters = np.asarray(self.filters, dtype=np.float64)
+        shape = shape_of_images(filters.shape[1], self.image_shape)
+        ax = self._open(ax)
+        largest = np.abs(filters).max(axis=1, keepdims=True)
+        limit = np.maximum(largest if scale_each else largest.max(), np.finfo(np.float64).tiny)
+        images = (filters / limit).reshape(-1, *shape)
+        if len(shape) == 3:
+            images = (images + 1) / 2  # no weight is grey
+        if n_columns is None:
+            n_columns = len(images) if shape[1] == 1 else isqrt(len(images) - 1) + 1
+        style = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1, **im_kw}
+        self.im_ = show_tiles(ax, images, n_columns, **style)
+        if shape[1] == 1:
+            ax.set(xlabel="unit", ylabel="feature")
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, *, image_shape=None, layer=0, n_filters=100, ax=None, **plot_kw
+    ):
+        """Draw the filters of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Any fitted one of this package.
+        image_shape : tuple of int, default=None
+            See `FilterDisplay`.
+        layer : int, default=0
+            Which layer, from the bottom up. Filters of a higher layer are sums of those beneath,
+            with its weights: what it looks for, had the units beneath no activation.
+        n_filters : int or None, default=100
+            Number of filters at most, those of the largest norm first. None draws all.
+        ax : matplotlib.axes.Axes, default=None
+            Where to; None makes a figure.
+        **plot_kw : dict
+            For `plot`.
+
+        Returns
+        -------
+        display : FilterDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        matrices = encoder_weights(estimator)
+        if not 0 <= layer < len(matrices):
+            raise ValueError(f"layer={layer}, but the layers are 0 to {len(matrices) - 1}.")
+        filters = matrices[0]
+        for weights in matrices[1 : layer + 1]:
+            filters = weights @ filters
+        order = np.argsort(-np.linalg.norm(filters, axis=1), kind="stable")[:n_filters]
+        return cls(filters[order], image_shape=image_shape).plot(ax, **plot_kw)
+
+
+def encoder_weights(estimator):
+    """Matrices of the encoding layers, shapes (n_out, n_in)."""
+    check_is_fitted(estimator)
+    if hasattr(estimator, "coefs_"):
+        return [weights.T for weights in estimator.coefs_[:-1]]
+    return [layer.components_ for layer in getattr(estimator, "layers_", [estimator])]
+
+
+class ReconstructionDisplay(_Display):
+    """Rows, how corruption leaves them, and what the autoencoder makes of that.
+
+    Use `from_estimator` to make one.
+
+    Parameters
+    ----------
+    lines : dict of str to ndarray of shape (n_rows, n_features)
+        What to draw beneath each other, by its name.
+    image_shape : tuple of int, default=None
+        See `FilterDisplay`.
+
+    Attributes
+    ----------
+    im_ : matplotlib.image.AxesImage
+        The picture.
+    ax_ : matplotlib.axes.Axes
+        Its axes.
+    figure_ : matplotlib.figure.Figure
+        Their figure.
+
+    Raises
+    ------
+    ValueError
+        If `image_shape` does not fit the features.
+
+    See Also
+    --------
+    FilterDisplay : What the units look for.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenoisingAutoencoder, ReconstructionDisplay
+    >>> X = load_digits().data / 16
+    >>> dae = DenoisingAutoencoder(random_state=0).fit(X)
+    >>> list(ReconstructionDisplay.from_estimator(dae, X[:5], random_state=0).lines)
+    ['input', 'corrupted', 'reconstruction']
+    """
+
+    def __init__(self, lines, *, image_shape=None):
+        self.lines, self.image_shape = lines, image_shape
+
+    def plot(self, ax=None, **im_kw):
+        """Draw the lines beneath each other.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to; None makes a figure.
+        **im_kw : dict
+            For `matplotlib.axes.Axes.imshow`, such as ``cmap``.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+            Itself.
+        """
+        lines = {name: np.asarray(rows, dtype=np.float64) for name, rows in self.lines.items()}
+        first = next(iter(lines.values()))
+        n_rows, shape = len(first), shape_of_images(first.shape[1], self.image_shape)
+        ax = self._open(ax)
+        images = np.concatenate(list(lines.values())).reshape(-1, *shape)
+        low, high = first.min(), first.max()
+        if len(shape) == 3:
+            images = (images - low) / ((high - low) or 1)
+        style = {"cmap": "gray", "vmin": low, "vmax": high, **im_kw}
+        self.im_ = show_tiles(ax, images, n_rows, **style)
+        ax.set_yticks(np.arange(len(lines)) * (shape[0] + 1) + (shape[0] - 1) / 2, list(lines))
+        ax.tick_params(length=0)
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, *, image_shape=None, n_rows=10, random_state=None, ax=None, **im_kw
+    ):
+        """Draw the first rows of X, corrupted as in training, and reconstructed from that.
+
+        Parameters
+        ----------
+        estimator : DenoisingAutoencoder or StackedAutoencoder
+            A fitted one. Without corruption, there is no such line.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows, best some that it was not fitted on.
+        image_shape : tuple of int, default=None
+            See `FilterDisplay`.
+        n_rows : int, default=10
+            Number of rows at most.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the noise.
+        ax : matplotlib.axes.Axes, default=None
+            Where to; None makes a figure.
+        **im_kw : dict
+            For `plot`.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        if not hasattr(estimator, "inverse_transform"):
+            raise TypeError(
+                f"{type(estimator).__name__} reconstructs nothing. Give a DenoisingAutoencoder or "
+                "a StackedAutoencoder, such as the pretrained_ of a classifier."
+            )
+        X = estimator._check_X(X)[:n_rows]
+        bottom = getattr(estimator, "layers_", [estimator])[0]
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        corrupted = bottom._corrupted(X, seed)
+        lines = {"input": X.toarray() if issparse(X) else X}
+        if bottom.corruption is not None:
+            lines["corrupted"] = corrupted
+        lines["reconstruction"] = estimator.inverse_transform(estimator._encode(corrupted))
+        return cls(lines, image_shape=image_shape).plot(ax, **im_kw)
+
+
+class LossCurveDisplay(_Display):
+    """The loss after each epoch, and that of the held-out rows if there are any.
+
+    Use `from_estimator` to make one.
+
+    Parameters
+    ----------
+    curves : dict of str to tuple of (list of float, list of float or None)
+        Losses of training and of the held-out rows, by the name of what was trained.
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib.lines.Line2D
+        The curves.
+    ax_ : matplotlib.axes.Axes
+        Their axes.
+    figure_ : matplotlib.figure.Figure
+        Their figure.
+
+    See Also
+    --------
+    sklearn.model_selection.LearningCurveDisplay : Scores against the number of rows.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import LossCurveDisplay, StackedAutoencoder
+    >>> X = load_digits().data / 16
+    >>> stack = StackedAutoencoder((64, 32), max_iter=5, random_state=0).fit(X)
+    >>> list(LossCurveDisplay.from_estimator(stack).curves)
+    ['layer 1', 'layer 2']
+    """
+
+    def __init__(self, curves):
+        self.curves = curves
+
+    def plot(self, ax=None, **line_kw):
+        """Draw the curves; those of held-out rows are dashed.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to; None makes a figure.
+        **line_kw : dict
+            For `matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            Itself.
+        """
+        ax = self._open(ax)
+        self.lines_ = []
+        for name, (training, held_out) in self.curves.items():
+            epochs = np.arange(1, len(training) + 1)
+            # A single epoch is a point.
+            style = {"marker": "o" if len(training) == 1 else None, **line_kw}
+            [line] = ax.plot(epochs, training, **{"label": name, **style})
+            self.lines_.append(line)
+            if held_out:
+                # A fit that continued one without early stopping has fewer of them.
+                style |= {"color": line.get_color(), "linestyle": "--"}
+                label = "held out" if name == "training" else f"{name}, held out"
+                self.lines_ += ax.plot(epochs[-len(held_out) :], held_out, label=label, **style)
+        ax.set(xlabel="epoch", ylabel="loss of a row")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend()
+        return self
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None, **line_kw):
+        """Draw the curves of a fitted estimator: of each layer of a stack, or of fine-tuning.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Any fitted one of this package.
+        ax : matplotlib.axes.Axes, default=None
+            Where to; None makes a figure.
+        **line_kw : dict
+            For `plot`.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        layers = getattr(estimator, "layers_", [])
+        trained = {f"layer {k}": layer for k, layer in enumerate(layers, start=1)}
+        if hasattr(estimator, "loss_curve_"):
+            trained["all layers" if layers else "training"] = estimator
+        curves = {
+            name: (one.loss_curve_, getattr(one, "validation_loss_curve_", None))
+            for name, one in trained.items()
+        }
+        return cls(curves).plot(ax, **line_kw)
+
+
+class CodeDisplay(_Display):
+    """Codes of rows: as points in a plane, or how active the units are.
+
+    Use `from_estimator` to make one.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples, n_components)
+        Codes, as `transform` gives them.
+    y : array-like of shape (n_samples,), default=None
+        Labels or numbers, to colour the points by.
+
+    Attributes
+    ----------
+    points_ : ndarray of shape (n_samples, 2)
+        Where the points are. Only with ``kind='scatter'``.
+    ax_ : matplotlib.axes.Axes
+        The axes.
+    figure_ : matplotlib.figure.Figure
+        Their figure.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is none of those, or the codes have one number only and it is 'scatter'.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import CodeDisplay, DenoisingAutoencoder
+    >>> X, y = load_digits(return_X_y=True)
+    >>> dae = DenoisingAutoencoder(32, random_state=0).fit(X / 16)
+    >>> CodeDisplay.from_estimator(dae, X / 16, y).points_.shape
+    (1797, 2)
+    """
+
+    def __init__(self, codes, y=None):
+        self.codes, self.y = codes, y
+
+    def plot(self, ax=None, *, kind="scatter", **plot_kw):
+        """Draw the codes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to; None makes a figure.
+        kind : {'scatter', 'histogram'}, default='scatter'
+            'scatter' draws a point for each row: its code, or the first two principal components
+            of the codes if they are longer. 'histogram' counts the units by their mean activation
+            over the rows.
+        **plot_kw : dict
+            For `matplotlib.axes.Axes.scatter` or `hist`.
+
+        Returns
+        -------
+        display : CodeDisplay
+            Itself.
+        """
+        if kind not in ("scatter", "histogram"):
+            raise ValueError(f"kind must be 'scatter' or 'histogram', got {kind!r}.")
+        codes = np.asarray(self.codes)
+        if kind == "scatter" and codes.shape[1] < 2:
+            raise ValueError("kind='scatter' needs codes of two numbers or more: use 'histogram'.")
+        ax = self._open(ax)
+        if kind == "scatter":
+            self._scatter(codes, **plot_kw)
+        else:
+            ax.hist(codes.mean(axis=0), **{"bins": "auto", **plot_kw})
+            ax.set(xlabel="mean activation", ylabel="units")
+        return self
+
+    def _scatter(self, codes, **scatter_kw):
+        from matplotlib import colormaps
+        from sklearn.decomposition import PCA
+
+        ax, name = self.ax_, "code"
+        if codes.shape[1] > 2:
+            codes, name = PCA(2, random_state=0).fit_transform(codes), "principal component"
+        self.points_ = codes
+        style = {"s": 6, **scatter_kw}
+        if self.y is None:
+            ax.scatter(*codes.T, **style)
+        elif type_of_target(self.y).startswith("continuous"):
+            self.figure_.colorbar(ax.scatter(*codes.T, c=self.y, **style), ax=ax)
+        else:
+            y = np.asarray(self.y)
+            labels = np.unique(y)
+            if len(labels) <= 10:
+                colours = colormaps["tab10"](np.arange(len(labels)))
+            else:
+                colours = colormaps["turbo"](np.linspace(0, 1, len(labels)))
+            for label, colour in zip(labels, colours):
+                ax.scatter(*codes[y == label].T, label=str(label), color=colour, **style)
+            ax.legend(markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
+        ax.set(xlabel=f"{name} 1", ylabel=f"{name} 2")
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y=None, *, kind="scatter", ax=None, **plot_kw):
+        """Draw the codes that a fitted estimator gives rows.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Any fitted one of this package.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels or numbers, to colour the points by.
+        kind : {'scatter', 'histogram'}, default='scatter'
+            See `plot`.
+        ax : matplotlib.axes.Axes, default=None
+            Where to; None makes a figure.
+        **plot_kw : dict
+            For `plot`.
+
+        Returns
+        -------
+        display : CodeDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        codes = estimator._encode(estimator._check_X(X))
+        if y is not None:
+            check_consistent_length(codes, y)
+        return cls(codes, y).plot(ax, kind=kind, **plot_kw)

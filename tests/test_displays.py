@@ -1,0 +1,253 @@
+"""Pictures: what they show of which estimator, and what they refuse."""
+
+import sys
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+
+from skae import (
+    CodeDisplay,
+    DenoisingAutoencoder,
+    FilterDisplay,
+    LossCurveDisplay,
+    ReconstructionDisplay,
+    StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
+)
+
+plt = pytest.importorskip("matplotlib.pyplot")
+plt.switch_backend("Agg")
+
+X, y = load_digits(return_X_y=True)
+X, y = X[:200] / 16, y[:200]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    few = dict(max_iter=2, random_state=0)
+    sizes = (12, 6)
+    return {
+        "layer": DenoisingAutoencoder(12, **few).fit(X),
+        "stack": StackedAutoencoder(sizes, fine_tune=True, fine_tune_max_iter=3, **few).fit(X),
+        "classifier": StackedAutoencoderClassifier(sizes, early_stopping=True, **few).fit(X, y),
+        "regressor": StackedAutoencoderRegressor(sizes, **few).fit(X, y),
+    }
+
+
+NAMES = ["layer", "stack", "classifier", "regressor"]
+
+
+# ---- filters ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_filters_are_the_weights_of_the_first_layer(fitted, name):
+    display = FilterDisplay.from_estimator(fitted[name])
+    own = getattr(fitted[name], "coefs_", None)
+    own = own[0].T if own else getattr(fitted[name], "layers_", [fitted[name]])[0].components_
+    norms = np.linalg.norm(display.filters, axis=1)
+    assert (np.diff(norms) <= 0).all()
+    np.testing.assert_array_equal(np.sort(display.filters, axis=0), np.sort(own, axis=0))
+
+
+def test_filters_of_a_higher_layer_are_sums_of_those_beneath(fitted):
+    bottom, top = fitted["stack"].layers_
+    display = FilterDisplay.from_estimator(fitted["stack"], layer=1, n_filters=None)
+    expected = top.components_ @ bottom.components_
+    np.testing.assert_allclose(np.sort(display.filters, axis=0), np.sort(expected, axis=0))
+    with pytest.raises(ValueError, match="layers are 0 to 1"):
+        FilterDisplay.from_estimator(fitted["stack"], layer=2)
+
+
+def test_each_tile_shows_its_filter():
+    filters = np.arange(1.0, 4 * 6 + 1).reshape(4, 6)
+    display = FilterDisplay(filters, image_shape=(2, 3)).plot(n_columns=2, scale_each=False)
+    sheet = display.im_.get_array()
+    assert sheet.shape == (2 * 2 + 1, 3 * 2 + 1)
+    np.testing.assert_allclose(sheet[:2, :3], filters[0].reshape(2, 3) / 24)
+    np.testing.assert_allclose(sheet[3:, 4:], filters[3].reshape(2, 3) / 24)
+    assert np.ma.getmaskarray(sheet)[2].all() and np.ma.getmaskarray(sheet)[:, 3].all()
+
+
+def test_scale_each_spans_the_colours_of_every_filter():
+    filters = np.array([[1.0, -0.5, 0, 0], [0.001, 0, 0, 0], [0, 0, 0, 0]])
+    sheet = FilterDisplay(filters).plot(n_columns=3).im_.get_array()
+    assert sheet[0, 0] == 1 and sheet[0, 3] == 1 and sheet[0, 6] == 0
+
+
+@pytest.mark.parametrize(
+    "n_features, expected", [(64, (8, 8)), (48, (4, 4, 3)), (30, (30, 1)), (1, (1, 1))]
+)
+def test_default_shapes(n_features, expected):
+    filters = np.random.default_rng(0).normal(size=(5, n_features))
+    sheet = FilterDisplay(filters).plot(n_columns=5).im_.get_array()
+    gap = expected[1] > 1
+    assert sheet.shape[:2] == (expected[0], 5 * (expected[1] + gap) - gap)
+    assert sheet.shape[2:] == expected[2:]
+
+
+def test_colours_of_a_filter_are_grey_without_weight():
+    sheet = FilterDisplay(np.zeros((2, 12)), image_shape=(2, 2, 3)).plot(n_columns=2).im_
+    assert (sheet.get_array()[:, :2] == 0.5).all() and (sheet.get_array()[:, 2] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "shape, message", [((3, 4), "has 12 values"), ((64,), "image_shape must")]
+)
+def test_shapes_that_do_not_fit(fitted, shape, message):
+    with pytest.raises(ValueError, match=message):
+        FilterDisplay.from_estimator(fitted["layer"], image_shape=shape)
+    with pytest.raises(ValueError, match=message):
+        ReconstructionDisplay.from_estimator(fitted["layer"], X, image_shape=shape)
+
+
+# ---- reconstructions ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["layer", "stack"])
+def test_reconstruction_is_that_of_the_corrupted_rows(fitted, name):
+    display = ReconstructionDisplay.from_estimator(fitted[name], X, n_rows=7, random_state=0)
+    lines = display.lines
+    np.testing.assert_array_equal(lines["input"], X[:7])
+    changed = lines["corrupted"] != lines["input"]
+    assert (lines["corrupted"][changed] == 0).all() and 0.2 < changed.mean() < 0.5
+    codes = fitted[name].transform(lines["corrupted"])
+    np.testing.assert_array_equal(lines["reconstruction"], fitted[name].inverse_transform(codes))
+    again = ReconstructionDisplay.from_estimator(fitted[name], X, n_rows=7, random_state=0)
+    other = ReconstructionDisplay.from_estimator(fitted[name], X, n_rows=7, random_state=1)
+    np.testing.assert_array_equal(again.lines["corrupted"], lines["corrupted"])
+    assert not np.array_equal(other.lines["corrupted"], lines["corrupted"])
+
+
+def test_lines_are_named_at_their_middle(fitted):
+    display = ReconstructionDisplay.from_estimator(fitted["layer"], csr_array(X), n_rows=3)
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == ["input", "corrupted", "reconstruction"]
+    np.testing.assert_allclose(display.ax_.get_yticks(), [3.5, 12.5, 21.5])
+
+
+@pytest.mark.parametrize("corruption", ["gaussian", "salt_and_pepper"])
+def test_other_noises(corruption):
+    dae = DenoisingAutoencoder(8, corruption=corruption, corruption_level=0.3, max_iter=1).fit(X)
+    lines = ReconstructionDisplay.from_estimator(dae, X).lines
+    changed = lines["corrupted"] - lines["input"]
+    if corruption == "gaussian":
+        assert abs(changed.std() - 0.3) < 0.05
+    else:
+        hit = lines["corrupted"][changed != 0]
+        assert set(np.unique(hit)) <= {*X.min(axis=0), *X.max(axis=0)}
+
+
+def test_without_corruption_there_is_no_line_of_it():
+    dae = DenoisingAutoencoder(8, corruption=None, max_iter=1).fit(X)
+    assert list(ReconstructionDisplay.from_estimator(dae, X).lines) == ["input", "reconstruction"]
+
+
+def test_what_reconstructs_nothing_is_refused(fitted):
+    with pytest.raises(TypeError, match="reconstructs nothing"):
+        ReconstructionDisplay.from_estimator(fitted["classifier"], X)
+    display = ReconstructionDisplay.from_estimator(fitted["classifier"].pretrained_, X)
+    assert list(display.lines) == ["input", "corrupted", "reconstruction"]
+
+
+# ---- curves -------------------------------------------------------------------------------
+
+
+def test_loss_curves(fitted):
+    display = LossCurveDisplay.from_estimator(fitted["stack"])
+    labels = [line.get_label() for line in display.lines_]
+    assert labels == ["layer 1", "layer 2", "all layers"]
+    np.testing.assert_array_equal(display.lines_[2].get_ydata(), fitted["stack"].loss_curve_)
+    np.testing.assert_array_equal(display.lines_[2].get_xdata(), [1, 2, 3])
+
+    display = LossCurveDisplay.from_estimator(fitted["classifier"])
+    training, held_out = display.lines_
+    assert [training.get_label(), held_out.get_label()] == ["training", "held out"]
+    curve = fitted["classifier"].validation_loss_curve_
+    np.testing.assert_array_equal(held_out.get_ydata(), curve)
+    assert held_out.get_color() == training.get_color()
+
+
+def test_a_single_epoch_can_be_seen():
+    dae = DenoisingAutoencoder(8, max_iter=1).fit(X)
+    [line] = LossCurveDisplay.from_estimator(dae).lines_
+    assert line.get_marker() == "o"
+
+
+# ---- codes --------------------------------------------------------------------------------
+
+
+def test_codes_of_two_numbers_are_points():
+    dae = DenoisingAutoencoder(2, max_iter=1, random_state=0).fit(X)
+    display = CodeDisplay.from_estimator(dae, X, y)
+    np.testing.assert_array_equal(display.points_, dae.transform(X))
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels == [str(k) for k in range(10)] and display.ax_.get_xlabel() == "code 1"
+
+
+@pytest.mark.parametrize("target", [None, np.linspace(0, 1, len(X)), np.arange(len(X)) % 15])
+@pytest.mark.parametrize("name", NAMES)
+def test_longer_codes_are_projected(fitted, name, target):
+    display = CodeDisplay.from_estimator(fitted[name], X, target)
+    assert display.points_.shape == (len(X), 2)
+    assert display.ax_.get_xlabel() == "principal component 1"
+    drawn = sum(len(points.get_offsets()) for points in display.ax_.collections)
+    assert drawn == len(X)
+
+
+def test_histogram_counts_units(fitted):
+    display = CodeDisplay.from_estimator(fitted["layer"], X, kind="histogram")
+    assert sum(bar.get_height() for bar in display.ax_.patches) == 12
+
+
+def test_codes_that_cannot_be_drawn(fitted):
+    with pytest.raises(ValueError, match="kind must be"):
+        CodeDisplay.from_estimator(fitted["layer"], X, kind="tsne")
+    with pytest.raises(ValueError, match="two numbers or more"):
+        CodeDisplay(np.zeros((5, 1))).plot()
+    with pytest.raises(ValueError, match="inconsistent"):
+        CodeDisplay.from_estimator(fitted["layer"], X, y[:-1])
+
+
+# ---- all ----------------------------------------------------------------------------------
+
+CALLS = {
+    FilterDisplay: lambda est, **kw: FilterDisplay.from_estimator(est, **kw),
+    ReconstructionDisplay: lambda est, **kw: ReconstructionDisplay.from_estimator(est, X, **kw),
+    LossCurveDisplay: lambda est, **kw: LossCurveDisplay.from_estimator(est, **kw),
+    CodeDisplay: lambda est, **kw: CodeDisplay.from_estimator(est, X, **kw),
+}
+of_each = pytest.mark.parametrize("display", CALLS, ids=lambda cls: cls.__name__)
+
+
+@of_each
+def test_axes_are_used_or_made(fitted, display):
+    figure, ax = plt.subplots()
+    drawn = CALLS[display](fitted["layer"], ax=ax)
+    assert isinstance(drawn, display) and drawn.ax_ is ax and drawn.figure_ is figure
+    again = drawn.plot()
+    assert again is drawn and drawn.ax_ is not ax
+    figure.canvas.draw()
+
+
+@of_each
+def test_an_unfitted_estimator_is_refused(display):
+    with pytest.raises(NotFittedError):
+        CALLS[display](DenoisingAutoencoder())
+
+
+@of_each
+def test_without_matplotlib(fitted, display, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="requires matplotlib"):
+        CALLS[display](fitted["layer"])
