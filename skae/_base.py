@@ -77,7 +77,7 @@ class BaseEncoder(
 
     def __setstate__(self, state):
         state = dict(state)
-        version = state.pop("_skae_version", "of no number")
+        version = state.pop("_skae_version", "unknown")
         if version != __version__:
             warnings.warn(
                 InconsistentVersionWarning(

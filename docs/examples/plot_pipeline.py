@@ -29,7 +29,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
-from skae import DenoisingAutoencoder, StackedAutoencoder
+from skae import DenoisingAutoencoder, FilterDisplay, ReconstructionDisplay, StackedAutoencoder
 
 # %%
 # The data
@@ -49,7 +49,6 @@ else:
         X.astype(np.float32), y, stratify=y, random_state=0
     )
     name = f"digits, {len(X_train)} training and {len(X_test)} test images"
-side = int(X_train.shape[1] ** 0.5)
 
 # %%
 # The pipeline
@@ -93,7 +92,7 @@ for row, (train, test) in features.items():
 # -------------------
 # A layer with logistic units under cross-entropy, the classical denoising autoencoder of binary
 # images. Above: images it was not trained on, corrupted, and what it makes of
-# them. Below: its filters, the rows of ``components_``; those that vary most come first.
+# them. Below: its filters, the rows of ``components_``; the strongest come first.
 
 scaler = MinMaxScaler(clip=True).fit(X_train)
 dae = DenoisingAutoencoder(
@@ -106,38 +105,13 @@ dae = DenoisingAutoencoder(
     max_iter=60 if path is None else 20,
     random_state=0,
 ).fit(scaler.transform(X_train))
-images = scaler.transform(X_test[:10])
-hidden = np.random.default_rng(0).random(images.shape) < dae.corruption_level
-corrupted = np.where(hidden, 0, images)
-rows = {
-    "input": images,
-    "corrupted": corrupted,
-    "reconstruction": dae.inverse_transform(dae.transform(corrupted)),
-}
-filters = dae.components_[np.argsort(-dae.components_.std(axis=1))][:50]
-
-
-def tiles(pictures, columns, gap=1):
-    """One picture of many, `columns` in a row, nan in the gaps."""
-    lines = -(-len(pictures) // columns)
-    sheet = np.full((lines, side + gap, columns, side + gap), np.nan)
-    for k, picture in enumerate(pictures):
-        sheet[k // columns, :side, k % columns, :side] = picture.reshape(side, side)
-    return sheet.reshape(lines * (side + gap), columns * (side + gap))[:-gap, :-gap]
-
-
 figure = plt.figure(figsize=(8, 7.4), layout="constrained")
 top, bottom = figure.subfigures(2, 1, height_ratios=[3, 5.4])
-for axes, (title, pictures) in zip(top.subplots(3, 1), rows.items()):
-    axes.imshow(tiles(pictures, 10), cmap="gray", vmin=0, vmax=1)
-    axes.set_ylabel(title, rotation=0, ha="right", va="center")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-axes = bottom.subplots()
-limit = np.abs(filters).max() / 2
-axes.imshow(tiles(filters, 10), cmap="RdBu_r", vmin=-limit, vmax=limit)
-axes.set_title("filters")
-axes.set_axis_off()
+ReconstructionDisplay.from_estimator(
+    dae, scaler.transform(X_test), random_state=0, ax=top.subplots()
+)
+filters = FilterDisplay.from_estimator(dae, n_filters=50, ax=bottom.subplots(), n_columns=10)
+filters.ax_.set_title("filters")
 
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     picture = Path(__file__).with_name("pipeline.png")
