@@ -321,6 +321,13 @@ def test_three_epochs_and_four_are_seven(corruption, solver, pickled):
     assert estimator.n_iter_ == 7
 
 
+def test_salt_and_pepper_goes_by_the_extremes_of_all_rows_so_far():
+    estimator = denoising(corruption="salt_and_pepper")
+    for rows in (X, 0.2 + 0.5 * X):  # the later rows lie within the earlier ones
+        estimator.partial_fit(rows)
+        assert_array_equal(estimator._limits, [X.min(axis=0), X.max(axis=0)])
+
+
 @pytest.mark.parametrize("pickled", [False, True])
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("corruption", NOISES)
