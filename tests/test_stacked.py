@@ -297,6 +297,139 @@ def test_fit_without_warm_start_begins_anew():
         assert_same_layer(one, other)
 
 
+# -- joint training ---------------------------------------------------------------------------
+
+ACTIVATE = {
+    "identity": lambda a: a,
+    "logistic": lambda a: 1 / (1 + np.exp(-a)),
+    "tanh": np.tanh,
+    "relu": lambda a: np.maximum(a, 0),
+}
+
+
+def joint(**params):
+    return stacked(**{"fine_tune": True, "fine_tune_max_iter": 3, "corruption": None, **params})
+
+
+def mean_loss_of_the_unrolled(estimator, matrices):
+    """By hand, from other encoder and decoder matrices: [(W, W'), ...], a pair a layer."""
+    codes = X
+    for layer, (encoder, _) in zip(estimator.layers_, matrices):
+        codes = ACTIVATE[layer.activation](codes @ encoder.T + layer.intercept_hidden_)
+    activations = [estimator.layers_[k].activation for k in range(len(matrices) - 1)]
+    last = "logistic" if estimator.layers_[0].loss == "cross_entropy" else "identity"
+    for layer, (_, decoder), activation in reversed(
+        list(zip(estimator.layers_, matrices, [last, *activations]))
+    ):
+        codes = ACTIVATE[activation](codes @ decoder + layer.intercept_visible_)
+    if last == "identity":
+        return ((X - codes) ** 2).sum(axis=1).mean()
+    return -(X * np.log(codes) + (1 - X) * np.log(1 - codes)).sum(axis=1).mean()
+
+
+def matrices_of(estimator):
+    return [(np.array(e.components_), np.array(e.decoder_components_)) for e in estimator.layers_]
+
+
+JOINT_CASES = [
+    {"activation": ("relu", "tanh", "logistic")},
+    {"activation": "logistic", "loss": "cross_entropy"},
+    {"activation": "tanh", "tied_weights": True},
+]
+
+
+@pytest.mark.parametrize("params", JOINT_CASES)
+def test_a_step_of_joint_training_goes_down_the_unrolled_loss(params):
+    rate = 1e-3
+    params = {**params, "solver": "sgd", "momentum": 0, "batch_size": len(X)}
+    greedy = stacked(corruption=None, **params).fit(X)
+    moved = joint(**params, fine_tune_max_iter=1, fine_tune_learning_rate_init=rate).fit(X)
+    before, after = matrices_of(greedy), matrices_of(moved)
+    rng, eps, tied = np.random.default_rng(0), 1e-5, params.get("tied_weights", False)
+    for k in range(3):
+        for side in (0,) if tied else (0, 1):
+            at = tuple(rng.integers(n) for n in before[k][side].shape)
+            losses = []
+            for sign in (1, -1):
+                shifted = [(w.copy(), v.copy()) for w, v in before]
+                for half in (0, 1) if tied else (side,):
+                    shifted[k][half][at] += sign * eps
+                losses.append(mean_loss_of_the_unrolled(greedy, shifted))
+            slope = (losses[0] - losses[1]) / (2 * eps)
+            step = (before[k][side][at] - after[k][side][at]) / rate
+            assert_allclose(step, slope, rtol=1e-5, atol=1e-8)
+    if tied:
+        for encoder, decoder in after:
+            assert_array_equal(encoder, decoder)
+
+
+@pytest.mark.parametrize("params", JOINT_CASES)
+def test_what_is_decoded_after_joint_training_is_what_was_trained(params):
+    estimator = joint(**params).fit(X)
+    by_hand = mean_loss_of_the_unrolled(estimator, matrices_of(estimator))
+    assert_allclose(-estimator.score(X), by_hand, rtol=1e-12)
+    assert len(estimator.loss_curve_) == 3 and estimator.loss_ == estimator.loss_curve_[-1]
+
+
+def test_joint_training_improves_the_reconstruction():
+    greedy = stacked(corruption=None).fit(X)
+    assert joint(fine_tune_max_iter=50).fit(X).score(X) > greedy.score(X) + 0.01
+
+
+def test_linear_layers_trained_jointly_span_the_principal_subspace():
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 9)) + 0.05 * rng.normal(size=(300, 9))
+    rows -= rows.mean(axis=0)
+    estimator = joint(
+        hidden_layer_sizes=(6, 3), activation="identity", fine_tune_max_iter=400,
+        max_iter=20, learning_rate="cosine", fine_tune_learning_rate_init=0.01,
+    ).fit(rows)  # fmt: skip
+    components = np.linalg.svd(rows, full_matrices=False)[2][:3]
+    best = ((rows - rows @ components.T @ components) ** 2).sum(axis=1).mean()
+    assert -estimator.score(rows) < 1.02 * best
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("params", JOINT_CASES)
+def test_joint_training_continues_where_it_ended(params, pickled):
+    two = joint(**params, warm_start=True, corruption="masking", fine_tune_max_iter=2).fit(X)
+    if pickled:
+        two = pickle.loads(pickle.dumps(two))
+    two.set_params(fine_tune_max_iter=3).fit(X)
+    whole = joint(**params, corruption="masking", fine_tune_max_iter=5).fit(X)
+    for one, other in zip(two.layers_, whole.layers_):
+        assert_same_layer(one, other)
+    assert two.loss_curve_ == whole.loss_curve_
+
+
+def test_layers_trained_jointly_cannot_be_trained_one_by_one():
+    estimator = joint(warm_start=True).fit(X).set_params(fine_tune=False)
+    before = pickle.dumps(vars(estimator))
+    with pytest.raises(ValueError, match="trained jointly"):
+        estimator.fit(X)
+    assert pickle.dumps(vars(estimator)) == before
+
+
+def test_a_layer_taken_from_joint_training_has_forgotten_its_moments():
+    layer = joint().fit(X).layers_[0]
+    fresh = clone(layer).set_params(max_iter=1).fit(X)
+    fresh._training["buffers"][0] = layer._params()
+    for one in (layer, fresh):
+        one._training["loss_curve"].clear()  # of the same epoch, so of the same order and noise
+    fresh._training.update(step=0, seed=layer._training["seed"])
+    fresh._training["buffers"][1:] = 0
+    assert_array_equal(layer.partial_fit(X).components_, fresh.partial_fit(X).components_)
+
+
+def test_early_stopping_of_joint_training_restores_the_best_weights():
+    estimator = joint(
+        early_stopping=True, fine_tune_max_iter=60, fine_tune_learning_rate_init=0.05,
+        validation_fraction=0.3,
+    ).fit(X)  # fmt: skip
+    curve = estimator.validation_loss_curve_
+    assert estimator.best_loss_ == min(curve) < curve[-1]
+
+
 # -- Ctrl-C -------------------------------------------------------------------------------------
 
 
@@ -374,6 +507,7 @@ def digits():
     return load_digits(return_X_y=True)
 
 
+@pytest.mark.slow
 def test_grid_search_gives_the_same_with_two_jobs(digits):
     rows, labels = digits[0][:400], digits[1][:400]
     pipeline = Pipeline(
@@ -425,6 +559,7 @@ def test_logistic_layers_do_not_collapse_under_cross_entropy(digits):
     assert classifier.score(estimator.transform(rows[900:]), labels[900:]) > 0.85
 
 
+@pytest.mark.slow
 def test_defaults_on_digits(digits):
     """The published table: accuracy by stratified 5-fold, unshuffled, at default parameters."""
     rows, labels = digits
