@@ -1,0 +1,362 @@
+"""The tables of benchmarks/results/*.json as reStructuredText: figures are not typed twice.
+
+Each function of `TABLES` reads its file and gives the text of one table, or of several.
+It needs nothing but Python.
+"""
+
+import json
+from math import ceil
+from pathlib import Path
+from statistics import mean
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+TUTORIAL, CLASSIFIER, SMALL = "784-500", "784-1000-1000-10", "64-32-8-32-64"
+RATIOS = {
+    "skae/floor": "skae / floor",
+    "torch/skae": "PyTorch / skae",
+    "compiled/skae": "compiled / skae",
+    "rbm/skae": "RBM / skae",
+    "mlp/skae": "MLP / skae",
+}
+BATCHES = (20, 100, 500)
+# What was to be reached, for batches of 20, 100 and 500, by ratio and threads: skae / floor at
+# most so much, the others at least.
+GOALS = {
+    ("skae/floor", 1): (0.95, 1.02, 1.0),
+    ("skae/floor", 2): (0.95, 1.02, 1.0),
+    ("torch/skae", 1): (1.9, 1.5, 1.3),
+    ("torch/skae", 2): (2.5, 2.0, 1.6),
+    ("rbm/skae", 2): (2.0, 3.0, 3.0),
+    ("mlp/skae", 2): (None, None, None),
+}
+DIGITS_ROWS = 1797  # in an epoch of the small net
+
+
+def load(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+# ---- text ---------------------------------------------------------------------------------
+
+
+def table(header, rows, *, numbers=True, widths=None):
+    """A list-table; a cell of several lines keeps them."""
+    lines = [".. list-table::", "   :header-rows: 1"]
+    lines += ["   :class: numbers"] * numbers
+    lines += [f"   :widths: {' '.join(map(str, widths))}"] if widths else []
+    lines.append("")
+    for row in [header, *rows]:
+        for k, cell in enumerate(row):
+            first, *others = str(cell).splitlines() or [""]
+            lines.append(f"   {'*' if k == 0 else ' '} - {first}".rstrip())
+            lines += [f"       {line}" for line in others]
+    return "\n".join(lines) + "\n"
+
+
+def folded(title, text):
+    """Behind a title that opens it."""
+    body = "\n".join(f"   {line}".rstrip() for line in text.splitlines())
+    return f".. admonition:: {title}\n   :collapsible: closed\n\n{body}\n"
+
+
+def number(value, digits=2):
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def judged(value, goal, *, digits=2, at_most=True):
+    """A value, its goal, and whether that was missed, as far as the digits shown tell."""
+    if value is None or goal is None:
+        return number(value, digits)
+    shown = round(value, digits)
+    missed = shown > goal if at_most else shown < goal
+    return f"{shown:.{digits}f} ({goal:.{digits}f}{', missed' if missed else ''})"
+
+
+def in_percent(value):
+    return f"{value:.2f} %"
+
+
+# ---- training -----------------------------------------------------------------------------
+
+
+class Training:
+    """The rows of training.json, by what they are about."""
+
+    names = ("net", "threads", "dtype", "solver", "noise", "batch")
+
+    def __init__(self):
+        self.file = load("training")
+        self.rows = {tuple(row[name] for name in self.names): row for row in self.file["rows"]}
+
+    def row(self, net=TUTORIAL, threads=1, dtype="float32", solver="sgd", noise="0.3", batch=100):
+        return self.rows.get((net, threads, dtype, solver, noise, batch))
+
+    def ratio(self, ratio, **about):
+        row = self.row(**about)
+        return None if row is None else row["ratios"].get(ratio)
+
+    def seconds(self, who="skae", **about):
+        row = self.row(**about)
+        return None if row is None else row["medians"].get(who)
+
+
+def over(a, b):
+    return None if a is None or b is None else a / b
+
+
+def microseconds(seconds, batch=32):
+    """Of one batch of the small net, from the seconds of an epoch."""
+    return None if seconds is None else 1e6 * seconds / ceil(DIGITS_ROWS / batch)
+
+
+def machine():
+    """On what training.json was measured."""
+    facts = load("training")["settings"]
+    blas = "; ".join(facts["blas"])
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}; Python {facts['python']}, "
+        f"NumPy {facts['numpy']}, SciPy {facts['scipy']}, scikit-learn {facts['sklearn']}"
+        + (f", PyTorch {facts['torch']}" if "torch" in facts else "")
+        + f"; BLAS: {blas}. Epochs of {facts['rows']:,} rows, medians of {facts['repeats']}.\n"
+    )
+
+
+def goals():
+    """The tutorial's net, plain SGD, 30 % masking, float32, beside what was to be reached."""
+    training, rows = Training(), []
+    for (ratio, threads), wanted in GOALS.items():
+        cells = [
+            judged(
+                training.ratio(ratio, threads=threads, batch=batch),
+                goal,
+                at_most=ratio == "skae/floor",
+            )
+            for batch, goal in zip(BATCHES, wanted)
+        ]
+        rows.append([RATIOS[ratio], threads, *cells])
+    return table(["", "threads", *(f"batch {batch}" for batch in BATCHES)], rows)
+
+
+def other_ratios():
+    """Single figures with a goal of their own."""
+    training = Training()
+    ratio, seconds = training.ratio, training.seconds
+    top = dict(net=CLASSIFIER, noise="0.2/0.5")
+    small = dict(net=SMALL, noise="0", batch=32)
+    kinds = ("sgd", "momentum", "adam")
+    rows = [
+        [
+            "Adam / plain SGD, batch 100, one thread",
+            judged(over(seconds(solver="adam"), seconds()), 1.25),
+        ],
+        [
+            "float64 / float32, batch 100, one thread",
+            judged(over(seconds(dtype="float64"), seconds()), 2.2),
+        ],
+    ]
+    for threads in (1, 2):
+        who = "one thread" if threads == 1 else "two threads"
+        floors = [ratio("skae/floor", **top, solver=s, threads=threads) for s in ("sgd", "adam")]
+        rows.append(
+            [
+                f"classifier {CLASSIFIER}, dropout, / its floor: SGD, Adam; {who}",
+                ", ".join(judged(value, 1.1) for value in floors),
+            ]
+        )
+    peers = [ratio("torch/skae", **top, solver=s, threads=2) for s in ("sgd", "adam")]
+    rows.append(
+        [
+            "PyTorch / skae on it: SGD, Adam; two threads",
+            ", ".join(judged(value, 1.5, at_most=False) for value in peers),
+        ]
+    )
+    for dtype, goal in (("float32", 30), ("float64", None)):
+        times = [microseconds(seconds(**small, dtype=dtype, solver=s)) for s in kinds]
+        rows.append(
+            [
+                f"small net {SMALL}, batch 32, whole ``fit``, µs a batch: SGD, momentum, Adam; "
+                f"{dtype}",
+                ", ".join(judged(time, goal, digits=0) for time in times),
+            ]
+        )
+    peers = [ratio("mlp/skae", **small, solver=s) for s in kinds]
+    rows.append(["MLPRegressor / skae on it, float32", ", ".join(number(p, 1) for p in peers)])
+    two = [over(seconds(threads=2, batch=b), seconds(batch=b)) for b in BATCHES]
+    rows.append(
+        [
+            "two threads / one, an epoch of 784-500, batches of 20, 100, 500",
+            ", ".join(map(number, two)),
+        ]
+    )
+    return table(["what", "measured (goal)"], rows)
+
+
+def training():
+    """Every row of training.json, as ratios: a folded table for each net and type."""
+    groups, parts = {}, []
+    for row in load("training")["rows"]:
+        groups.setdefault((row["net"], row["dtype"]), []).append(row)
+    for (net, dtype), rows in groups.items():
+        ratios = [name for name in RATIOS if any(name in row["ratios"] for row in rows)]
+        header = ["solver", "noise", "batch", "threads", *(RATIOS[name] for name in ratios)]
+        header += ["skae, µs a batch"] * (net == SMALL)
+        cells = []
+        for row in sorted(rows, key=place):
+            line = [row[name] for name in header[:4]]
+            line += [number(row["ratios"].get(name)) for name in ratios]
+            if net == SMALL:
+                line.append(number(microseconds(row["medians"]["skae"], row["batch"]), 1))
+            cells.append(line)
+        parts.append(folded(f"{net}, {dtype}: {len(rows)} rows", table(header, cells)))
+    return "\n".join(parts)
+
+
+def place(row):
+    order = ("sgd", "momentum", "adam").index(row["solver"])
+    return order, row["noise"], row["batch"], row["threads"]
+
+
+# ---- the others ---------------------------------------------------------------------------
+
+
+def growth():
+    """Exponents, memory, throughput, start."""
+    found = load("scaling")
+    exponents = found["growth"]["exponents"]
+    rows = [
+        [f"exponent of the time in {axis}", judged(value, 1.05)]
+        for axis, value in exponents.items()
+    ]
+    for run in found["memory"]:
+        what = f"memory beyond X, {run['layout']}, {run['rows']:,} rows; MB"
+        goal = 500 if run["layout"] == "memory-mapped" else round(run["allowance"], 1)
+        rows.append([what, judged(run["beyond"], goal, digits=1)])
+    for run in found["throughput"]:
+        product = "``X @ W``" if run["method"] == "transform" else "its products"
+        what = f"{run['method']} / {product}, rows a second; threads: {run['threads']}"
+        rows.append([what, number(run["skae"] / run["product"])])
+    milliseconds = found["imports"]["after_scikit_learn"]
+    what = "``import skae`` after ``import sklearn.neural_network``, ms"
+    rows.append([what, judged(milliseconds, 30, digits=0)])
+    rows += [["wheel, MB", judged(size, 1, digits=1)] for size in found["wheel"].values()]
+    return table(["what", "measured (goal)"], rows)
+
+
+def errors():
+    """Published test errors and ours."""
+    rows = []
+    for row in load("errors").values():
+        goal = row["goal"]
+        ours = "\n".join(f"| {label}: **{v:.2f}**" for label, v in row["errors"].items())
+        rows.append(
+            [
+                row["work"],
+                row["published"],
+                "" if goal is None else f"≤ {goal}",
+                ours,
+                f"{row['seconds'] / 60:.1f}",
+            ]
+        )
+    header = ["work", "published, %", "goal", "skae, %", "minutes"]
+    return table(header, rows, numbers=False, widths=[24, 26, 9, 32, 9])
+
+
+def few_labels():
+    """MNIST with few labels: what pretraining and spreading the labels are worth."""
+    found, rows = load("errors"), []
+    for name in ("labels_100", "labels_1000"):
+        row = found[name]
+        test = {label.removeprefix("test, "): v for label, v in row["errors"].items()}
+
+        def of(start, test=test):
+            return next(in_percent(v) for label, v in test.items() if label.startswith(start))
+
+        rows.append(
+            [
+                row["work"],
+                of("from scratch, mean"),
+                of("pretrained, mean"),
+                of("from scratch, labels spread"),
+                of("pretrained, labels spread"),
+            ]
+        )
+    header = [
+        "test error",
+        "from scratch",
+        "pretrained",
+        "scratch, labels spread",
+        "pretrained, labels spread",
+    ]
+    return table(header, rows)
+
+
+def defaults():
+    """Accuracy of each setting on the digits, means over seeds, the worst seed in brackets."""
+    rows = []
+    for name, found in load("defaults").items():
+        columns = list(zip(*found["scores"]))
+        rows.append([name, *(f"{mean(column):.3f} ({min(column):.3f})" for column in columns)])
+    header = ["setting", "LR, codes", "LR, raw + codes", "SVC, codes", "SVC, raw + codes"]
+    return table(header, rows)
+
+
+def kernels():
+    """Each elementwise loop beside NumPy and beside a copy, on operands of both sizes."""
+    found, parts = load("kernels"), []
+    sizes = sorted({row["kilobytes"] for row in found})
+    cases = [(size, dtype) for size in sizes for dtype in ("float32", "float64")]
+    header = ["loop", *(f"{dtype}, {size:,} kB" for size, dtype in cases)]
+    values = {(row["loop"], row["kilobytes"], row["dtype"]): row for row in found}
+    loops = list(dict.fromkeys(row["loop"] for row in found))
+    for title, of in (
+        ("NumPy / skae: how many times as long NumPy takes", lambda r: 1 / r["times_numpy"]),
+        ("skae / a copy of as many bytes", lambda r: r["times_the_copy"]),
+    ):
+        rows = []
+        for loop in loops:
+            cells = [values.get((loop, *case)) for case in cases]
+            rows.append([loop, *(number(None if r is None else of(r)) for r in cells)])
+        parts.append(folded(title, table(header, rows)))
+    return "\n".join(parts)
+
+
+def expectations():
+    """What a newcomer may expect, in a few lines."""
+    found, training = load("defaults")["defaults"], Training()
+    codes, _, svc, _ = map(mean, zip(*found["scores"]))
+    ours = [training.ratio("skae/floor", batch=b) for b in BATCHES]
+    peer = [training.ratio("torch/skae", batch=b) for b in BATCHES]
+    errors = load("errors")
+    longer, hurry = errors["mnist_longer"], errors["mnist_quick"]
+    return table(
+        ["what", "measured"],
+        [
+            ["digits, 5 folds, default stack, logistic regression on the codes", number(codes, 3)],
+            ["the same, SVC on the codes", number(svc, 3)],
+            [
+                "MNIST, 50,000 labels, fine-tuned: test error",
+                f"{in_percent(longer['errors']['test'])} in {longer['seconds'] / 60:.0f} minutes, "
+                f"{in_percent(hurry['errors']['test'])} in {hurry['seconds'] / 60:.0f}",
+            ],
+            [
+                "an epoch / its bare matrix products, one thread, batches of 20, 100, 500",
+                ", ".join(map(number, ours)),
+            ],
+            ["PyTorch's epoch (CPU) / skae's", ", ".join(map(number, peer))],
+        ],
+    )
+
+
+TABLES = {
+    "defaults": defaults,
+    "errors": errors,
+    "expectations": expectations,
+    "few-labels": few_labels,
+    "goals": goals,
+    "growth": growth,
+    "kernels": kernels,
+    "machine": machine,
+    "other-ratios": other_ratios,
+    "training": training,
+}

@@ -1,0 +1,116 @@
+"""What this site asks of Sphinx beyond its extensions.
+
+- Formulas as MathML, which browsers draw themselves.
+- Names of scikit-learn as links to its site, by their address: no inventory is fetched.
+- ``.. benchmark-table:: name``: a table of benchmark_tables.py.
+- Included Markdown (the changelog) as reStructuredText, and the types of numpydoc escaped.
+"""
+
+import re
+
+import benchmark_tables
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.docutils import SphinxDirective
+
+import skae
+
+SKLEARN = "https://scikit-learn.org/stable/"
+# Sections of scikit-learn's site that the docstrings of its own methods name.
+SECTIONS = {
+    "accuracy_score": "modules/model_evaluation.html#accuracy-score",
+    "r2_score": "modules/model_evaluation.html#r2-score",
+    "metadata_routing": "metadata_routing.html",
+    "df_output_transform": "modules/compose.html#df-output-transform",
+    "sphx_glr_auto_examples_miscellaneous_plot_set_output.py": (
+        "auto_examples/miscellaneous/plot_set_output.html"
+    ),
+}
+
+
+# ---- formulas -----------------------------------------------------------------------------
+
+
+def visit_math(translator, node):
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator, node):
+    formula = tex2mathml(node.astext(), as_block=True)
+    translator.body.append(f'<div class="math-block">{formula}</div>\n')
+    raise nodes.SkipNode
+
+
+# ---- links --------------------------------------------------------------------------------
+
+
+def resolve(app, env, node, contnode):
+    """A link for a name that Sphinx does not find where it stands; None if there is none."""
+    domain, target = node.get("refdomain"), node.get("reftarget", "")
+    if domain == "py" and target in skae.__all__:
+        return env.domains.python_domain.resolve_xref(
+            env, node["refdoc"], app.builder, "obj", f"skae.{target}", node, contnode
+        )
+    page = None
+    if domain == "py" and target == "sklearn.callback":
+        page = f"api/{target}.html"
+    elif domain == "py" and target.startswith("sklearn."):
+        page = f"modules/generated/{target}.html"
+    elif domain == "std" and node.get("reftype") == "ref":
+        page = SECTIONS.get(target)
+    elif domain == "std" and node.get("reftype") == "term":
+        page = f"glossary.html#term-{target}"
+    if page is None:
+        return None
+    return nodes.reference("", "", contnode, internal=False, refuri=SKLEARN + page)
+
+
+# ---- content ------------------------------------------------------------------------------
+
+
+class BenchmarkTable(SphinxDirective):
+    """``.. benchmark-table:: name``, made of the files in benchmarks/results."""
+
+    required_arguments = 1
+
+    def run(self):
+        for path in benchmark_tables.RESULTS.glob("*.json"):
+            self.env.note_dependency(str(path))
+        self.env.note_dependency(benchmark_tables.__file__)
+        text = benchmark_tables.TABLES[self.arguments[0]]()
+        return self.parse_text_to_nodes(text)
+
+
+def markdown_to_rst(text):
+    """The Markdown that a changelog needs: headings, code, links; lists are the same."""
+    text = re.sub(r"^# .*\n", "", text)
+    text = re.sub(r"^##(#?) (.*)$", underlined, text, flags=re.MULTILINE)
+    text = re.sub(r"`([^`]+)`", r"``\1``", text)
+    return re.sub(r"\[([^]]+)\]\(([^)]+)\)", r"`\1 <\2>`__", text)
+
+
+def underlined(heading):
+    return f"{heading[2]}\n{('~' if heading[1] else '-') * len(heading[2])}"
+
+
+def escape_types(app, what, name, obj, options, lines):
+    """In a type, as numpydoc leaves it, n_features_in_ would be a link."""
+    for k, line in enumerate(lines):
+        if re.match(r" *\*\*\w+\*\* : ", line):
+            head, kind = line.split(" : ", 1)
+            lines[k] = head + " : " + re.sub(r"_(?=\W)", r"\_", kind)
+
+
+def convert_included(app, path, docname, content):
+    if path.suffix == ".md":
+        content[0] = markdown_to_rst(content[0])
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
+    app.add_directive("benchmark-table", BenchmarkTable)
+    app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", escape_types, priority=900)  # after numpydoc
+    app.connect("include-read", convert_included)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

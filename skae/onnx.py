@@ -1,0 +1,366 @@
+"""Export to ONNX: importing this module tells skl2onnx how to convert the estimators of skae.
+
+It needs more than skae itself does: ``pip install "skae[onnx]"``. After the import,
+`skl2onnx.to_onnx` takes the estimators alone and inside the meta-estimators of scikit-learn.
+
+The graph gives what skae gives, in the type of its input: float32 or float64, and float32 for
+integers, as skl2onnx has it. Its outputs are
+
+- ``variable`` of an autoencoder: the codes that `transform` gives. The options ``reconstruct``
+  (what `inverse_transform` makes of the codes) and ``score_samples``, of shape (n_samples, 1),
+  add outputs of these names to the graph, wherever in a pipeline the autoencoder stands.
+- ``label`` and ``probabilities`` of a classifier, with the options of skl2onnx's own classifiers:
+  ``zipmap``, ``nocl``, ``output_class_labels`` and ``raw_scores``. Those are what
+  `decision_function` gives, but two columns for two classes: minus the logit, and the logit.
+- ``variable`` of a regressor: what `predict` gives, of shape (n_samples, n_outputs).
+
+A `final_estimator` is converted by its own converter. With several labels a row, or the option
+``nocl``, it is refused.
+
+Examples
+--------
+>>> import onnxruntime
+>>> import skae.onnx
+>>> from skl2onnx import to_onnx
+>>> from sklearn.datasets import load_digits
+>>> from sklearn.linear_model import LogisticRegression
+>>> from sklearn.pipeline import make_pipeline
+>>> from sklearn.preprocessing import MinMaxScaler
+>>> from skae import StackedAutoencoder
+>>> X, y = load_digits(return_X_y=True)
+>>> sae = StackedAutoencoder((64, 32), max_iter=2, random_state=0)
+>>> pipe = make_pipeline(MinMaxScaler(), sae, LogisticRegression(max_iter=1000)).fit(X, y)
+>>> options = {id(sae): {"score_samples": True}, id(pipe): {"zipmap": False}}
+>>> graph = to_onnx(pipe, X[:1], options=options)
+>>> session = onnxruntime.InferenceSession(graph.SerializeToString())
+>>> sorted(output.name for output in session.get_outputs())
+['label', 'probabilities', 'score_samples']
+>>> (label,) = session.run(["label"], {"X": X})
+>>> bool((label == pipe.predict(X)).all())
+True
+"""
+
+from itertools import chain, count
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skae._denoising import DenoisingAutoencoder
+from skae._network import ACTIVATIONS
+from skae._stacked import StackedAutoencoder
+from skae._supervised import StackedAutoencoderClassifier, StackedAutoencoderRegressor
+
+try:
+    from skl2onnx import get_model_alias, update_registered_converter
+    from skl2onnx._parse import _parse_sklearn_classifier
+    from skl2onnx.algebra import onnx_ops
+    from skl2onnx.common.data_types import (
+        BooleanTensorType,
+        DoubleTensorType,
+        FloatTensorType,
+        Int8TensorType,
+        Int32TensorType,
+        Int64TensorType,
+        StringTensorType,
+        UInt8TensorType,
+        guess_proto_type,
+        guess_tensor_type,
+    )
+    from skl2onnx.common.utils import check_input_and_output_numbers, check_input_and_output_types
+    from skl2onnx.common.utils_classifier import get_label_classes
+except ImportError as error:
+    raise ImportError(
+        'skae.onnx needs skl2onnx and onnx. Install them with pip install "skae[onnx]".'
+    ) from error
+
+INPUT_TYPES = [
+    FloatTensorType,
+    DoubleTensorType,
+    BooleanTensorType,
+    Int8TensorType,
+    Int32TensorType,
+    Int64TensorType,
+    UInt8TensorType,
+]
+ACTIVATION_NODES = {
+    ACTIVATIONS["identity"]: "Identity",
+    ACTIVATIONS["logistic"]: "Sigmoid",
+    ACTIVATIONS["tanh"]: "Tanh",
+    ACTIVATIONS["relu"]: "Relu",
+}
+# What an autoencoder can give beside its codes, in the order of the outputs.
+EXTRAS = ("reconstruct", "score_samples")
+
+
+# -- nodes ------------------------------------------------------------------------------
+
+
+class _Layer(NamedTuple):
+    """A fitted layer: weights of shape (n_out, n_in), biases, and the node that activates."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    activation: str
+
+    @classmethod
+    def of(cls, estimator, k):
+        network, params = estimator._network, estimator._params()
+        activation = ACTIVATION_NODES.get(network.layers[k]["activation"])
+        return cls(network.weights(params, k), network.bias(params, k), activation)
+
+
+class _Graph:
+    """Makes nodes, of the opset and the float type that the converted graph is to have."""
+
+    def __init__(self, scope, operator, container):
+        self.scope, self.container = scope, container
+        self.X = operator.inputs[0]
+        self.dtype = np.float64 if isinstance(self.X.type, DoubleTensorType) else np.float32
+        if not isinstance(self.X.type, DoubleTensorType | FloatTensorType):
+            self.X = self.cast(self.X, FloatTensorType())
+
+    def node(self, kind, *inputs, **attributes):
+        make = getattr(onnx_ops, f"Onnx{kind}")
+        return make(*inputs, op_version=self.container.target_opset, **attributes)
+
+    def cast(self, node, tensor):
+        return self.node("Cast", node, to=guess_proto_type(tensor))
+
+    def affine(self, X, layer):
+        """What the units of a layer see, before their activation."""
+        weights, bias = layer.weights.astype(self.dtype), layer.bias.astype(self.dtype)
+        return self.node("Gemm", X, weights, bias, transB=1)
+
+    def forward(self, X, layers):
+        for layer in layers:
+            X = self.node(layer.activation, self.affine(X, layer))
+        return X
+
+    def give(self, variable, node):
+        """Let a variable of skl2onnx be what a node gives."""
+        self.node("Identity", node, output_names=[variable]).add_to(self.scope, self.container)
+
+
+# -- autoencoders -----------------------------------------------------------------------
+
+
+def _extras(scope, autoencoder):
+    options = scope.get_options(autoencoder, dict.fromkeys(EXTRAS, False))
+    return [name for name in EXTRAS if options[name]]
+
+
+def _parse_autoencoder(scope, model, inputs, custom_parsers=None):
+    """Declare the outputs. Only the codes go on to what comes next; the others leave the graph."""
+    operator = scope.declare_local_operator(get_model_alias(type(model)), model)
+    operator.inputs = inputs
+    tensor = type(guess_tensor_type(inputs[0].type))
+    operator.outputs.append(scope.declare_local_variable("variable", tensor()))
+    for name in _extras(scope, model):
+        # Of outputs with one name, skl2onnx would give the plain one to the last.
+        names = chain([name], (f"{name}_{k}" for k in count(2)))
+        unused = next(name for name in names if not scope.has_variable_name(name))
+        variable = scope.declare_local_variable(unused, tensor())
+        variable.init_status(is_leaf=True)
+        operator.outputs.append(variable)
+    return [operator.outputs[0]]
+
+
+def _shape_autoencoder(operator):
+    autoencoder = operator.raw_operator
+    extras = _extras(operator.scope_inst, autoencoder)
+    _check(operator, 1 + len(extras))
+    n_columns = {"reconstruct": autoencoder.n_features_in_, "score_samples": 1}
+    _set_columns(operator, autoencoder._n_features_out, *(n_columns[name] for name in extras))
+
+
+def _convert_autoencoder(scope, operator, container):
+    autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
+    stack = getattr(autoencoder, "layers_", [autoencoder])
+    codes = graph.forward(graph.X, [_Layer.of(layer, 0) for layer in stack])
+    *hidden, bottom = [_Layer.of(layer, 1) for layer in reversed(stack)]
+    logits = graph.affine(graph.forward(codes, hidden), bottom)
+    nodes = {"reconstruct": graph.node(bottom.activation, logits)}
+    if stack[0]._architecture["loss"] == "cross_entropy":
+        nodes["score_samples"] = _minus_cross_entropy(graph, logits)
+    else:
+        error = graph.node("Sub", graph.X, nodes["reconstruct"])
+        squared = graph.node("ReduceSumSquareApi18", error, axes=[1])
+        nodes["score_samples"] = graph.node("Neg", squared)
+    asked = [nodes[name] for name in _extras(scope, autoencoder)]
+    for variable, node in zip(operator.outputs, [codes, *asked]):
+        graph.give(variable, node)
+
+
+def _minus_cross_entropy(graph, z):
+    """Of a logistic output, from the logit z: x z - max(z, 0) - log(1 + exp(-|z|)), as in the
+    kernel, so that a saturated unit gives neither inf nor nan.
+    """
+    # Not by the node Softplus: onnxruntime has it in single precision only.
+    power = graph.node("Exp", graph.node("Neg", graph.node("Abs", z)))
+    tail = graph.node("Log", graph.node("Add", power, np.ones(1, dtype=graph.dtype)))
+    softplus = graph.node("Add", graph.node("Relu", z), tail)
+    terms = graph.node("Sub", graph.node("Mul", graph.X, z), softplus)
+    return graph.node("ReduceSumApi11", terms, axes=[1])
+
+
+# -- classifier and regressor -----------------------------------------------------------
+
+
+def _parse_classifier(scope, model, inputs, custom_parsers=None):
+    check_is_fitted(model)
+    zipmap = scope.get_options(model, {"zipmap": True})["zipmap"]
+    if not hasattr(model, "predict_proba"):  # a final SVC has other scores than one a class
+        zipmap = False
+    scope.add_options(id(model), {"zipmap": zipmap})
+    return _parse_sklearn_classifier(scope, model, inputs, custom_parsers)
+
+
+def _shape_classifier(operator):
+    classifier = operator.raw_operator
+    _check(operator, 2)
+    options = operator.scope_inst.get_options(classifier, {"zipmap": False, "nocl": False})
+    if hasattr(classifier, "final_estimator_"):
+        _check_final(classifier, options)
+    label, scores = operator.outputs
+    classes = _labels(operator.scope_inst, classifier)
+    n_rows = operator.inputs[0].get_first_dimension()
+    shape = [n_rows, len(classes) if hasattr(classifier, "predict_proba") else None]
+    # ZipMap takes float32 only. The parser has left a note of whether there is one.
+    mapped = options["zipmap"] is True
+    scores.type = (FloatTensorType if mapped else type(scores.type))(shape)
+    tensor = Int64TensorType if classes.dtype == np.int64 else StringTensorType
+    label.type = tensor(shape if classifier._multilabel() else [n_rows])
+
+
+def _check_final(classifier, options):
+    if classifier._multilabel():
+        raise NotImplementedError(
+            "A final_estimator for several labels a row cannot be exported to ONNX."
+        )
+    if options["nocl"]:  # some converters take the option, and give the labels all the same
+        raise NotImplementedError("The ONNX option 'nocl' does not go with a final_estimator.")
+
+
+def _convert_classifier(scope, operator, container):
+    classifier, graph = operator.raw_operator, _Graph(scope, operator, container)
+    *hidden, top = _layers(classifier)
+    codes = graph.forward(graph.X, hidden)
+    raw = container.get_options(classifier, {"raw_scores": False})["raw_scores"]
+    if hasattr(classifier, "final_estimator_"):
+        _convert_final(graph, operator, codes, raw_scores=raw)
+        return
+    scores = graph.affine(codes, top)
+    if classifier._loss == "log_loss":
+        probabilities = graph.node("Softmax", scores, axis=1)
+    else:
+        if not classifier._multilabel():
+            scores = graph.node("Concat", graph.node("Neg", scores), scores, axis=1)
+        probabilities = graph.node("Sigmoid", scores)
+    if classifier._multilabel():
+        positive = graph.node("Greater", scores, np.zeros(1, dtype=graph.dtype))
+        label = graph.cast(positive, Int64TensorType())
+    else:
+        largest = graph.node("ArgMax", scores, axis=1, keepdims=0)
+        label = graph.node("Gather", _labels(scope, classifier), largest)
+    graph.give(operator.outputs[0], label)
+    scores = graph.cast(scores if raw else probabilities, operator.outputs[1].type)
+    graph.give(operator.outputs[1], scores)
+
+
+def _shape_regressor(operator):
+    _check(operator, 1)
+    _set_columns(operator, operator.raw_operator._architecture["sizes"][-1])
+
+
+def _convert_regressor(scope, operator, container):
+    regressor, graph = operator.raw_operator, _Graph(scope, operator, container)
+    *hidden, top = _layers(regressor)
+    codes = graph.forward(graph.X, hidden)
+    if hasattr(regressor, "final_estimator_"):
+        _convert_final(graph, operator, codes)
+    else:
+        graph.give(operator.outputs[0], graph.affine(codes, top))
+
+
+def _convert_final(graph, operator, codes, *, raw_scores=False):
+    """Let the converter of the final estimator go on from the codes."""
+    scope, final = graph.scope, operator.raw_operator.final_estimator_
+    if raw_scores and hasattr(final, "decision_function"):  # else probabilities, as scikit-learn
+        _ask_for_raw_scores(graph, final)
+    tensor = DoubleTensorType if graph.dtype == np.float64 else FloatTensorType
+    n_codes = operator.raw_operator._n_features_out
+    variable = scope.declare_local_variable("codes", tensor([None, n_codes]))
+    graph.give(variable, codes)
+    inner = scope.declare_local_operator(get_model_alias(type(final)), final)
+    inner.inputs.append(variable)
+    for output in operator.outputs:
+        variable = scope.declare_local_variable(f"final_{output.raw_name}", type(output.type)())
+        inner.outputs.append(variable)
+        graph.give(output, graph.cast(variable, output.type))  # trees give float32 for float64
+
+
+def _ask_for_raw_scores(graph, final):
+    while isinstance(final, Pipeline):  # its converter takes options, but leaves them alone
+        final = final.steps[-1][1]
+    if not graph.container.has_options(final, "raw_scores"):
+        raise NotImplementedError(f"skl2onnx has no option 'raw_scores' for {final!r}.")
+    asked = {"raw_scores": True}
+    if graph.container.has_options(final, "zipmap"):
+        asked["zipmap"] = False  # else, with options of its own, it would have the default
+    for options in (graph.scope, graph.container):
+        options.add_options(id(final), asked)
+
+
+def _layers(estimator):
+    return [_Layer.of(estimator, k) for k in range(len(estimator._network))]
+
+
+def _labels(scope, classifier):
+    """The classes, or their numbers with the option ``nocl``, as ONNX has them."""
+    classes = np.asarray(get_label_classes(scope, classifier))
+    return classes.astype(np.int64 if classes.dtype.kind in "biuf" else np.str_)
+
+
+# -- shapes ---------------------------------------------------------------------------------
+
+
+def _check(operator, n_outputs):
+    """Refuse what cannot be converted, before any work."""
+    check_is_fitted(operator.raw_operator)
+    check_input_and_output_numbers(
+        operator, input_count_range=1, output_count_range=[n_outputs, n_outputs]
+    )
+    check_input_and_output_types(operator, good_input_types=INPUT_TYPES)
+
+
+def _set_columns(operator, *n_columns):
+    n_rows = operator.inputs[0].get_first_dimension()
+    for output, n in zip(operator.outputs, n_columns):
+        output.type.shape = [n_rows, n]
+
+
+def _register():
+    extras = {name: [True, False] for name in EXTRAS}
+    of_classifiers = {
+        "zipmap": [True, False, "columns"],
+        "nocl": [True, False],
+        "output_class_labels": [False, True],
+        "raw_scores": [True, False],
+    }
+    autoencoder = (_shape_autoencoder, _convert_autoencoder, _parse_autoencoder, extras)
+    classifier = (_shape_classifier, _convert_classifier, _parse_classifier, of_classifiers)
+    for estimator, (shape, convert, parse, options) in {
+        DenoisingAutoencoder: autoencoder,
+        StackedAutoencoder: autoencoder,
+        StackedAutoencoderClassifier: classifier,
+        StackedAutoencoderRegressor: (_shape_regressor, _convert_regressor, None, None),
+    }.items():
+        alias = f"Skae{estimator.__name__}"
+        update_registered_converter(
+            estimator, alias, shape, convert, parser=parse, options=options
+        )
+
+
+_register()
