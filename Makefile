@@ -2,8 +2,10 @@
 # PYTHON=<command> chooses the Python of a new .venv; without it the first one that is recent enough.
 
 .DELETE_ON_ERROR:
+.NOTPARALLEL:  # there is one environment to install into
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-errors bench-kernels bench-scaling bench-compare lint dist clean
+.PHONY: help demo test test-fast test-lowest coverage bench bench-errors bench-kernels \
+    bench-scaling bench-compare lint docs dist wheel-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,14 +21,20 @@ help:
 	@echo "make demo    train the pipeline on digits, print the table, save the picture"
 	@echo "             (SKAE_DATA=mnist.npz make demo: the same on MNIST)"
 	@echo "make test    run the tests and the examples in the docstrings"
+	@echo "make test-fast    leave out the slow ones (less than a minute)"
+	@echo "make test-lowest    run all with the lowest version of whatever pyproject.toml names"
+	@echo "             (PYTHON=python3.11: they know no later Python than 3.12)"
+	@echo "make coverage    run all; fail if they reach too little of the Python code"
 	@echo "make bench   the table of training times: skae, its bare matrix products, its peers (hours)"
 	@echo "             (ARGS=--quick: a few rows of it; DATA=mnist.npz: on MNIST)"
 	@echo "make bench-errors DATA=mnist.npz    the table of published errors and ours (hours)"
 	@echo "make bench-kernels    compare each elementwise loop with a copy, and with NumPy"
 	@echo "make bench-scaling    how time and memory grow, throughput, import time (minutes)"
 	@echo "make bench-compare REV=HEAD    fail if this checkout is slower than that revision"
-	@echo "make lint    check the style of the Python and Cython sources"
-	@echo "make dist    build the sdist, and the wheel from it, in dist/"
+	@echo "make lint    check the style of the Python and Cython sources, and the types"
+	@echo "make docs    build the documentation in docs/_build/html, examples included"
+	@echo "make dist    build the sdist, and the wheel from it, in dist/, and check them"
+	@echo "make wheel-test PYTHON=python3.12    that Python's wheel, and all tests with it installed"
 	@echo "make clean   remove .venv and all that was built"
 
 demo: $(VENV)/installed
@@ -34,6 +42,20 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+# A process for each core, so BLAS gets one thread.
+test-fast: $(VENV)/installed
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto -m "not slow"
+
+# pip takes the first variable for what it installs, the second, from 25.3 on, for what it builds
+# with (before, the first for both).
+test-lowest: $(VENV)/dev.required
+	$(BIN)/python .ci/requirements.py --lowest > $(VENV)/lowest.txt
+	PIP_CONSTRAINT=$(VENV)/lowest.txt PIP_BUILD_CONSTRAINT=$(VENV)/lowest.txt $(TEST_WHEEL)
+
+coverage: $(VENV)/installed $(VENV)/dev.required
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/training.py $(if $(DATA),--data '$(DATA)') $(ARGS)
@@ -47,20 +69,36 @@ bench-kernels: $(VENV)/installed
 bench-scaling: $(VENV)/installed
 	$(BIN)/python benchmarks/scaling.py
 
-bench-compare: $(VENV)/builder
+# setup.py is run as it is, by the environment's Python.
+bench-compare: $(VENV)/installed $(VENV)/build.required
 	$(BIN)/python benchmarks/compare.py $(if $(REV),--revision '$(REV)')
 
-lint: $(VENV)/tools
+lint: $(VENV)/installed $(VENV)/dev.required
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint skae
+	$(BIN)/mypy
+	$(BIN)/stubtest --mypy-config-file pyproject.toml --ignore-missing-stub \
+	    --ignore-disjoint-bases skae._kernel
 
-dist: $(VENV)/tools
+docs: $(VENV)/installed $(VENV)/docs.required
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+dist: $(VENV)/dev.required
 	rm -rf dist
 	$(BIN)/python -m build
-	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-sdist
+	$(BIN)/python .ci/check_dist.py dist/*.tar.gz dist/*.whl
+
+TEST_WHEEL = PATH="$(CURDIR)/$(BIN):$$PATH" .ci/test_wheel.sh $(PYTHON)
+
+wheel-test: $(VENV)/dev.required
+	$(TEST_WHEEL)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info docs/_build docs/auto_examples docs/generated
+	rm -rf .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	rm -f skae/_kernel/*.so skae/_kernel/*.c
 	find skae tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
 
@@ -82,15 +120,9 @@ $(VENV)/installed: $(VENV)/created $(BUILD_FILES)
 	@$(PIP) install --editable '.[test]'
 	@touch $@
 
-# What setup.py imports. pip has it in a place of its own, but bench-compare runs setup.py itself.
-$(VENV)/builder: $(VENV)/installed
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $@.txt
-	@$(PIP) install --requirement $@.txt
-	@touch $@
-
-# The tools of the extra "dev", without compiling the package.
-$(VENV)/tools: $(VENV)/created pyproject.toml
-	@echo "Installing the development tools in $(VENV)"
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' > $@.txt
+# What is needed to build, to run, or for an extra, without compiling the package.
+$(VENV)/%.required: $(VENV)/created pyproject.toml
+	@echo "Installing in $(VENV) what $* needs"
+	@$(BIN)/python .ci/requirements.py $* > $@.txt
 	@$(PIP) install --requirement $@.txt
 	@touch $@

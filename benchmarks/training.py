@@ -52,8 +52,9 @@ QUICK = dict(net=TUTORIAL, dtype="float32", solver="sgd", noise="0.3")
 SMALL_EPOCHS = 20
 # Adam takes rounding errors far: 2e-4 on the classifier in float32, 1e-12 in float64.
 CHECK_ROWS, TOLERANCE = 2000, 1e-3
-# Seconds between two columns, in which the threads of the one before stop spinning.
-PAUSE = 0.05
+# Seconds between two columns, in which the threads of the one before stop spinning: those of
+# OpenBLAS do so for a tenth of a second, and cost whoever came next up to a fifth of its epoch.
+PAUSE = 0.4
 BLAS = ThreadpoolController().select(user_api="blas")
 
 

@@ -3,18 +3,24 @@
 import warnings
 from contextlib import contextmanager
 from copy import copy
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_array
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae import _training
-from skae._compat import CallbackSupportMixin, _check_sample_weight, _fit_context
+from skae._compat import (
+    CallbackSupportMixin,
+    _check_sample_weight,
+    _fit_context,
+    available_if,
+)
 from skae._rows import compute_dtype
+from skae._typing import ArrayLike, MatrixLike, NDArray
 from skae._version import __version__
 
 FLOATS = [np.float64, np.float32]
@@ -136,7 +142,7 @@ class BaseEncoder(
         check_is_fitted(self)
         return self._validate(X, reset=False)
 
-    def transform(self, X):
+    def transform(self, X: MatrixLike) -> NDArray[Any]:
         """Encode rows, without corruption.
 
         Parameters
@@ -156,7 +162,7 @@ class BaseAutoencoder(BaseEncoder):
     """Base of the unsupervised ones. Subclasses have `_fit` and `score_samples`."""
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the features of X.
 
         Parameters
@@ -184,7 +190,9 @@ class BaseAutoencoder(BaseEncoder):
 
     @available_if(_training.can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
+    def partial_fit(
+        self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Go on learning, with one epoch (of each layer) over X; for data that come in pieces.
 
         The first call does what ``fit`` does before its first epoch. Not available with
@@ -239,7 +247,7 @@ class BaseAutoencoder(BaseEncoder):
             )
         return X
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean of `score_samples`: minus the mean reconstruction error of the rows.
 
         Parameters

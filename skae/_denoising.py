@@ -2,6 +2,7 @@
 
 from copy import copy
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -20,6 +21,7 @@ from skae._network import (
     Network,
 )
 from skae._rows import Rows, codes_of
+from skae._typing import MatrixLike, NDArray
 
 PROBABILITY_NOISES = ("masking", "salt_and_pepper")
 SPARSE_ACTIVATIONS = ("logistic", "tanh")
@@ -147,35 +149,35 @@ class DenoisingAutoencoder(BaseAutoencoder):
 
     def __init__(
         self,
-        n_components=256,
+        n_components: int = 256,
         *,
-        activation="relu",
-        loss="squared_error",
-        tied_weights=False,
-        corruption="masking",
-        corruption_level=0.5,
-        sparsity_target=0.05,
-        sparsity_penalty=0.0,
-        solver="adam",
-        alpha=0.0,
-        batch_size=20,
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        max_iter=10,
-        shuffle=True,
-        random_state=None,
-        tol=None,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-    ):
+        activation: str = "relu",
+        loss: str = "squared_error",
+        tied_weights: bool = False,
+        corruption: str | None = "masking",
+        corruption_level: float = 0.5,
+        sparsity_target: float = 0.05,
+        sparsity_penalty: float = 0.0,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        batch_size: int | str = 20,
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        max_iter: int = 10,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float | None = None,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+    ) -> None:
         self.n_components = n_components
         self.activation = activation
         self.loss = loss
@@ -350,22 +352,22 @@ class DenoisingAutoencoder(BaseAutoencoder):
         return self._architecture["sizes"][-1]
 
     @property
-    def components_(self):
+    def components_(self) -> NDArray[Any]:
         check_is_fitted(self)
         return self._network.weights(self._params(), 0)
 
     @property
-    def decoder_components_(self):
+    def decoder_components_(self) -> NDArray[Any]:
         check_is_fitted(self)
         return self._network.weights(self._params(), 1).T
 
     @property
-    def intercept_hidden_(self):
+    def intercept_hidden_(self) -> NDArray[Any]:
         check_is_fitted(self)
         return self._network.bias(self._params(), 0)
 
     @property
-    def intercept_visible_(self):
+    def intercept_visible_(self) -> NDArray[Any]:
         check_is_fitted(self)
         return self._network.bias(self._params(), 1)
 
@@ -374,7 +376,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
     def _encode(self, X):
         return self._network.outputs(self._params(X), Rows(X), stop=1)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: MatrixLike) -> NDArray[Any]:
         """Decode codes: the reconstruction z of each.
 
         Parameters
@@ -391,7 +393,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
         X = self._check_codes(X, self._n_features_out)
         return self._network.outputs(self._params(X), Rows(X), start=1)
 
-    def score_samples(self, X):
+    def score_samples(self, X: MatrixLike) -> NDArray[np.float64]:
         """Minus the reconstruction error of each row, without corruption.
 
         Rows unlike the training data score low, so this is a score of normality for novelty

@@ -1,6 +1,9 @@
 """Pictures of what was learned, as scikit-learn's Display objects, on matplotlib."""
 
+from __future__ import annotations
+
 from math import isqrt, prod
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -9,6 +12,12 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skae._compat import check_matplotlib_support
+from skae._typing import ArrayLike, MatrixLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from skae._base import BaseAutoencoder, BaseEncoder
 
 
 def shape_of_images(n_features, image_shape):
@@ -112,10 +121,19 @@ class FilterDisplay(_Display):
     (64, 64)
     """
 
-    def __init__(self, filters, *, image_shape=None):
+    def __init__(
+        self, filters: NDArray[Any], *, image_shape: tuple[int, ...] | None = None
+    ) -> None:
         self.filters, self.image_shape = filters, image_shape
 
-    def plot(self, ax=None, *, n_columns=None, scale_each=True, **im_kw):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        n_columns: int | None = None,
+        scale_each: bool = True,
+        **im_kw: Any,
+    ) -> Self:
         """Draw the filters side by side.
 
         Parameters
@@ -152,8 +170,15 @@ class FilterDisplay(_Display):
 
     @classmethod
     def from_estimator(
-        cls, estimator, *, image_shape=None, layer=0, n_filters=100, ax=None, **plot_kw
-    ):
+        cls,
+        estimator: BaseEncoder,
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        layer: int = 0,
+        n_filters: int | None = 100,
+        ax: Axes | None = None,
+        **plot_kw: Any,
+    ) -> Self:
         """Draw the filters of a fitted estimator.
 
         Parameters
@@ -236,10 +261,12 @@ class ReconstructionDisplay(_Display):
     ['input', 'corrupted', 'reconstruction']
     """
 
-    def __init__(self, lines, *, image_shape=None):
+    def __init__(
+        self, lines: dict[str, NDArray[Any]], *, image_shape: tuple[int, ...] | None = None
+    ) -> None:
         self.lines, self.image_shape = lines, image_shape
 
-    def plot(self, ax=None, **im_kw):
+    def plot(self, ax: Axes | None = None, **im_kw: Any) -> Self:
         """Draw the lines beneath each other.
 
         Parameters
@@ -270,8 +297,16 @@ class ReconstructionDisplay(_Display):
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, image_shape=None, n_rows=10, random_state=None, ax=None, **im_kw
-    ):
+        cls,
+        estimator: BaseAutoencoder,
+        X: MatrixLike,
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        n_rows: int = 10,
+        random_state: int | np.random.RandomState | None = None,
+        ax: Axes | None = None,
+        **im_kw: Any,
+    ) -> Self:
         """Draw the first rows of X, corrupted as in training, and reconstructed from that.
 
         Parameters
@@ -346,10 +381,10 @@ class LossCurveDisplay(_Display):
     ['layer 1', 'layer 2']
     """
 
-    def __init__(self, curves):
+    def __init__(self, curves: dict[str, tuple[list[float], list[float] | None]]) -> None:
         self.curves = curves
 
-    def plot(self, ax=None, **line_kw):
+    def plot(self, ax: Axes | None = None, **line_kw: Any) -> Self:
         """Draw the curves; those of held-out rows are dashed.
 
         Parameters
@@ -378,12 +413,14 @@ class LossCurveDisplay(_Display):
                 label = "held out" if name == "training" else f"{name}, held out"
                 self.lines_ += ax.plot(epochs[-len(held_out) :], held_out, label=label, **style)
         ax.set(xlabel="epoch", ylabel="loss of a row")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params("x", integer=True)
         ax.legend()
         return self
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None, **line_kw):
+    def from_estimator(
+        cls, estimator: BaseEncoder, *, ax: Axes | None = None, **line_kw: Any
+    ) -> Self:
         """Draw the curves of a fitted estimator: of each layer of a stack, or of fine-tuning.
 
         Parameters
@@ -449,10 +486,10 @@ class CodeDisplay(_Display):
     (1797, 2)
     """
 
-    def __init__(self, codes, y=None):
+    def __init__(self, codes: NDArray[Any], y: ArrayLike | None = None) -> None:
         self.codes, self.y = codes, y
 
-    def plot(self, ax=None, *, kind="scatter", **plot_kw):
+    def plot(self, ax: Axes | None = None, *, kind: str = "scatter", **plot_kw: Any) -> Self:
         """Draw the codes.
 
         Parameters
@@ -510,7 +547,16 @@ class CodeDisplay(_Display):
         ax.set(xlabel=f"{name} 1", ylabel=f"{name} 2")
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, kind="scatter", ax=None, **plot_kw):
+    def from_estimator(
+        cls,
+        estimator: BaseEncoder,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        *,
+        kind: str = "scatter",
+        ax: Axes | None = None,
+        **plot_kw: Any,
+    ) -> Self:
         """Draw the codes that a fitted estimator gives rows.
 
         Parameters

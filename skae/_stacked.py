@@ -4,6 +4,7 @@ import warnings
 from copy import copy
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -17,6 +18,7 @@ from skae._denoising import DenoisingAutoencoder
 from skae._network import Network
 from skae._rows import CHUNK_ROWS, Rows
 from skae._threads import blas_held, team_to_apply
+from skae._typing import MatrixLike, NDArray, PerLayer
 
 # Those that are about the stack, not about each of its layers.
 OF_THE_STACK = (
@@ -159,38 +161,38 @@ class StackedAutoencoder(BaseAutoencoder):
 
     def __init__(
         self,
-        hidden_layer_sizes=(1000, 1000),
+        hidden_layer_sizes: PerLayer[int] = (1000, 1000),
         *,
-        activation="relu",
-        loss="squared_error",
-        tied_weights=False,
-        corruption="masking",
-        corruption_level=0.5,
-        sparsity_target=0.05,
-        sparsity_penalty=0.0,
-        fine_tune=False,
-        fine_tune_max_iter=10,
-        fine_tune_learning_rate_init=0.001,
-        solver="adam",
-        alpha=0.0,
-        batch_size=20,
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        max_iter=10,
-        shuffle=True,
-        random_state=None,
-        tol=None,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-    ):
+        activation: PerLayer[str] = "relu",
+        loss: PerLayer[str] = "squared_error",
+        tied_weights: bool = False,
+        corruption: PerLayer[str | None] = "masking",
+        corruption_level: PerLayer[float] = 0.5,
+        sparsity_target: float = 0.05,
+        sparsity_penalty: float = 0.0,
+        fine_tune: bool = False,
+        fine_tune_max_iter: int = 10,
+        fine_tune_learning_rate_init: float = 0.001,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        batch_size: int | str = 20,
+        learning_rate: str = "constant",
+        learning_rate_init: PerLayer[float] = 0.001,
+        max_iter: PerLayer[int] = 10,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float | None = None,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.loss = loss
@@ -407,7 +409,7 @@ class StackedAutoencoder(BaseAutoencoder):
                 out[start : start + CHUNK_ROWS] = codes
         return out
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: MatrixLike) -> NDArray[Any]:
         """Decode codes, back through the decoders of all layers.
 
         Parameters
@@ -426,7 +428,7 @@ class StackedAutoencoder(BaseAutoencoder):
             X = layer.inverse_transform(X)
         return X
 
-    def score_samples(self, X):
+    def score_samples(self, X: MatrixLike) -> NDArray[np.float64]:
         """Minus the reconstruction error of each row, up and down all layers.
 
         Rows unlike the training data score low, so this is a score of normality for novelty

@@ -2,9 +2,11 @@
 labelled rows fine-tune the whole.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
@@ -22,7 +24,6 @@ from sklearn.utils import (
     compute_sample_weight,
     get_tags,
 )
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -33,12 +34,13 @@ from sklearn.utils.validation import (
 from skae import _training
 from skae._base import BaseEncoder, check_weights, unchanged_on_error
 from skae._callbacks import Task
-from skae._compat import HasMethods, Interval, StrOptions, _fit_context
+from skae._compat import HasMethods, Interval, StrOptions, _fit_context, available_if
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATION, Network
 from skae._rows import Rows, codes_of, compute_dtype
 from skae._stacked import StackedAutoencoder, per_layer
 from skae._threads import blas_held
+from skae._typing import ArrayLike, MatrixLike, NDArray, PerLayer
 
 UNLABELLED = -1
 
@@ -412,14 +414,14 @@ class _FineTuned(BaseEncoder):
         return Network(**self._architecture)
 
     @property
-    def coefs_(self):
+    def coefs_(self) -> list[NDArray[Any]]:
         """Weights of each layer, shapes (n_in, n_out)."""
         check_is_fitted(self)
         network, params = self._network, self._params()
         return [network.weights(params, k).T for k in range(len(network))]
 
     @property
-    def intercepts_(self):
+    def intercepts_(self) -> list[NDArray[Any]]:
         """Biases of each layer, shapes (n_out,)."""
         check_is_fitted(self)
         network, params = self._network, self._params()
@@ -533,41 +535,41 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
 
     def __init__(
         self,
-        hidden_layer_sizes=None,
+        hidden_layer_sizes: PerLayer[int] | None = None,
         *,
-        activation=None,
-        pretrain=True,
-        fine_tune="all",
-        final_estimator=None,
-        dropout=0.0,
-        input_dropout=0.0,
-        label_smoothing=0.0,
-        class_weight=None,
-        max_norm=None,
-        adversarial_radius=0.0,
-        learning_rate_factors=None,
-        warm_up=0,
-        n_average=0,
-        solver="adam",
-        alpha=0.0,
-        batch_size=20,
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        max_iter=10,
-        shuffle=True,
-        random_state=None,
-        tol=None,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-    ):
+        activation: PerLayer[str] | None = None,
+        pretrain: bool | StackedAutoencoder | FrozenEstimator = True,
+        fine_tune: str = "all",
+        final_estimator: Any = None,
+        dropout: PerLayer[float] = 0.0,
+        input_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weight: dict[Any, float] | str | None = None,
+        max_norm: float | None = None,
+        adversarial_radius: float = 0.0,
+        learning_rate_factors: Sequence[float] | NDArray[Any] | None = None,
+        warm_up: int = 0,
+        n_average: int = 0,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        batch_size: int | str = 20,
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        max_iter: int = 10,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float | None = None,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.pretrain = pretrain
@@ -611,7 +613,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         return tags
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the layers from all rows, and fine-tune them by the labelled ones.
 
         Parameters
@@ -638,12 +640,18 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         """
         with unchanged_on_error(self):
             if not self.warm_start:
-                vars(self).pop("_announced", None)  # by an earlier partial_fit
+                self.__dict__.pop("_announced", None)  # by an earlier partial_fit
             return self._fit(X, y, sample_weight)
 
     @available_if(_can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Go on fine-tuning, with one epoch over the labelled rows of X.
 
         The first call pretrains on its own X as ``fit`` does; a later one without a labelled
@@ -789,7 +797,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
     def _multilabel(self):
         return self._loss == "cross_entropy" and self._architecture["sizes"][-1] > 1
 
-    def predict(self, X):
+    def predict(self, X: MatrixLike) -> NDArray[Any]:
         """Predict the class, or the indicator of the labels, of each row.
 
         Parameters
@@ -812,7 +820,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         return self.classes_[(outputs[:, 0] > 0).astype(int)]
 
     @available_if(_final_estimator_has("decision_function"))
-    def decision_function(self, X):
+    def decision_function(self, X: MatrixLike) -> NDArray[Any]:
         """Score of each class, or label, before it becomes a probability.
 
         Parameters
@@ -832,7 +840,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     @available_if(_final_estimator_has("predict_proba"))
-    def predict_proba(self, X):
+    def predict_proba(self, X: MatrixLike) -> NDArray[Any]:
         """Probability of each class, or of each label.
 
         Parameters
@@ -855,7 +863,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, _FineTuned):
         return expit(np.hstack([-outputs, outputs]))
 
     @available_if(_final_estimator_has("predict_proba"))
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: MatrixLike) -> NDArray[Any]:
         """Logarithm of the probability of each class, or of each label.
 
         Parameters
@@ -957,39 +965,39 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
 
     def __init__(
         self,
-        hidden_layer_sizes=None,
+        hidden_layer_sizes: PerLayer[int] | None = None,
         *,
-        activation=None,
-        pretrain=True,
-        fine_tune="all",
-        final_estimator=None,
-        dropout=0.0,
-        input_dropout=0.0,
-        max_norm=None,
-        adversarial_radius=0.0,
-        learning_rate_factors=None,
-        warm_up=0,
-        n_average=0,
-        solver="adam",
-        alpha=0.0,
-        batch_size=20,
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        max_iter=10,
-        shuffle=True,
-        random_state=None,
-        tol=None,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-    ):
+        activation: PerLayer[str] | None = None,
+        pretrain: bool | StackedAutoencoder | FrozenEstimator = True,
+        fine_tune: str = "all",
+        final_estimator: Any = None,
+        dropout: PerLayer[float] = 0.0,
+        input_dropout: float = 0.0,
+        max_norm: float | None = None,
+        adversarial_radius: float = 0.0,
+        learning_rate_factors: Sequence[float] | NDArray[Any] | None = None,
+        warm_up: int = 0,
+        n_average: int = 0,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        batch_size: int | str = 20,
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        max_iter: int = 10,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float | None = None,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.pretrain = pretrain
@@ -1023,7 +1031,7 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
         self.n_iter_no_change = n_iter_no_change
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the layers from all rows, and fine-tune them by the labelled ones.
 
         Parameters
@@ -1052,7 +1060,9 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
 
     @available_if(_can_partial_fit)
     @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(
+        self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Go on fine-tuning, with one epoch over the labelled rows of X.
 
         The first call pretrains on its own X as ``fit`` does; a later one without a labelled
@@ -1098,7 +1108,7 @@ class StackedAutoencoderRegressor(RegressorMixin, _FineTuned):
     def _score_outputs(self, targets, outputs, weights):
         return r2_score(targets, outputs, sample_weight=weights)
 
-    def predict(self, X):
+    def predict(self, X: MatrixLike) -> NDArray[Any]:
         """Predict the target, or targets, of each row.
 
         Parameters

@@ -4,6 +4,7 @@ import os
 import threading
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
@@ -18,7 +19,7 @@ WORTH_STARTING_THREADS = 2**26
 
 _lock = threading.Lock()
 _users = 0
-_originals = {}  # of the limits of process-wide pools, while there are users
+_originals: dict[Any, int] = {}  # of the limits of process-wide pools, while there are users
 _n_threads = 1
 
 

@@ -178,6 +178,7 @@ def test_linear_autoencoder_spans_the_principal_subspace(params):
     assert best <= -estimator.score(rows) < 1.001 * best
 
 
+@pytest.mark.slow
 def test_overcomplete_logistic_code_beats_raw_pixels():
     rows, labels = digits()
     autoencoder = DenoisingAutoencoder(

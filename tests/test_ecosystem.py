@@ -109,6 +109,7 @@ def test_pipeline_with_a_cache_learns_once(tmp_path):
     np.testing.assert_array_equal(cached.predict(X), plain.fit(X, y).predict(X))
 
 
+@pytest.mark.slow
 def test_grid_search_over_hidden_sizes():
     pipe = Pipeline([("sae", StackedAutoencoder(random_state=0)), ("svm", SVC())])
     sizes = [(1,), (64, 32)]

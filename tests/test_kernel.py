@@ -602,6 +602,7 @@ def make_buffers(solver, params):
     return buffers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 @reproducible
 @given(

@@ -80,6 +80,7 @@ def test_what_is_loaded_equals_what_was_saved(name, way, tmp_path):
     assert loaded.get_params().keys() == fitted.get_params().keys()
 
 
+@pytest.mark.slow
 @each_way
 @each_estimator
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: s["solver"])

@@ -1037,6 +1037,7 @@ def test_cross_validated_predictions():
     assert np.corrcoef(values, VALUES)[0, 1] > 0.7
 
 
+@pytest.mark.slow
 def test_defaults_are_at_least_as_good_as_those_of_scikit_learn():
     """On the first of five folds; all of them would take long."""
     images, digits = load_digits(return_X_y=True)

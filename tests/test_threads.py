@@ -124,6 +124,7 @@ def team_size():
         return team.n_threads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"])
 def test_the_environment_is_honoured(variable):
     if "openblas" not in {pool["internal_api"] for pool in threadpool_info()}:
@@ -142,6 +143,7 @@ def test_the_environment_is_honoured(variable):
     assert run.stdout.strip() == "1"
 
 
+@pytest.mark.slow
 def test_processes_of_joblib_share_the_cores():
     sizes = Parallel(n_jobs=_threads.cpu_count())(delayed(team_size)() for _ in range(2))
     assert sizes == [1, 1]

@@ -567,6 +567,7 @@ def test_the_step_count_survives_an_interruption_within_an_epoch(monkeypatch):
     assert estimator._training["step"] == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparse", [False, True])
 def test_ctrl_c_is_seen_within_an_epoch(monkeypatch, sparse):
     n_rows = 100_003
