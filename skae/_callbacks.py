@@ -43,12 +43,12 @@ class Task:
         if self.context is not None:
             self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
-    def subtask(self, name, n_subtasks=0, *, fitted=None, **data):
+    def subtask(self, name, n_subtasks=0, *, fitted=None):
         """A part of this task, begun."""
         if self.context is None:
             return self
         context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
-        part = Task(self.estimator, context, {**self.data, **data}, fitted or self.fitted)
+        part = Task(self.estimator, context, self.data, fitted or self.fitted)
         context.call_on_fit_task_begin(estimator=self.estimator, **part.data)
         return part
 
