@@ -1,7 +1,9 @@
-"""What several test modules share."""
+"""Fixtures that several test modules share, and what runs when."""
 
 import pytest
 from threadpoolctl import threadpool_limits
+
+pytest.register_assert_rewrite("common")
 
 
 @pytest.fixture(scope="module")
@@ -11,11 +13,17 @@ def one_thread():
         yield
 
 
-def pytest_collection_modifyitems(items):
-    """Scikit-learn's checks are slow, but for those of the first estimator of each class."""
-    first = {}
-    for item in items:
-        if getattr(item, "originalname", "") == "test_scikit_learn_checks":
-            estimator = item.callspec.params["estimator"]
-            if first.setdefault(type(estimator), estimator) is not estimator:
-                item.add_marker(pytest.mark.slow)
+@pytest.fixture
+def epochs(monkeypatch):
+    """All calls of the kernel's `train` in a test, as a list of `common.Epoch`."""
+    from common import record_epochs
+
+    return record_epochs(monkeypatch)
+
+
+@pytest.fixture
+def splits(monkeypatch):
+    """All splits into rows to train on and rows held out, as `common.record_splits` has them."""
+    from common import record_splits
+
+    return record_splits(monkeypatch)

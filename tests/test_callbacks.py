@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from common import Task
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -15,7 +16,6 @@ from skae import (
     StackedAutoencoderClassifier,
     StackedAutoencoderRegressor,
 )
-from skae._callbacks import Task
 
 callback = pytest.importorskip("sklearn.callback")  # scikit-learn 1.9
 

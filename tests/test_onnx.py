@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from common import CODE_ACTIVATIONS, RECONSTRUCTION_LOSSES, hidden_output_activation
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -27,7 +28,6 @@ from skae import (
     StackedAutoencoderClassifier,
     StackedAutoencoderRegressor,
 )
-from skae._network import CODE_ACTIVATIONS, RECONSTRUCTION_LOSSES
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -141,7 +141,7 @@ def test_stack(activation, loss, fine_tune, tied):
     ).fit(X)  # fmt: skip
     # What joint training makes of the hidden decoder, so that it is put to the test.
     below = activation if isinstance(activation, str) else activation[0]
-    assert autoencoder.layers_[1]._architecture["output"] == (below if fine_tune else None)
+    assert hidden_output_activation(autoencoder.layers_[1]) == (below if fine_tune else None)
     for dtype in (np.float32, np.float64):
         check_autoencoder(autoencoder, X.astype(dtype))
 

@@ -1,9 +1,12 @@
 """StackedAutoencoder: greedy layers, their composition, grid search, the defaults."""
 
 import pickle
+from functools import partial
 
+import common
 import numpy as np
 import pytest
+from common import assert_same_fit, interrupt, refuses, state_of, uniform
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -15,26 +18,13 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
 from skae import DenoisingAutoencoder, StackedAutoencoder
-from skae._kernel import _sgd
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-X = np.random.default_rng(0).uniform(size=(60, 9))
-ATTRIBUTES = ("components_", "decoder_components_", "intercept_hidden_", "intercept_visible_")
+X = uniform()
 
-
-def stacked(**params):
-    options = dict(
-        hidden_layer_sizes=(7, 5, 4), activation="tanh", max_iter=3, batch_size=16,
-        learning_rate_init=0.01, random_state=0,
-    )  # fmt: skip
-    return StackedAutoencoder(**{**options, **params})
-
-
-def assert_same_layer(one, other):
-    for name in (*ATTRIBUTES, "loss_curve_"):
-        assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name, strict=True)
+stacked = partial(common.stacked, hidden_layer_sizes=(7, 5, 4), activation="tanh")
 
 
 # -- layers -----------------------------------------------------------------------------
@@ -56,7 +46,7 @@ def test_layers(sizes):
 def test_one_size_is_one_layer():
     one, other = (stacked(hidden_layer_sizes=sizes).fit(X) for sizes in (6, (6,)))
     assert len(one.layers_) == 1
-    assert_same_layer(one.layers_[0], other.layers_[0])
+    assert_same_fit(one.layers_[0], other.layers_[0])
     assert_array_equal(one.transform(X), other.transform(X))
     assert_array_equal(one.score_samples(X), one.layers_[0].score_samples(X))
 
@@ -101,14 +91,14 @@ def test_each_layer_is_a_denoising_autoencoder_of_the_codes_below(dtype, weighte
     estimator.fit(codes, sample_weight=weights)
     for layer in estimator.layers_:
         alone = clone(layer).fit(codes, sample_weight=weights)
-        assert_same_layer(alone, layer)
+        assert_same_fit(alone, layer)
         codes = alone.transform(codes)
 
 
 def test_lower_layers_do_not_depend_on_upper_ones():
     tall, short = stacked().fit(X), stacked(hidden_layer_sizes=(7, 5)).fit(X)
     for one, other in zip(tall.layers_, short.layers_):
-        assert_same_layer(one, other)
+        assert_same_fit(one, other)
 
 
 def test_layers_draw_differently():
@@ -139,7 +129,7 @@ def test_one_value_a_layer(kind):
             (7, 5, 4)[k], batch_size=16, random_state=layer.random_state,
             **{name: values[k] for name, values in EACH.items()},
         ).fit(codes)  # fmt: skip
-        assert_same_layer(alone, layer)
+        assert_same_fit(alone, layer)
         codes = alone.transform(codes)
     assert [layer.n_iter_ for layer in estimator.layers_] == [1, 2, 4]
     assert estimator.n_iter_ == 7
@@ -150,8 +140,7 @@ def test_one_value_for_all_is_that_value_for_each(name):
     value = getattr(stacked(), name)
     one = stacked().fit(X)
     each = stacked(**{name: [value] * 3}).fit(X)
-    for a, b in zip(one.layers_, each.layers_):
-        assert_same_layer(a, b)
+    assert_same_fit(one, each)
 
 
 def test_shared_parameters_reach_every_layer():
@@ -205,11 +194,8 @@ def test_shared_parameters_reach_every_layer():
 def test_bad_parameters_are_refused_before_any_work(params, match):
     for estimator in (stacked(), stacked().fit(X), stacked(warm_start=True).fit(X)):
         estimator.set_params(**params)
-        before = pickle.dumps(vars(estimator))
         for method in ("fit", "partial_fit"):
-            with pytest.raises(ValueError, match=match):
-                getattr(estimator, method)(None)
-            assert pickle.dumps(vars(estimator)) == before
+            refuses(estimator, method, None, match=match)
 
 
 def test_cross_entropy_only_below_needs_no_logistic_codes():
@@ -222,21 +208,15 @@ def test_cross_entropy_only_below_needs_no_logistic_codes():
 @pytest.mark.parametrize("sizes", [(7, 5), (7, 5, 4, 3), 7])
 def test_another_depth_cannot_continue(sizes):
     estimator = stacked(warm_start=True).fit(X).set_params(hidden_layer_sizes=sizes)
-    before = pickle.dumps(vars(estimator))
     for method in ("fit", "partial_fit"):
-        with pytest.raises(ValueError, match=r"hidden_layer_sizes=.* but 3 are fitted"):
-            getattr(estimator, method)(X)
-        assert pickle.dumps(vars(estimator)) == before
+        refuses(estimator, method, X, match=r"hidden_layer_sizes=.* but 3 are fitted")
 
 
 def test_a_loss_that_explodes_names_the_layer():
     wild = {"solver": "sgd", "activation": "identity", "learning_rate_init": (0.01, 1e6, 0.01),
             "max_iter": (2, 50, 2)}  # fmt: skip
-    estimator = stacked(**wild)
-    before = pickle.dumps(vars(estimator))
-    with pytest.raises(ValueError, match=r"layer 2 of 3: .* non-finite in epoch \d+"):
-        estimator.fit(X)
-    assert pickle.dumps(vars(estimator)) == before
+    match = r"layer 2 of 3: .* non-finite in epoch \d+"
+    refuses(stacked(**wild), "fit", X, match=match, trains=True)
 
 
 # -- fits that continue -----------------------------------------------------------------------
@@ -258,26 +238,24 @@ def test_warm_start_trains_each_layer_further(corruption, solver, pickled):
         estimator = pickle.loads(pickle.dumps(estimator))
     estimator.set_params(max_iter=4).fit(X)
     for one, other in zip(estimator.layers_, expected):
-        assert_same_layer(one, other)
+        assert_same_fit(one, other)
         assert one.n_iter_ == 7
     assert estimator.n_iter_ == 21
     # Its first layer saw the same rows all along.
-    assert_same_layer(estimator.layers_[0], stacked(**options, max_iter=7).fit(X).layers_[0])
+    assert_same_fit(estimator.layers_[0], stacked(**options, max_iter=7).fit(X).layers_[0])
 
 
 @pytest.mark.parametrize("pickled", [False, True])
 def test_partial_fit_is_an_epoch_of_each_layer(pickled):
     estimator = stacked().partial_fit(X)
-    for one, other in zip(estimator.layers_, stacked(max_iter=1).fit(X).layers_):
-        assert_same_layer(one, other)
+    assert_same_fit(estimator, stacked(max_iter=1).fit(X))
     warm = stacked(max_iter=1, warm_start=True).fit(X)
     for _ in range(2):
         if pickled:
             estimator = pickle.loads(pickle.dumps(estimator))
         estimator.partial_fit(X)
         warm.fit(X)
-    for one, other in zip(estimator.layers_, warm.layers_):
-        assert_same_layer(one, other)
+    assert_same_fit(estimator, warm)
     assert estimator.n_iter_ == 9
 
 
@@ -293,8 +271,7 @@ def test_layers_held_elsewhere_do_not_change_when_a_fit_continues():
 def test_fit_without_warm_start_begins_anew():
     estimator = stacked(hidden_layer_sizes=3).fit(X[:, :5])
     estimator.set_params(hidden_layer_sizes=(7, 5, 4)).fit(X)
-    for one, other in zip(estimator.layers_, stacked().fit(X).layers_, strict=True):
-        assert_same_layer(one, other)
+    assert_same_fit(estimator, stacked().fit(X))
 
 
 # -- joint training ---------------------------------------------------------------------------
@@ -397,27 +374,23 @@ def test_joint_training_continues_where_it_ended(params, pickled):
         two = pickle.loads(pickle.dumps(two))
     two.set_params(fine_tune_max_iter=3).fit(X)
     whole = joint(**params, corruption="masking", fine_tune_max_iter=5).fit(X)
-    for one, other in zip(two.layers_, whole.layers_):
-        assert_same_layer(one, other)
+    assert_same_fit(two, whole)
     assert two.loss_curve_ == whole.loss_curve_
 
 
 def test_layers_trained_jointly_cannot_be_trained_one_by_one():
     estimator = joint(warm_start=True).fit(X).set_params(fine_tune=False)
-    before = pickle.dumps(vars(estimator))
-    with pytest.raises(ValueError, match="trained jointly"):
-        estimator.fit(X)
-    assert pickle.dumps(vars(estimator)) == before
+    refuses(estimator, "fit", X, match="trained jointly")
 
 
 def test_a_layer_taken_from_joint_training_has_forgotten_its_moments():
     layer = joint().fit(X).layers_[0]
     fresh = clone(layer).set_params(max_iter=1).fit(X)
-    fresh._training["buffers"][0] = layer._params()
-    for one in (layer, fresh):
-        one._training["loss_curve"].clear()  # of the same epoch, so of the same order and noise
-    fresh._training.update(step=0, seed=layer._training["seed"])
-    fresh._training["buffers"][1:] = 0
+    mine, its = state_of(fresh), state_of(layer)
+    mine.buffers[0], mine.buffers[1:] = its.params, 0
+    mine.step, mine.seed = 0, its.seed
+    for state in (mine, its):
+        state.loss_curve.clear()  # of the same epoch, so of the same order and noise
     assert_array_equal(layer.partial_fit(X).components_, fresh.partial_fit(X).components_)
 
 
@@ -433,19 +406,6 @@ def test_early_stopping_of_joint_training_restores_the_best_weights():
 # -- Ctrl-C -------------------------------------------------------------------------------------
 
 
-def interrupt(monkeypatch, name, call):
-    """Ctrl-C in a call of a function of the kernel, counted from 1."""
-    calls, real = [], getattr(_sgd, name)
-
-    def interrupted(*args):
-        calls.append(args)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(_sgd, name, interrupted)
-
-
 @pytest.mark.parametrize(
     "epoch, depth, n_iter", [(1, 1, 0), (2, 1, 1), (4, 2, 3), (5, 2, 4), (9, 3, 8)]
 )
@@ -453,21 +413,20 @@ def test_interrupted_fit_keeps_the_layers_so_far(monkeypatch, epoch, depth, n_it
     whole = stacked().fit(X)
     estimator = stacked()
     with monkeypatch.context() as patch:
-        interrupt(patch, "train", epoch)
+        interrupt(patch, epoch)
         with pytest.warns(UserWarning, match=f"layer {depth} of 3: training interrupted by user"):
             assert estimator.fit(X) is estimator
     assert len(estimator.layers_) == depth
     assert estimator.n_iter_ == n_iter
     for one, other in zip(estimator.layers_[:-1], whole.layers_):
-        assert_same_layer(one, other)
+        assert_same_fit(one, other)
     codes = estimator.transform(X)
     assert codes.shape == (60, (7, 5, 4)[depth - 1])
     assert np.isfinite(estimator.inverse_transform(codes)).all()
     assert np.isfinite(estimator.score(X))
     assert len(estimator.get_feature_names_out()) == codes.shape[1]
     estimator.fit(X)
-    for one, other in zip(estimator.layers_, whole.layers_, strict=True):
-        assert_same_layer(one, other)
+    assert_same_fit(estimator, whole)
 
 
 def test_interrupted_between_two_layers(monkeypatch):
@@ -475,7 +434,7 @@ def test_interrupted_between_two_layers(monkeypatch):
     whole = stacked().fit(X)
     estimator = stacked()
     with monkeypatch.context() as patch:
-        interrupt(patch, "outputs", 2)
+        interrupt(patch, 2, function="outputs")
         with pytest.warns(UserWarning, match="interrupted by user"):
             try:
                 estimator.fit(X)
@@ -483,14 +442,14 @@ def test_interrupted_between_two_layers(monkeypatch):
                 pytest.fail("Ctrl-C went through the fit, and the layers are lost")
     assert [layer.n_components for layer in estimator.layers_] == [7, 5]
     for one, other in zip(estimator.layers_, whole.layers_):
-        assert_same_layer(one, other)
+        assert_same_fit(one, other)
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_an_interrupted_fit_that_continues_trains_the_missing_layers(monkeypatch, method):
     estimator = stacked(warm_start=True)
     with monkeypatch.context() as patch:
-        interrupt(patch, "train", 5)
+        interrupt(patch, 5)
         with pytest.warns(UserWarning, match="layer 2 of 3"):
             estimator.fit(X)
     getattr(estimator, method)(X)

@@ -5,54 +5,37 @@ import copy
 import signal
 import threading
 import warnings
+from functools import partial
 
+import common
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from common import (
+    Options,
+    interrupt,
+    noise_key,
+    random_stream,
+    solver_of,
+    split,
+    state_of,
+    train_classifier,
+    uniform,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
-from skae import DenoisingAutoencoder, StackedAutoencoderClassifier, _training
-from skae._kernel import _sgd
-from skae._network import LOSSES, Network
-from skae._rows import Rows
+from skae import StackedAutoencoderClassifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-X = np.random.default_rng(0).uniform(size=(50, 6))
+X = uniform(50, 6)
 
-
-def denoising(**params):
-    options = dict(
-        n_components=4, activation="tanh", max_iter=5, batch_size=8, learning_rate_init=0.01,
-        tied_weights=True, random_state=0,
-    )  # fmt: skip
-    return DenoisingAutoencoder(**{**options, **params})
-
-
-class Epoch:
-    """What the kernel was asked for in one call."""
-
-    def __init__(self, layers, objective, solver, team, buffers, workspace, X, target, rows, ids,
-                 weights, batch_size, key):  # fmt: skip
-        self.learning_rate, self.step = solver.learning_rate, solver.step
-        self.kind, self.n_buffers = solver.kind, len(buffers)
-        self.order, self.key, self.batch_size = ids.copy(), key, batch_size
-        self.workspace = workspace.ctypes.data
-
-
-@pytest.fixture
-def epochs(monkeypatch):
-    """All calls of the kernel's epoch; one an epoch for dense input."""
-    calls = []
-
-    def spy(*args, real=_sgd.train):
-        calls.append(Epoch(*args))
-        return real(*args)
-
-    monkeypatch.setattr(_sgd, "train", spy)
-    return calls
+denoising = partial(
+    common.denoising, n_components=4, activation="tanh", max_iter=5, batch_size=8,
+    tied_weights=True,
+)  # fmt: skip
 
 
 def rates(epochs):
@@ -138,7 +121,8 @@ def test_each_epoch_sees_each_row_once_in_an_order_of_its_own(epochs):
         assert_array_equal(np.sort(epoch.order), np.arange(50))
     assert len({epoch.order.tobytes() for epoch in epochs}) == 5
     assert len({epoch.key for epoch in epochs}) == 5  # noise of its own, too
-    assert len({epoch.workspace for epoch in epochs}) == 1  # made once a fit
+    # Made once a fit: what all epochs keep alive cannot be at the same address by chance.
+    assert len({epoch.workspace.ctypes.data for epoch in epochs}) == 1
 
 
 def test_no_shuffling(epochs):
@@ -176,9 +160,7 @@ def test_held_out_rows_are_never_trained_on(epochs):
         estimator = denoising(early_stopping=True, validation_fraction=0.3)
         estimator.fit(X, sample_weight=sample_weight)
         used = 50 if sample_weight is None else np.count_nonzero(weights)
-        rows = Rows(X, X.dtype, sample_weight=sample_weight)
-        options = _training.Options.of(estimator)
-        training, validation = _training.split(rows, options, estimator._training["seed"])
+        training, validation = split(estimator, X, sample_weight=sample_weight)
         assert len(validation) == np.ceil(0.3 * used)
         assert_array_equal(
             np.sort(np.r_[training, validation]),
@@ -206,14 +188,14 @@ def test_rows_of_weight_zero_are_not_seen(epochs):
 @pytest.mark.parametrize(
     "params, kind, n_buffers",
     [
-        ({"solver": "sgd", "momentum": 0.0}, _sgd.PLAIN_SGD, 1),
-        ({"solver": "sgd", "momentum": 0.5}, _sgd.MOMENTUM, 3),
-        ({"solver": "adam"}, _sgd.ADAM, 4),
+        ({"solver": "sgd", "momentum": 0.0}, "plain", 1),
+        ({"solver": "sgd", "momentum": 0.5}, "momentum", 3),
+        ({"solver": "adam"}, "adam", 4),
     ],
 )
 def test_each_solver_keeps_what_it_needs(epochs, params, kind, n_buffers):
     denoising(**params).fit(X)
-    assert {(epoch.kind, epoch.n_buffers) for epoch in epochs} == {(kind, n_buffers)}
+    assert {(epoch.solver, epoch.n_buffers) for epoch in epochs} == {(kind, n_buffers)}
 
 
 def test_the_solver_may_change_between_fits_that_continue():
@@ -249,11 +231,7 @@ def test_early_stopping_restores_the_best_weights(solver, dtype, weighted):
     assert 0 < best < len(curve) - 1, "the test needs a best epoch in the middle"
     assert len(curve) == estimator.n_iter_ == best + 1 + 5
     assert estimator.best_loss_ == curve[best]
-    _, held_out = _training.split(
-        Rows(rows, dtype, sample_weight=weights),
-        _training.Options.of(estimator),
-        estimator._training["seed"],
-    )
+    _, held_out = split(estimator, rows, sample_weight=weights)
     losses = -estimator.score_samples(rows[held_out])
     found = np.average(losses, weights=None if weights is None else weights[held_out])
     assert_allclose(found, curve[best], rtol=1e-5 if dtype == np.float32 else 1e-12)
@@ -311,36 +289,26 @@ def test_noise_raises_the_training_loss_but_not_the_validation_loss():
 
 def test_random_streams_are_independent_and_repeatable():
     draws = {
-        key: _training.random_stream(*key).integers(2**62)
+        key: random_stream(*key).integers(2**62)
         for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1)]
     }
     assert len(set(draws.values())) == len(draws)
     for key, value in draws.items():
-        assert _training.random_stream(*key).integers(2**62) == value
+        assert random_stream(*key).integers(2**62) == value
 
 
 def test_noise_keys_differ_by_seed_and_epoch():
-    keys = {
-        (seed, epoch): _training.noise_key(seed, epoch) for seed in range(9) for epoch in range(9)
-    }
+    keys = {(seed, epoch): noise_key(seed, epoch) for seed in range(9) for epoch in range(9)}
     assert len(set(keys.values())) == 81
     assert all(0 <= key < 2**64 for key in keys.values())
     assert max(keys.values()) >= 2**63  # all 64 bits are used, and accepted
-    assert keys[3, 4] == _training.noise_key(3, 4)
+    assert keys[3, 4] == noise_key(3, 4)
 
 
 def test_train_leaves_the_given_state_alone():
-    estimator = denoising().fit(X)
-    state = _training.State(**estimator._training)
+    state = run(max_iter=5)
     before = copy.deepcopy(state)
-    after = _training.train(
-        estimator._network,
-        estimator._objective(),
-        Rows(X, X.dtype),
-        state,
-        _training.Options.of(estimator, max_iter=2),
-        name="test",
-    )
+    after = run(max_iter=2, state=state)
     assert_array_equal(state.buffers, before.buffers)
     assert state.loss_curve == before.loss_curve
     assert state.step == before.step
@@ -354,27 +322,29 @@ def test_train_leaves_the_given_state_alone():
     [({}, True), ({"early_stopping": True}, False), ({"learning_rate": "cosine"}, False),
      ({"learning_rate": "adaptive"}, True)],
 )  # fmt: skip
-def test_can_partial_fit(params, allowed):
-    if allowed:
-        assert _training.can_partial_fit(denoising(**params))
-    else:
+def test_partial_fit_says_what_it_does_not_support(params, allowed):
+    estimator = denoising(**params)
+    assert hasattr(estimator, "partial_fit") == allowed
+    if not allowed:
         ((name, value),) = params.items()
-        with pytest.raises(AttributeError, match=f"partial_fit does not support {name}={value!r}"):
-            _training.can_partial_fit(denoising(**params))
+        with pytest.raises(AttributeError) as error:
+            estimator.partial_fit(X)
+        assert f"partial_fit does not support {name}={value!r}" in str(error.value.__cause__)
 
 
 def test_another_solver_keeps_the_parameters_only():
     """Its moments and its step count start afresh; those of the first fit stay as they were."""
     first = denoising(solver="adam", warm_start=True).fit(X)
-    before = first._training["buffers"].copy()
+    before = state_of(first).buffers.copy()
     second = copy.deepcopy(first)
     second.set_params(solver="sgd", max_iter=1, learning_rate_init=1e-300)
     second.fit(X)
     assert_array_equal(second.components_, first.components_)
-    assert second._training["buffers"].shape == (3, before.shape[1])
-    assert_allclose(second._training["buffers"][2], 0, atol=1e-290)
-    assert second._training["step"] == -(-len(X) // 8)
-    assert_array_equal(first._training["buffers"], before)
+    state = state_of(second)
+    assert state.buffers.shape == (3, before.shape[1])
+    assert_allclose(state.buffers[2], 0, atol=1e-290)
+    assert state.step == -(-len(X) // 8)
+    assert_array_equal(state_of(first).buffers, before)
 
 
 # -- what only the supervised estimators ask for --------------------------------------------
@@ -386,37 +356,25 @@ def classes(n_rows=50):
     return np.eye(3)[codes], codes
 
 
-def run(*, score=None, rows=None, state=None, seed=0, **options):
+def run(**options):
     """Train a small classifier on the rows of X with these options."""
-    given = dict(
-        solver="adam", alpha=0.0, batch_size=8, learning_rate="constant",
-        learning_rate_init=0.01, max_iter=5, shuffle=True, tol=None, verbose=False,
-        momentum=0.9, nesterovs_momentum=True, early_stopping=False, validation_fraction=0.2,
-        beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
-    )  # fmt: skip
-    options = _training.Options(**{**given, **options})
-    network = Network([6, 5, 3], ["tanh", "softmax"])
     target, codes = classes()
-    rows = Rows(X, X.dtype, target=target, strata=codes) if rows is None else rows
-    if state is None:
-        state = _training.initial_state(network, options, X.dtype, seed)
-    objective = _sgd.Objective(LOSSES["log_loss"])
-    return _training.train(network, objective, rows, state, options, name="test", score=score)
+    return train_classifier(X, target, strata=codes, **options)
 
 
 def test_options_of_an_estimator():
     """Its parameters; neutral values for those it has not; others on request."""
     estimator = denoising(alpha=0.5)
-    options = _training.Options.of(estimator, max_iter=77)
+    options = Options.of(estimator, max_iter=77)
     for name, value in estimator.get_params().items():
         if hasattr(options, name):
             assert getattr(options, name) == (77 if name == "max_iter" else value)
     assert (options.max_norm, options.warm_up, options.n_average) == (None, 0, 0)
     supervised = StackedAutoencoderClassifier(max_norm=2.0, warm_up=3, n_average=4)
-    options = _training.Options.of(supervised)
+    options = Options.of(supervised)
     assert (options.max_norm, options.warm_up, options.n_average) == (2.0, 3, 4)
-    assert _training.solver_of(options).max_norm == 2.0
-    assert _training.solver_of(_training.Options.of(estimator)).max_norm == 0.0
+    assert solver_of(options).max_norm == 2.0
+    assert solver_of(Options.of(estimator)).max_norm == 0.0
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
@@ -487,18 +445,16 @@ def test_no_score_is_asked_for_without_held_out_rows():
 
 @pytest.mark.parametrize("fraction, n_held_out", [(0.01, 3), (0.2, 10), (0.5, 25)])
 def test_the_held_out_part_has_the_proportions_of_the_strata(fraction, n_held_out):
-    target, codes = classes()
-    codes = np.sort(codes)
+    estimator = denoising(early_stopping=True, validation_fraction=fraction)
+    codes = np.sort(classes()[1])
     weights = np.ones(50)
     weights[::10] = 0.0
     for sample_weight in (None, weights):
-        rows = Rows(X, X.dtype, target=target, sample_weight=sample_weight, strata=codes)
-        options = _training.Options.of(
-            denoising(early_stopping=True, validation_fraction=fraction)
-        )
         used = np.arange(50) if sample_weight is None else np.flatnonzero(weights)
         for seed in range(3):
-            training, validation = _training.split(rows, options, seed)
+            training, validation = split(
+                estimator, X, seed, sample_weight=sample_weight, strata=codes
+            )
             assert_array_equal(np.sort(np.r_[training, validation]), used)
             if sample_weight is None:
                 assert len(validation) == n_held_out
@@ -510,36 +466,20 @@ def test_the_held_out_part_has_the_proportions_of_the_strata(fraction, n_held_ou
 # -- Ctrl-C ------------------------------------------------------------------------------------
 
 
-def interrupt(monkeypatch, call, where="before"):
-    """Ctrl-C in a call of the kernel's epoch, counted from 1."""
-    calls = []
-
-    def interrupted(*args, real=_sgd.train):
-        calls.append(args)
-        if len(calls) == call and where == "before":
-            raise KeyboardInterrupt
-        result = real(*args)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return result
-
-    monkeypatch.setattr(_sgd, "train", interrupted)
-
-
-@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("epoch", [1, 3])
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_interrupted_fit_is_usable(monkeypatch, epoch, early_stopping, where):
+def test_interrupted_fit_is_usable(monkeypatch, epoch, early_stopping, when):
     estimator = denoising(early_stopping=early_stopping, warm_start=True)
     with monkeypatch.context() as patch:
-        interrupt(patch, epoch, where)
+        interrupt(patch, epoch, when=when)
         with pytest.warns(UserWarning, match="DenoisingAutoencoder: training interrupted by user"):
             assert estimator.fit(X) is estimator
     assert estimator.n_iter_ == len(estimator.loss_curve_) == epoch - 1
     assert np.isfinite(estimator.transform(X)).all()
     assert np.isfinite(estimator.score(X))
     # What is there is what the finished epochs, and no others, came to.
-    if epoch > 1 and where == "before" and not early_stopping:
+    if epoch > 1 and when == "before" and not early_stopping:
         short = denoising(max_iter=epoch - 1).fit(X)
         assert_array_equal(estimator.components_, short.components_)
     estimator.fit(X)
@@ -561,28 +501,18 @@ def test_the_step_count_survives_an_interruption_within_an_epoch(monkeypatch):
     """Adam's moments must not go with a count that is behind: its correction would be wrong."""
     estimator = denoising()
     with monkeypatch.context() as patch:
-        interrupt(patch, 1, "after")
+        interrupt(patch, 1, when="after")
         with pytest.warns(UserWarning, match="interrupted"):
             estimator.fit(X)
-    assert estimator._training["step"] == 7
+    assert state_of(estimator).step == 7
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sparse", [False, True])
-def test_ctrl_c_is_seen_within_an_epoch(monkeypatch, sparse):
+def test_ctrl_c_is_seen_within_an_epoch(epochs, sparse):
     n_rows = 100_003
     rows = np.random.default_rng(0).uniform(size=(n_rows, 60)).astype(np.float32)
     given = sp.csr_array(rows) if sparse else rows
-    steps = []
-
-    def spy(*args, real=_sgd.train):
-        try:
-            return real(*args)
-        except KeyboardInterrupt:
-            steps.append(args[2].step)
-            raise
-
-    monkeypatch.setattr(_sgd, "train", spy)
     estimator = denoising(n_components=60, batch_size=1, max_iter=20)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.5, _thread.interrupt_main)
@@ -602,4 +532,5 @@ def test_ctrl_c_is_seen_within_an_epoch(monkeypatch, sparse):
     assert estimator.n_iter_ < 20
     assert np.isfinite(estimator.score(rows[:100]))
     if not sparse:
-        assert [step % n_rows != 0 for step in steps] == [True]
+        [steps_done] = [epoch.steps_done for epoch in epochs if epoch.interrupted]
+        assert steps_done % n_rows != 0

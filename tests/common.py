@@ -1,0 +1,257 @@
+"""Helpers that several test modules share.
+
+Private names of skae stand here and nowhere else, but for the modules that test one private module
+each (test_kernel, test_network, test_rows, test_threads).
+"""
+
+import pickle
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skae import DenoisingAutoencoder, StackedAutoencoder, _training
+from skae._callbacks import Task  # noqa: F401
+from skae._kernel import _sgd
+from skae._network import (
+    CODE_ACTIVATIONS,  # noqa: F401
+    LOSSES,
+    RECONSTRUCTION_LOSSES,  # noqa: F401
+    Network,
+)
+from skae._rows import Rows
+from skae._training import Options, noise_key, random_stream, solver_of  # noqa: F401
+
+# -- data and estimators ----------------------------------------------------------------
+
+
+def uniform(n_rows=60, n_features=9, seed=0):
+    """Draw rows of values in [0, 1)."""
+    return np.random.default_rng(seed).uniform(size=(n_rows, n_features))
+
+
+def rows(n_rows=40, n_features=9, dtype=np.float64, seed=0):
+    """Draw rows of values in [0, 1), a third of them zero."""
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(size=(n_rows, n_features)) * (rng.uniform(size=(n_rows, n_features)) > 0.3)
+    return X.astype(dtype)
+
+
+def with_value(array, value, place):
+    """Copy an array, with one value replaced."""
+    array = np.array(array, dtype=float)
+    array[place] = value
+    return array
+
+
+SMALL = dict(max_iter=3, batch_size=16, learning_rate_init=0.01, random_state=0)
+
+
+def denoising(**params):
+    return DenoisingAutoencoder(**{"n_components": 7, **SMALL, **params})
+
+
+def stacked(**params):
+    return StackedAutoencoder(**{"hidden_layer_sizes": (7, 5), **SMALL, **params})
+
+
+# -- what a fit has learned ---------------------------------------------------------------
+
+
+def weights_of(estimator):
+    """List the fitted weights and biases of any estimator."""
+    if hasattr(estimator, "coefs_"):
+        return [*estimator.coefs_, *estimator.intercepts_]
+    return [
+        array
+        for layer in getattr(estimator, "layers_", [estimator])
+        for array in (
+            layer.components_,
+            layer.decoder_components_,
+            layer.intercept_hidden_,
+            layer.intercept_visible_,
+        )
+    ]
+
+
+def learned(estimator):
+    """List the fitted weights and biases, and the loss curves."""
+    fits = [estimator] if hasattr(estimator, "coefs_") else getattr(estimator, "layers_", None)
+    return weights_of(estimator) + [np.array(fit.loss_curve_) for fit in fits or [estimator]]
+
+
+def assert_same_fit(one, other):
+    """Assert that two fits are equal to the last bit."""
+    for a, b in zip(learned(one), learned(other), strict=True):
+        assert_array_equal(a, b, strict=True)
+
+
+def assert_close_fit(one, other, rtol=1e-9, atol=1e-12):
+    """Assert that two fits are equal but for rounding."""
+    for a, b in zip(learned(one), learned(other), strict=True):
+        assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def same_fit(one, other):
+    """Tell whether two fits have the same weights, to the last bit."""
+    a, b = weights_of(one), weights_of(other)
+    return len(a) == len(b) and all(map(np.array_equal, a, b))
+
+
+def bytes_of(estimator):
+    """Serialize all attributes of an estimator, so that any change shows."""
+    return pickle.dumps(vars(estimator))
+
+
+def refuses(estimator, method, *args, match, error=ValueError, trains=False, **kwargs):
+    """Assert that a call raises, and leaves the estimator as it was.
+
+    Unless `trains`, it must do so before the first step of training.
+    """
+    before = bytes_of(estimator)
+    guard = nullcontext() if trains else no_training()
+    with guard, pytest.raises(error, match=match):
+        getattr(estimator, method)(*args, **kwargs)
+    assert bytes_of(estimator) == before
+
+
+# -- the state of training ------------------------------------------------------------------
+
+
+class _State:
+    """Attributes in place of the keys of a dict."""
+
+    def __init__(self, values):
+        vars(self)["_values"] = values
+
+    @property
+    def params(self):
+        return self.buffers[0]
+
+    def __getattr__(self, name):
+        return self._values[name]
+
+    def __setattr__(self, name, value):
+        self._values[name] = value
+
+
+def state_of(estimator):
+    """Return the training state of a fitted estimator: `buffers`, `params`, `step`, `seed`, ...
+
+    Its attributes may be assigned.
+    """
+    return _State(estimator._training)
+
+
+def ranges_of(layer):
+    """Return the smallest and the largest value of each feature that a layer has seen."""
+    return layer._limits
+
+
+def hidden_output_activation(layer):
+    """Return the activation of a layer's decoder if it is not that of its loss."""
+    return layer._architecture["output"]
+
+
+# -- calls of the kernel ----------------------------------------------------------------------
+
+
+SOLVERS = {_sgd.PLAIN_SGD: "plain", _sgd.MOMENTUM: "momentum", _sgd.ADAM: "adam"}
+
+
+class Epoch:
+    """A call of the kernel's `train`, by the names of what it was given."""
+
+    def __init__(self, layers, objective, solver, team, buffers, workspace, X, target, rows, ids,
+                 weights, batch_size, key):  # fmt: skip
+        self.solver, self.learning_rate = SOLVERS[solver.kind], solver.learning_rate
+        self.n_buffers, self.step = len(buffers), solver.step
+        self.order, self.key, self.batch_size = ids.copy(), key, batch_size
+        self.workspace = workspace
+        self.steps_done = lambda: solver.step - self.step
+        self.interrupted = False
+
+
+def record_epochs(monkeypatch):
+    """Return the list of all further calls of the kernel's `train`: one an epoch of dense rows."""
+    epochs = []
+
+    def spy(*args, real=_sgd.train):
+        epochs.append(Epoch(*args))
+        try:
+            return real(*args)
+        except KeyboardInterrupt:
+            epochs[-1].interrupted = True
+            raise
+        finally:
+            epochs[-1].steps_done = epochs[-1].steps_done()
+
+    monkeypatch.setattr(_sgd, "train", spy)
+    return epochs
+
+
+def interrupt(monkeypatch, call, *, when="before", error=KeyboardInterrupt, function="train"):
+    """Raise an error before or after a call of a function of the kernel, counted from 1."""
+    calls, real = [], getattr(_sgd, function)
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == call and when == "before":
+            raise error
+        result = real(*args)
+        if len(calls) == call:
+            raise error
+        return result
+
+    monkeypatch.setattr(_sgd, function, interrupted)
+
+
+@contextmanager
+def no_training():
+    """Fail the test if the kernel is asked for a step of training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_sgd, "train", lambda *_: pytest.fail("training began"))
+        yield
+
+
+# -- the epoch loop ----------------------------------------------------------------------------
+
+
+def split(estimator, X, seed=None, *, sample_weight=None, target=None, strata=None):
+    """Return the positions of the rows to train on, and of those held out by early stopping."""
+    data = Rows(X, X.dtype, target=target, sample_weight=sample_weight, strata=strata)
+    if seed is None:
+        seed = state_of(estimator).seed
+    return _training.split(data, Options.of(estimator), seed)
+
+
+def record_splits(monkeypatch):
+    """Return the list of all further splits, by `X`, `training` and `validation`."""
+    splits = []
+
+    def spy(data, *args, real=_training.split):
+        training, validation = real(data, *args)
+        splits.append(SimpleNamespace(X=data.X, training=training, validation=validation))
+        return training, validation
+
+    monkeypatch.setattr(_training, "split", spy)
+    return splits
+
+
+def train_classifier(X, target, *, strata=None, score=None, state=None, seed=0, **options):
+    """Train a small classifier with these options of the epoch loop; return its state."""
+    given = dict(
+        solver="adam", alpha=0.0, batch_size=8, learning_rate="constant",
+        learning_rate_init=0.01, max_iter=5, shuffle=True, tol=None, verbose=False,
+        momentum=0.9, nesterovs_momentum=True, early_stopping=False, validation_fraction=0.2,
+        beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
+    )  # fmt: skip
+    options = Options(**{**given, **options})
+    network = Network([X.shape[1], 5, target.shape[1]], ["tanh", "softmax"])
+    data = Rows(X, X.dtype, target=target, strata=strata)
+    if state is None:
+        state = _training.initial_state(network, options, X.dtype, seed)
+    objective = _sgd.Objective(LOSSES["log_loss"])
+    return _training.train(network, objective, data, state, options, name="test", score=score)
