@@ -174,6 +174,18 @@ def test_codes_are_held_where_there_is_room():
         assert_array_equal(codes.extremes(), [X[:, :3].min(axis=0) * 2, X[:, :3].max(axis=0) * 2])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_room_for_codes_is_counted_in_mebibytes(dtype):
+    """The unit of scikit-learn's `working_memory`."""
+    n_codes = 2**20 // np.dtype(dtype).itemsize  # a row of them takes one
+    one_row = np.zeros((1, 1), dtype=dtype)
+    for n_rows, fits in ((3, True), (4, False)):
+        rows = Rows(np.zeros((n_rows, 1), dtype=dtype))
+        with config_context(working_memory=3):
+            codes = codes_of(rows, lambda rows: np.resize(one_row, (len(rows), n_codes)), n_codes)
+        assert codes.direct == fits
+
+
 @pytest.mark.parametrize("container", [np.asarray, sp.csr_array, np.asfortranarray])
 @pytest.mark.parametrize(
     "make",

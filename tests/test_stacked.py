@@ -1,12 +1,13 @@
 """StackedAutoencoder: greedy layers, their composition, grid search, the defaults."""
 
 import pickle
+from copy import copy
 from functools import partial
 
 import common
 import numpy as np
 import pytest
-from common import assert_same_fit, interrupt, refuses, state_of, uniform
+from common import assert_same_fit, bytes_of, interrupt, refuses, same_fit, state_of, uniform
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -376,6 +377,38 @@ def test_joint_training_continues_where_it_ended(params, pickled):
     whole = joint(**params, corruption="masking", fine_tune_max_iter=5).fit(X)
     assert_same_fit(two, whole)
     assert two.loss_curve_ == whole.loss_curve_
+
+
+def test_joint_training_that_fails_while_it_continues_leaves_no_trace(monkeypatch):
+    estimator = joint(warm_start=True).fit(X)
+    codes, error = estimator.transform(X), r"in the 2nd epoch"
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2, when="after", error=MemoryError(error))
+        refuses(estimator, "fit", X, match=error, error=MemoryError, trains=True)
+    assert_array_equal(estimator.transform(X), codes)
+    assert_same_fit(estimator.fit(X), joint(fine_tune_max_iter=6).fit(X))
+
+
+def test_what_was_trained_jointly_does_not_change_when_a_fit_continues():
+    """Neither in a shallow copy, nor in what was taken from the estimator before."""
+    estimator = joint(warm_start=True).fit(X)
+    shallow, layers = copy(estimator), estimator.layers_
+    before = bytes_of(shallow), pickle.dumps(layers)
+    estimator.fit(X)
+    assert (bytes_of(shallow), pickle.dumps(layers)) == before
+    assert not same_fit(shallow, estimator)
+    assert_same_fit(shallow.fit(X), estimator)  # it goes on from where it was
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_the_seed_of_a_layer_is_that_of_its_weights(method):
+    """Also after a fit that continues, of a stack whose own seed is another by then."""
+    estimator = stacked(warm_start=True).fit(X)
+    seeds = [layer.random_state for layer in estimator.layers_]
+    getattr(estimator.set_params(random_state=1), method)(X)
+    assert [layer.random_state for layer in estimator.layers_] == seeds
+    alone = clone(estimator.layers_[0]).set_params(max_iter=estimator.layers_[0].n_iter_)
+    assert_same_fit(alone.fit(X), estimator.layers_[0])
 
 
 def test_layers_trained_jointly_cannot_be_trained_one_by_one():
