@@ -4,7 +4,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # there is one environment to install into
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest coverage bench bench-errors bench-kernels \
+.PHONY: help demo test test-fast test-all test-lowest coverage bench bench-errors bench-kernels \
     bench-scaling bench-compare lint docs dist wheel-test clean
 
 VENV := .venv
@@ -22,6 +22,7 @@ help:
 	@echo "             (SKAE_DATA=mnist.npz make demo: the same on MNIST)"
 	@echo "make test    run the tests and the examples in the docstrings"
 	@echo "make test-fast    leave out the slow ones (less than a minute)"
+	@echo "make test-all    add scikit-learn's checks of some fifty more configurations (minutes)"
 	@echo "make test-lowest    run all with the lowest version of whatever pyproject.toml names"
 	@echo "             (PYTHON=python3.11: they know no later Python than 3.12)"
 	@echo "make coverage    run all; fail if they reach too little of the Python code"
@@ -40,12 +41,20 @@ help:
 demo: $(VENV)/installed
 	$(BIN)/python docs/examples/plot_pipeline.py
 
-test: $(VENV)/installed
-	$(BIN)/python -m pytest
+# A process for each core, so BLAS gets one thread. What needs several threads has the cores alone.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := OPENBLAS_NUM_THREADS=1 $(PYTEST) --numprocesses=auto --dist=worksteal
 
-# A process for each core, so BLAS gets one thread.
+test: $(VENV)/installed
+	$(PARALLEL) -m "not threads and not exhaustive"
+	$(PYTEST) -m "threads and not exhaustive" tests
+
 test-fast: $(VENV)/installed
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto -m "not slow"
+	$(PARALLEL) -m "not threads and not exhaustive and not slow"
+	$(PYTEST) -m "threads and not exhaustive and not slow" tests
+
+test-all: test
+	$(PARALLEL) -m exhaustive tests
 
 # pip takes the first variable for what it installs, the second, from 25.3 on, for what it builds
 # with (before, the first for both).

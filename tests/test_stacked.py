@@ -554,7 +554,7 @@ def test_logistic_layers_do_not_collapse_under_cross_entropy(digits):
 @pytest.mark.slow
 def test_defaults_on_digits(digits):
     """The published table: accuracy by stratified 5-fold, unshuffled, at default parameters."""
-    rows, labels = digits
+    rows, labels = digits[0].astype(np.float32), digits[1]  # twice as fast as in float64
     accuracy = {"logistic, codes": [], "logistic, raw + codes": [], "SVC, codes": []}
     for train, test in StratifiedKFold(5).split(rows, labels):
         pipeline = Pipeline(

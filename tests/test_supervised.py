@@ -981,7 +981,7 @@ def test_cross_validated_predictions():
 def test_defaults_are_at_least_as_good_as_those_of_scikit_learn():
     """On the first of five folds; all of them would take long."""
     images, digits = load_digits(return_X_y=True)
-    images = images / 16
+    images = (images / 16).astype(np.float32)
     train, test = next(StratifiedKFold(5).split(images, digits))
     scores = [
         cls(random_state=0).fit(images[train], digits[train]).score(images[test], digits[test])

@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skae import DenoisingAutoencoder, StackedAutoencoder, _threads
 
+pytestmark = pytest.mark.threads
+
 LARGE = _threads.WORTH_THREADS
 
 needs_two_cores = pytest.mark.skipif(
