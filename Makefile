@@ -47,14 +47,13 @@ PARALLEL := OPENBLAS_NUM_THREADS=1 $(PYTEST) --numprocesses=auto --dist=workstea
 
 test: $(VENV)/installed
 	$(PARALLEL) -m "not threads and not exhaustive"
-	$(PYTEST) -m "threads and not exhaustive" tests
+	$(PYTEST) -m threads tests/test_threads.py
 
 test-fast: $(VENV)/installed
-	$(PARALLEL) -m "not threads and not exhaustive and not slow"
-	$(PYTEST) -m "threads and not exhaustive and not slow" tests
+	$(PARALLEL) -m "not exhaustive and not slow"
 
 test-all: test
-	$(PARALLEL) -m exhaustive tests
+	$(PARALLEL) -m exhaustive tests/test_exhaustive.py
 
 # pip takes the first variable for what it installs, the second, from 25.3 on, for what it builds
 # with (before, the first for both).

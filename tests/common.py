@@ -57,6 +57,11 @@ def stacked(**params):
     return StackedAutoencoder(**{"hidden_layer_sizes": (7, 5), **SMALL, **params})
 
 
+def needs_unit_range(estimator):
+    """Tell whether an estimator takes rows in [0, 1] only."""
+    return "cross_entropy" in np.ravel(getattr(estimator, "loss", None))
+
+
 # -- what a fit has learned ---------------------------------------------------------------
 
 

@@ -1,6 +1,8 @@
 """Fixtures that several test modules share, and what runs when."""
 
+import numpy as np
 import pytest
+from sklearn.utils import estimator_checks
 from threadpoolctl import threadpool_limits
 
 pytest.register_assert_rewrite("common")
@@ -27,3 +29,36 @@ def splits(monkeypatch):
     from common import record_splits
 
     return record_splits(monkeypatch)
+
+
+@pytest.fixture
+def run_check(monkeypatch):
+    """Run a check on an estimator, with data as the estimator takes them and of a given dtype.
+
+    Checks adapt their data to the tags of an estimator in one function. There those for
+    cross-entropy are squashed into [0, 1) here, with zeros left as they are.
+    """
+
+    from common import needs_unit_range
+
+    def run(estimator, check, dtype=np.float64, adapt=estimator_checks._enforce_estimator_tags_X):
+        def adapt_one(X):
+            if needs_unit_range(estimator):
+                X = np.abs(X) / (1 + np.abs(X))
+            return X.astype(dtype)
+
+        def adapted(estimator, X, X_test=None, **options):
+            found = adapt(estimator, X, X_test, **options)
+            return adapt_one(found) if X_test is None else tuple(map(adapt_one, found))
+
+        if needs_unit_range(estimator) or dtype != np.float64:
+            monkeypatch.setattr(estimator_checks, "_enforce_estimator_tags_X", adapted)
+        check(estimator)
+
+    return run
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out at once what ``-m "not exhaustive"`` would: it takes seconds to collect."""
+    if collection_path.name == "test_exhaustive.py" and "not exhaustive" in config.option.markexpr:
+        return True

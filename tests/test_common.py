@@ -1,7 +1,6 @@
 """What the estimators promise: scikit-learn's conventions, containers, errors, repetition."""
 
 import copy
-import itertools
 import pickle
 
 import joblib
@@ -11,7 +10,6 @@ import pytest
 import scipy.sparse as sp
 import sklearn
 from common import (
-    SMALL,
     assert_close_fit,
     assert_same_fit,
     bytes_of,
@@ -28,237 +26,18 @@ from common import (
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
-from sklearn.tree import DecisionTreeClassifier
-from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import (
     DenoisingAutoencoder,
     StackedAutoencoder,
-    StackedAutoencoderClassifier,
-    StackedAutoencoderRegressor,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 both = pytest.mark.parametrize("make", [denoising, stacked])
-
-
-# -- scikit-learn's own checks ------------------------------------------------------
-
-
-SOLVERS = {
-    "adam": {"solver": "adam"},
-    "nesterov": {"solver": "sgd", "nesterovs_momentum": True},
-    "plain": {"solver": "sgd", "momentum": 0.0},
-}
-# Few rows, one batch, no noise: the only setting where a weight of two is a row seen twice.
-EXACT = {"batch_size": 200, "corruption": None, "solver": "sgd"}
-BRIEF = {**SMALL, "activation": "tanh"}
-
-# Class, loss, dtype, tied weights and solver: each value of one with each value of another.
-PAIRWISE = [
-    (DenoisingAutoencoder, "squared_error", np.float64, False, "adam"),
-    (StackedAutoencoder, "cross_entropy", np.float32, True, "adam"),
-    (DenoisingAutoencoder, "squared_error", np.float32, True, "nesterov"),
-    (StackedAutoencoder, "cross_entropy", np.float64, False, "nesterov"),
-    (DenoisingAutoencoder, "cross_entropy", np.float64, True, "plain"),
-    (StackedAutoencoder, "squared_error", np.float32, False, "plain"),
-]
-
-
-def combined(cls, loss, tied, solver):
-    params = {**BRIEF, **SOLVERS[solver], "loss": loss, "tied_weights": tied}
-    if cls is DenoisingAutoencoder:
-        return cls(n_components=5, **params)
-    if loss == "cross_entropy":  # the codes of tanh are below 0, too
-        params["loss"] = ("cross_entropy", "squared_error")
-    return cls(hidden_layer_sizes=(5, 4), **params)
-
-
-def combinations(dtype):
-    """More combinations of the options of `PAIRWISE`; in float32 only some."""
-    classes, losses = (
-        (DenoisingAutoencoder, StackedAutoencoder),
-        ("squared_error", "cross_entropy"),
-    )
-    for cls, loss, tied, solver in itertools.product(classes, losses, (True, False), SOLVERS):
-        few = (tied, solver) in {(True, "adam"), (False, "plain")}
-        all_of_them = cls is DenoisingAutoencoder and dtype == np.float64
-        if (few or all_of_them) and (cls, loss, dtype, tied, solver) not in PAIRWISE:
-            yield combined(cls, loss, tied, solver)
-
-
-def other_autoencoders():
-    for params in (
-        {"activation": "identity", "corruption": "gaussian", "alpha": 1e-3},
-        {"activation": "logistic", "corruption": "salt_and_pepper", "sparsity_penalty": 0.1},
-        {"activation": "relu", "corruption": None, "solver": "sgd", "nesterovs_momentum": False},
-        {"early_stopping": True, "validation_fraction": 0.3, "tol": 1e-4},
-        {"learning_rate": "adaptive", "tol": 0.1, "n_iter_no_change": 1},
-        {"learning_rate": "cosine", "shuffle": False},
-    ):
-        yield DenoisingAutoencoder(n_components=5, **{**BRIEF, **params})
-        yield StackedAutoencoder(hidden_layer_sizes=[5, 4], **{**BRIEF, **params})
-    yield StackedAutoencoder(hidden_layer_sizes=5, **BRIEF)
-    yield StackedAutoencoder(
-        hidden_layer_sizes=(5, 4, 3),
-        **{
-            **SMALL,
-            "loss": "cross_entropy",
-            "activation": ["logistic", "logistic", "tanh"],
-            "corruption": ["masking", None, "gaussian"],
-            "corruption_level": [0.1, 0.2, 0.3],
-            "learning_rate_init": [0.1, 0.05, 0.01],
-            "max_iter": [1, 2, 3],
-        },
-    )
-
-
-SUPERVISED = {"max_iter": 30, "batch_size": 16, "learning_rate_init": 0.01, "random_state": 0}
-PRETRAINED = {**SUPERVISED, "pretrain": StackedAutoencoder((6, 5), **BRIEF)}
-
-
-def other_supervised():
-    wide = StackedAutoencoder((30, 30), **BRIEF)
-    single = {"hidden_layer_sizes": 8, "activation": "tanh", "pretrain": False, **SUPERVISED}
-    common = (
-        {"hidden_layer_sizes": (6, 5), "activation": "relu", "pretrain": False, "dropout": 0.1,
-         "input_dropout": 0.1, "max_norm": 3.0, "warm_up": 2, "n_average": 3},
-        {**single, "solver": "sgd", "learning_rate": "cosine"},
-        {**single, "solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.1,
-         "adversarial_radius": 0.01},
-        {**single, "early_stopping": True, "validation_fraction": 0.2, "learning_rate_init": 0.1,
-         "activation": "relu"},
-        {**PRETRAINED, "fine_tune": "top_then_all", "alpha": 1e-4,
-         "learning_rate_factors": [0.5, 0.5, 1.0]},
-    )  # fmt: skip
-    for params in common:
-        yield StackedAutoencoderClassifier(**{**SUPERVISED, **params})
-        yield StackedAutoencoderRegressor(**{**SUPERVISED, **params})
-    # A top alone needs codes that hold the target: more of them for the random one of a regressor.
-    top = {**PRETRAINED, "fine_tune": "top", "learning_rate_init": 0.1}
-    yield StackedAutoencoderClassifier(**top)
-    yield StackedAutoencoderRegressor(**{**top, "pretrain": wide})
-    yield StackedAutoencoderClassifier(
-        **single, label_smoothing=0.1, class_weight="balanced", shuffle=False
-    )
-    yield StackedAutoencoderClassifier(**single, final_estimator=LogisticRegression())
-    yield StackedAutoencoderClassifier(
-        **single,
-        final_estimator=DecisionTreeClassifier(min_weight_fraction_leaf=0.01, random_state=0),
-    )
-    yield StackedAutoencoderRegressor(**single, final_estimator=Ridge())
-
-
-ONE_EACH = [
-    DenoisingAutoencoder(n_components=5, **{**BRIEF, **EXACT}),
-    StackedAutoencoder(hidden_layer_sizes=[5, 4], **{**BRIEF, **EXACT}),
-    StackedAutoencoderClassifier(**PRETRAINED),
-    StackedAutoencoderRegressor(**PRETRAINED),
-]
-
-
-def needs_unit_range(estimator):
-    return "cross_entropy" in np.ravel(getattr(estimator, "loss", None))
-
-
-def expected_failures(estimator):
-    failures = {}
-    if needs_unit_range(estimator):
-        reason = "Cross-entropy refuses X outside [0, 1], and scikit-learn has no tag for that."
-        failures |= dict.fromkeys(
-            (
-                "check_positive_only_tag_during_fit",
-                "check_sample_weights_shape",
-                "check_sample_weights_not_overwritten",
-            ),
-            reason,
-        )
-    if any(getattr(estimator, name, None) != value for name, value in EXACT.items()):
-        reason = "Rows are shuffled into mini-batches and each is corrupted by noise of its own."
-        failures |= dict.fromkeys(
-            (
-                "check_sample_weight_equivalence_on_dense_data",
-                "check_sample_weight_equivalence_on_sparse_data",
-            ),
-            reason,
-        )
-    return failures  # strict: xfail_strict in pyproject.toml
-
-
-def checks_of(estimators):
-    return parametrize_with_checks(list(estimators), expected_failed_checks=expected_failures)
-
-
-def pairwise(dtype):
-    return checks_of(combined(*rest[:2], *rest[3:]) for rest in PAIRWISE if rest[2] == dtype)
-
-
-@pytest.fixture
-def run_check(monkeypatch):
-    """Run a check on an estimator, with data as the estimator takes them and of a given dtype.
-
-    Checks adapt their data to the tags of an estimator in one function. There those for
-    cross-entropy are squashed into [0, 1) here, with zeros left as they are.
-    """
-
-    def run(estimator, check, dtype=np.float64, adapt=estimator_checks._enforce_estimator_tags_X):
-        def adapt_one(X):
-            if needs_unit_range(estimator):
-                X = np.abs(X) / (1 + np.abs(X))
-            return X.astype(dtype)
-
-        def adapted(estimator, X, X_test=None, **options):
-            found = adapt(estimator, X, X_test, **options)
-            return adapt_one(found) if X_test is None else tuple(map(adapt_one, found))
-
-        if needs_unit_range(estimator) or dtype != np.float64:
-            monkeypatch.setattr(estimator_checks, "_enforce_estimator_tags_X", adapted)
-        check(estimator)
-
-    return run
-
-
-def test_pairwise_has_all_pairs():
-    columns = [list(dict.fromkeys(values)) for values in zip(*PAIRWISE)]
-    assert [len(values) for values in columns] == [2, 2, 2, 2, 3]
-    for one, other in itertools.combinations(range(5), 2):
-        found = {(row[one], row[other]) for row in PAIRWISE}
-        assert found == set(itertools.product(columns[one], columns[other]))
-
-
-@checks_of(ONE_EACH)
-def test_scikit_learn_checks(estimator, check, run_check):
-    run_check(estimator, check)
-
-
-@pytest.mark.slow
-@pairwise(np.float64)
-def test_scikit_learn_checks_of_pairs(estimator, check, run_check):
-    run_check(estimator, check)
-
-
-@pytest.mark.slow
-@pairwise(np.float32)
-def test_scikit_learn_checks_of_pairs_in_single_precision(estimator, check, run_check):
-    run_check(estimator, check, np.float32)
-
-
-@pytest.mark.exhaustive
-@checks_of([*combinations(np.float64), *other_autoencoders(), *other_supervised()])
-def test_scikit_learn_checks_of_all(estimator, check, run_check):
-    run_check(estimator, check)
-
-
-@pytest.mark.exhaustive
-@checks_of(combinations(np.float32))
-def test_scikit_learn_checks_of_all_in_single_precision(estimator, check, run_check):
-    run_check(estimator, check, np.float32)
 
 
 # -- what X may be --------------------------------------------------------------------
