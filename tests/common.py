@@ -57,6 +57,29 @@ def stacked(**params):
     return StackedAutoencoder(**{"hidden_layer_sizes": (7, 5), **SMALL, **params})
 
 
+# The parameters of training: (what else to set, one value, another value that differs in effect).
+TRAINING_EFFECTS = {
+    "solver": ({}, "sgd", "adam"),
+    "alpha": ({}, 0.0, 0.1),
+    "batch_size": ({}, 5, "auto"),
+    "learning_rate": ({}, "constant", "cosine"),
+    "learning_rate_init": ({}, 0.01, 0.02),
+    "max_iter": ({}, 2, 3),
+    "shuffle": ({}, True, False),
+    "random_state": ({}, 0, 1),
+    "tol": ({"n_iter_no_change": 1}, None, 1e3),
+    "warm_start": ({}, False, True),
+    "momentum": ({"solver": "sgd"}, 0.5, 0.9),
+    "nesterovs_momentum": ({"solver": "sgd"}, True, False),
+    "early_stopping": ({}, True, False),
+    "validation_fraction": ({"early_stopping": True}, 0.1, 0.5),
+    "beta_1": ({}, 0.9, 0.5),
+    "beta_2": ({}, 0.999, 0.9),
+    "epsilon": ({}, 1e-8, 1e-2),
+    "n_iter_no_change": ({"tol": 1e3}, 1, 2),
+}
+
+
 def needs_unit_range(estimator):
     """Tell whether an estimator takes rows in [0, 1] only."""
     return "cross_entropy" in np.ravel(getattr(estimator, "loss", None))

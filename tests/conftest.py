@@ -10,14 +10,14 @@ pytest.register_assert_rewrite("common")
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Small matrices gain nothing from BLAS threads, and lose much on a busy machine."""
+    """Hold BLAS to one thread: small matrices gain nothing from more, and lose where it is busy."""
     with threadpool_limits(1):
         yield
 
 
 @pytest.fixture
 def epochs(monkeypatch):
-    """All calls of the kernel's `train` in a test, as a list of `common.Epoch`."""
+    """Record all calls of the kernel's `train` in a test, as a list of `common.Epoch`."""
     from common import record_epochs
 
     return record_epochs(monkeypatch)
@@ -25,7 +25,7 @@ def epochs(monkeypatch):
 
 @pytest.fixture
 def splits(monkeypatch):
-    """All splits into rows to train on and rows held out, as `common.record_splits` has them."""
+    """Record all splits into rows to train on and rows held out, see `common.record_splits`."""
     from common import record_splits
 
     return record_splits(monkeypatch)
@@ -38,7 +38,6 @@ def run_check(monkeypatch):
     Checks adapt their data to the tags of an estimator in one function. There those for
     cross-entropy are squashed into [0, 1) here, with zeros left as they are.
     """
-
     from common import needs_unit_range
 
     def run(estimator, check, dtype=np.float64, adapt=estimator_checks._enforce_estimator_tags_X):

@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 import sklearn
 from common import (
+    TRAINING_EFFECTS,
     assert_close_fit,
     assert_same_fit,
     bytes_of,
@@ -356,24 +357,7 @@ EFFECTS = {
     "fine_tune": ({}, False, True),
     "fine_tune_max_iter": ({"fine_tune": True}, 2, 3),
     "fine_tune_learning_rate_init": ({"fine_tune": True}, 0.01, 0.02),
-    "solver": ({}, "sgd", "adam"),
-    "alpha": ({}, 0.0, 0.1),
-    "batch_size": ({}, 5, "auto"),
-    "learning_rate": ({}, "constant", "cosine"),
-    "learning_rate_init": ({}, 0.01, 0.02),
-    "max_iter": ({}, 2, 3),
-    "shuffle": ({}, True, False),
-    "random_state": ({}, 0, 1),
-    "tol": ({"n_iter_no_change": 1}, None, 1e3),
-    "warm_start": ({"random_state": 0}, False, True),
-    "momentum": ({"solver": "sgd"}, 0.5, 0.9),
-    "nesterovs_momentum": ({"solver": "sgd"}, True, False),
-    "early_stopping": ({}, True, False),
-    "validation_fraction": ({"early_stopping": True}, 0.1, 0.5),
-    "beta_1": ({}, 0.9, 0.5),
-    "beta_2": ({}, 0.999, 0.9),
-    "epsilon": ({}, 1e-8, 1e-2),
-    "n_iter_no_change": ({"tol": 1e3}, 1, 2),
+    **TRAINING_EFFECTS,
 }
 SIZES = {"n_components": ({}, 4, 5), "hidden_layer_sizes": ({}, (4, 3), (4,))}
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from common import (
+    TRAINING_EFFECTS,
     assert_close_fit,
     assert_same_fit,
     bytes_of,
@@ -1008,24 +1009,7 @@ EFFECTS = {
     "learning_rate_factors": ({}, None, [0.1, 0.2, 0.3]),
     "warm_up": ({}, 0, 2),
     "n_average": ({}, 0, 2),
-    "solver": ({}, "sgd", "adam"),
-    "alpha": ({}, 0.0, 0.1),
-    "batch_size": ({}, 5, "auto"),
-    "learning_rate": ({}, "constant", "cosine"),
-    "learning_rate_init": ({}, 0.01, 0.02),
-    "max_iter": ({}, 2, 3),
-    "shuffle": ({}, True, False),
-    "random_state": ({}, 0, 1),
-    "tol": ({"n_iter_no_change": 1}, None, 1e3),
-    "warm_start": ({}, False, True),
-    "momentum": ({"solver": "sgd"}, 0.5, 0.9),
-    "nesterovs_momentum": ({"solver": "sgd"}, True, False),
-    "early_stopping": ({}, True, False),
-    "validation_fraction": ({"early_stopping": True}, 0.1, 0.5),
-    "beta_1": ({}, 0.9, 0.5),
-    "beta_2": ({}, 0.999, 0.9),
-    "epsilon": ({}, 1e-8, 1e-2),
-    "n_iter_no_change": ({"tol": 1e3}, 1, 2),
+    **TRAINING_EFFECTS,
 }
 ELSEWHERE = {"verbose", "final_estimator"}
 
