@@ -10,7 +10,7 @@ pytest.register_assert_rewrite("common")
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Hold BLAS to one thread: small matrices gain nothing from more, and lose where it is busy."""
+    """Hold BLAS to one thread, for small matrices gain nothing from more of them."""
     with threadpool_limits(1):
         yield
 
