@@ -52,9 +52,11 @@ def combined(cls, loss, tied, solver):
 SUPERVISED = {"max_iter": 30, "batch_size": 16, "learning_rate_init": 0.01, "random_state": 0}
 PRETRAINED = {**SUPERVISED, "pretrain": StackedAutoencoder((6, 5), **BRIEF)}
 
-ONE_EACH = [
+AUTOENCODERS = [
     DenoisingAutoencoder(n_components=5, **{**BRIEF, **EXACT}),
     StackedAutoencoder(hidden_layer_sizes=[5, 4], **{**BRIEF, **EXACT}),
+]
+PREDICTORS = [
     StackedAutoencoderClassifier(**PRETRAINED),
     StackedAutoencoderRegressor(**PRETRAINED),
 ]
@@ -104,8 +106,14 @@ def test_pairwise_has_all_pairs():
         assert found == set(itertools.product(columns[one], columns[other]))
 
 
-@checks_of(ONE_EACH)
-def test_scikit_learn_checks(estimator, check, run_check):
+@checks_of(AUTOENCODERS)
+def test_scikit_learn_checks_of_autoencoders(estimator, check, run_check):
+    run_check(estimator, check)
+
+
+@pytest.mark.slow
+@checks_of(PREDICTORS)
+def test_scikit_learn_checks_of_predictors(estimator, check, run_check):
     run_check(estimator, check)
 
 

@@ -96,6 +96,7 @@ CONTAINERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("corruption", ["masking", "salt_and_pepper"])
 @both

@@ -257,6 +257,7 @@ TARGETS = {
 every_target = pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS.keys())
 
 
+@pytest.mark.slow
 @floats
 @pytest.mark.parametrize("scores", ["predict_proba", "decision_function"])
 @every_target
@@ -289,6 +290,7 @@ def test_pretrained_and_last_in_a_pipeline():
     check_classes(make_pipeline(MinMaxScaler(), clf).fit(PIXELS, DIGITS), PIXELS)
 
 
+@pytest.mark.slow
 @floats
 @every_target
 def test_maps(y, dtype):
@@ -326,6 +328,7 @@ def test_options_of_classifiers():
     assert all(list(row) == [0, 1] for row in outputs["output_probability"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("y", [DIGITS, TARGETS["two"]], ids=["integers", "two"])
 @pytest.mark.parametrize(
     "around",
@@ -363,6 +366,7 @@ def test_regressor(y, dtype):
 # ---- final estimators ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @floats
 @pytest.mark.parametrize("y", ["integers", "two strings"])
 @pytest.mark.parametrize(

@@ -247,6 +247,7 @@ PEERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic"])
 @pytest.mark.parametrize("solver", STEPS)
 @pytest.mark.parametrize("case", PEERS)
@@ -855,6 +856,7 @@ def test_copies(make):
 # -- containers --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", [{}, {"pretrain": stack(), "fine_tune": "top_then_all"},
                                     {"input_dropout": 0.3, "dropout": 0.3}], ids=str)  # fmt: skip
 @pytest.mark.parametrize("convert", [sp.csr_array, sp.csc_matrix, np.asfortranarray, pd.DataFrame])
