@@ -1,8 +1,10 @@
-"""Fixtures that several test modules share, and what runs when."""
+"""Fixtures that several test modules share, and what runs when.
 
-import numpy as np
+Imports that take long are made where they are needed: pytest-xdist's first process imports this
+module before it starts those that run the tests.
+"""
+
 import pytest
-from sklearn.utils import estimator_checks
 from threadpoolctl import threadpool_limits
 
 pytest.register_assert_rewrite("common")
@@ -38,9 +40,13 @@ def run_check(monkeypatch):
     Checks adapt their data to the tags of an estimator in one function. There those for
     cross-entropy are squashed into [0, 1) here, with zeros left as they are.
     """
+    import numpy as np
     from common import needs_unit_range
+    from sklearn.utils import estimator_checks
 
-    def run(estimator, check, dtype=np.float64, adapt=estimator_checks._enforce_estimator_tags_X):
+    adapt = estimator_checks._enforce_estimator_tags_X
+
+    def run(estimator, check, dtype=np.float64):
         def adapt_one(X):
             if needs_unit_range(estimator):
                 X = np.abs(X) / (1 + np.abs(X))
