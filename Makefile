@@ -14,14 +14,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python3.14)
 
-# What the compiled part is made of: the package is installed again when one of these changes.
+# Sources of the compiled part: the package is installed again when one of these changes.
 BUILD_FILES := pyproject.toml setup.py $(wildcard skae/_kernel/*.pyx skae/_kernel/*.pxd skae/_kernel/*.h)
 
 help:
 	@echo "make demo    train the pipeline on digits, print the table, save the picture"
 	@echo "             (SKAE_DATA=mnist.npz make demo: the same on MNIST)"
 	@echo "make test    run the tests and the examples in the docstrings"
-	@echo "make test-fast    leave out the slow ones (less than a minute)"
+	@echo "make test-fast    leave out the slow ones, and the pages of the guide"
 	@echo "make test-all    add scikit-learn's checks of some fifty more configurations (minutes)"
 	@echo "make test-lowest    run all with the lowest version of whatever pyproject.toml names"
 	@echo "             (PYTHON=python3.11: they know no later Python than 3.12)"
@@ -47,10 +47,10 @@ PARALLEL := OPENBLAS_NUM_THREADS=1 $(PYTEST) --numprocesses=auto --dist=workstea
 
 test: $(VENV)/installed
 	$(PARALLEL) -m "not threads and not exhaustive"
-	$(PYTEST) -m threads tests/test_threads.py
+	$(PYTEST) -m threads tests/test_threads.py tests/test_kernel.py
 
 test-fast: $(VENV)/installed
-	$(PARALLEL) -m "not exhaustive and not slow"
+	$(PARALLEL) -m "not threads and not exhaustive and not slow" tests skae
 
 test-all: test
 	$(PARALLEL) -m exhaustive tests/test_exhaustive.py

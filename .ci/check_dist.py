@@ -1,4 +1,4 @@
-"""What the wheel must hold, and must not: check_dist.py SDIST WHEEL.
+"""Check the contents of the sdist and the wheel: check_dist.py SDIST WHEEL.
 
 That the sdist holds what git does is for check-sdist to say.
 """

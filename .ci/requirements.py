@@ -1,4 +1,4 @@
-"""What pyproject.toml requires, one requirement a line, for pip.
+"""Print the requirements in pyproject.toml, one a line, for pip.
 
 requirements.py GROUP...    to build, to run, or for an extra: "build", "run", or its name
 requirements.py --lowest    constraints: of everything the lowest version that is allowed

@@ -1,6 +1,6 @@
-"""Is the classifier at its defaults as good as scikit-learn's network at its own?
+"""Compare the classifier with scikit-learn's network, both with default parameters.
 
-The digits that scikit-learn ships, divided by 16, five stratified folds, unshuffled.
+The data are scikit-learn's digits, divided by 16, in five stratified folds without shuffling.
 
     python benchmarks/classifier_defaults.py
 """
@@ -24,7 +24,9 @@ def main():
         scores = cross_val_score(model, X / 16, y, cv=StratifiedKFold(5))
         folds = " ".join(f"{score:.4f}" for score in scores)
         seconds = (time.perf_counter() - begin) / 5
-        print(f"{type(model).__name__:30s} {scores.mean():.4f}  ({folds}), {seconds:.1f} s a fit")
+        print(
+            f"{type(model).__name__:30s} {scores.mean():.4f}  ({folds}), {seconds:.1f} s per fit"
+        )
 
 
 if __name__ == "__main__":

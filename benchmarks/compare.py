@@ -1,16 +1,16 @@
-"""Is this checkout slower than another revision?
+"""Compare the speed of this checkout with that of another revision.
 
-Both are built side by side in temporary folders, this one as it stands, uncommitted work included,
-and run the same script in turns, each time in a fresh process: fits and transforms through the
-public estimators, so that revisions with different kernels can be compared. A case fails if its
-median is slower by a large part (--relative) and by a time worth speaking of (--absolute, in
-seconds); the exit status is 1 then.
+Both are built side by side in temporary folders; this checkout includes uncommitted changes. They
+run the same script in turns, each time in a fresh process. The script calls fit and transform of
+the public estimators, so that revisions with different kernels can be compared. A case fails if
+its median is slower by a relative (--relative) and an absolute threshold (--absolute, in seconds);
+the exit status is then 1.
 
     python benchmarks/compare.py [--revision HEAD] [--repeats 7]
     python benchmarks/compare.py --instructions    counts instructions of small fits instead
 
-Instructions are counted by Callgrind, a tool of Valgrind. Their number does not depend on what
-else the machine does, so --relative alone says what is large then.
+Instructions are counted by Callgrind, a tool of Valgrind. Their number does not depend on the load
+of the machine, so only --relative is used.
 """
 
 import argparse
@@ -32,12 +32,12 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# What a build needs of a checkout.
+# Files and folders needed for a build.
 SOURCES = ["skae", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
-# Part of the rows and epochs that is enough to count instructions.
+# Fraction of the samples and epochs that suffices to count instructions.
 FEW = 0.05
 
-# Tells Callgrind what to count. Its header comes with Valgrind.
+# Starts and stops counting in Callgrind. The header is part of Valgrind.
 COUNTER = """
 #include <valgrind/callgrind.h>
 void start(void) { CALLGRIND_ZERO_STATS; CALLGRIND_START_INSTRUMENTATION; }
@@ -45,11 +45,11 @@ void stop(const char *name) { CALLGRIND_DUMP_STATS_AT(name); CALLGRIND_STOP_INST
 """
 
 
-# ---- what is run in both, each time in a process of its own ---------------------------------
+# ---- run with both builds, each time in a separate process ----------------------------------
 
 
 def make_cases(scale):
-    """Yield (name, function). Settings are spelled out, since defaults may have changed."""
+    """Yield (name, function). Settings are explicit, because defaults may have changed."""
     import numpy as np
 
     from skae import DenoisingAutoencoder, StackedAutoencoder, StackedAutoencoderClassifier
@@ -90,13 +90,13 @@ def repeat(method, X, times):
 
 
 def run_cases(folder, scale, counter):
-    """Run each case, and print the seconds of each as JSON."""
+    """Run each case and print its time in seconds as JSON."""
     import skae
 
     if Path(folder).resolve() not in Path(skae.__file__).resolve().parents:
         raise SystemExit(f"skae was imported from {skae.__file__}, not from {folder}")
     warnings.simplefilter("ignore")
-    for _, function in make_cases(FEW):  # the first call of anything takes longer
+    for _, function in make_cases(FEW):  # the first calls take longer
         function()
     library = ctypes.CDLL(counter) if counter else None
     seconds = {}
@@ -125,7 +125,7 @@ def environment(folder, threads):
 
 
 def check_out(revision, folder):
-    """The files of a revision."""
+    """Extract the files of a revision."""
     archive = ["git", "-C", str(ROOT), "archive", "--format=tar", revision]
     run = subprocess.run(archive, capture_output=True)
     if run.returncode:
@@ -135,7 +135,7 @@ def check_out(revision, folder):
 
 
 def copy_checkout(folder):
-    """The sources of this checkout, as they are, without what was built from them."""
+    """Copy the sources of this checkout, without build products."""
     folder.mkdir()
     for name in SOURCES:
         source = ROOT / name
@@ -157,7 +157,7 @@ def build(folder):
 
 
 def run_child(command, folder, threads):
-    """What a process that runs the cases has printed: a number a case."""
+    """Run the cases in a process and return the numbers that it prints, one per case."""
     run = subprocess.run(
         command, env=environment(folder, threads), stdout=subprocess.PIPE, check=True
     )
@@ -165,7 +165,7 @@ def run_child(command, folder, threads):
 
 
 def median_seconds(folders, args):
-    """For each folder, the median seconds of each case. They run in turns: A B, B A, A B, ..."""
+    """Return the median time of each case for each folder, run in turns: A B, B A, A B, ..."""
     runs = {folder: [] for folder in folders}
     for turn in range(args.repeats):
         for folder in folders if turn % 2 else folders[::-1]:
@@ -189,13 +189,13 @@ def compile_counter(folder):
 
 
 def million_instructions(folder, counter):
-    """The instructions of each case, small and on one thread."""
+    """Count the instructions of each case, on few samples and one thread."""
     prefix = folder.parent / f"{folder.name}-callgrind"
     valgrind = ["valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no"]
     valgrind.append(f"--callgrind-out-file={prefix}")
     names = run_child(valgrind + child(folder, FEW, counter), folder, threads=1)
     counts = {}
-    for path in folder.parent.glob(f"{prefix.name}.*"):  # a file a case
+    for path in folder.parent.glob(f"{prefix.name}.*"):  # one file per case
         text = path.read_text()
         name = re.search(r"^desc: Trigger: Client Request: (.*)$", text, re.MULTILINE)
         total = re.search(r"^totals: (\d+)$", text, re.MULTILINE)
@@ -204,7 +204,7 @@ def million_instructions(folder, counter):
 
 
 def report(theirs, mine, relative, absolute):
-    """Print the table; return its rows."""
+    """Print the table and return its rows."""
     rows = []
     print(f"{'case':>32} {'other':>9} {'this':>9} {'ratio':>7}")
     for name in mine:
@@ -222,14 +222,18 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--revision", default="HEAD", help="the other one; default: HEAD")
+    parser.add_argument(
+        "--revision", default="HEAD", help="revision to compare with; default: HEAD"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--scale", type=float, default=1.0, help="part of the rows and epochs")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="fraction of the samples and epochs"
+    )
     parser.add_argument("--relative", type=float, default=0.10)
     parser.add_argument("--absolute", type=float, default=0.05, help="seconds")
     parser.add_argument("--instructions", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the table there too")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     return parser.parse_args()
 
 

@@ -1,15 +1,15 @@
-"""The data that benchmarks run on."""
+"""Data for the benchmarks."""
 
 import numpy as np
 from sklearn.datasets import load_digits
 
 
 def load_images(path=None):
-    """Rows of pixels in [0, 1), float32, and labels: MNIST's training rows, or stand-ins.
+    """Return images (float32 pixels in [0, 1)) and labels: MNIST's training set or a substitute.
 
-    `path` names an mnist.npz with `X_train` and `y_train`. Without it, the digits that
-    scikit-learn ships stand in, enlarged and repeated to MNIST's width and 10,000 rows:
-    good for timing, not for learning.
+    `path` is that of an mnist.npz with `X_train` and `y_train`. Without it, the substitute is
+    scikit-learn's digits, enlarged and repeated to MNIST's width and 10,000 samples: suitable for
+    timing, not for learning.
     """
     if path:
         with np.load(path) as data:

@@ -1,10 +1,11 @@
-"""The data sets of the table of errors, made anew to their published description.
+"""Datasets of the table of errors, generated from their published description.
 
 Larochelle, Erhan, Courville, Bergstra and Bengio (ICML 2007) published *basic*, *bg-rand*,
-*rectangles* and *convex* as files, which are not used here: the sets below are drawn afresh,
-from a seed, from MNIST or from nothing, so the errors on them compare with published ones as
-those on another draw would. Each has 10,000 training, 2,000 validation and 50,000 test rows
-(the original *rectangles* had 1,000 + 200 for training; *convex* 6,000 + 2,000), pixels in [0, 1].
+*rectangles* and *convex* as files. These are not used here: the datasets below are drawn again
+with a seed, from MNIST or from scratch. The errors on them compare with the published ones like
+errors on another random draw. Each has 10,000 training, 2,000 validation and 50,000 test samples
+(the original *rectangles* had 1,000 + 200 for training, *convex* 6,000 + 2,000), with pixels in
+[0, 1].
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ SIDE = 28
 
 @dataclass
 class Split:
-    """Training, validation and test rows: X float32, y int."""
+    """Training, validation and test samples: X float32, y int."""
 
     X_train: np.ndarray
     y_train: np.ndarray
@@ -35,7 +36,7 @@ class Split:
 
 
 def load(name, path, seed=0):
-    """The data set of this name; `path` is that of mnist.npz."""
+    """Return the dataset of this name; `path` is that of mnist.npz."""
     if name == "rectangles":
         return shapes(rectangle_images, seed)
     if name == "convex":
@@ -52,22 +53,22 @@ def load(name, path, seed=0):
         noise = rng.random(X.shape, dtype=np.float32)
         X = np.where(X > 0, X, noise)
     elif name != "basic":
-        raise ValueError(f"no data set {name!r}")
+        raise ValueError(f"no dataset {name!r}")
     return Split.of(X, y, SIZES["train"], SIZES["validation"])
 
 
 def shapes(draw, seed):
-    n_rows = sum(SIZES.values())
-    y = np.arange(n_rows) % 2
+    n_samples = sum(SIZES.values())
+    y = np.arange(n_samples) % 2
     rng = np.random.default_rng((seed, 2))
     X = draw(y, rng)
-    order = rng.permutation(n_rows)
-    X = X.reshape(n_rows, -1).astype(np.float32)
+    order = rng.permutation(n_samples)
+    X = X.reshape(n_samples, -1).astype(np.float32)
     return Split.of(X[order], y[order], SIZES["train"], SIZES["validation"])
 
 
 def rectangle_images(tall, rng):
-    """Outlines of rectangles, taller or wider by three pixels or more: which of the two?"""
+    """Draw outlines of rectangles, taller or wider by at least three pixels; classify which."""
     images = np.zeros((len(tall), SIDE, SIDE))
     for image, is_tall in zip(images, tall):
         while True:
@@ -82,7 +83,7 @@ def rectangle_images(tall, rng):
 
 
 def convex_images(convex, rng):
-    """White regions: is it convex? Half-planes cut convex ones; others are unions that are not."""
+    """Draw white regions, convex (intersections of half-planes) or not (unions of convex ones)."""
     yy, xx = np.mgrid[:SIDE, :SIDE]
 
     def region():
@@ -109,8 +110,8 @@ def convex_images(convex, rng):
 
 
 def is_nearly_convex(region, tolerance=20):
-    """Whether the hull of the pixels' centres exceeds them by no more than a few pixels.
+    """Whether the convex hull of the pixel centres exceeds the region by only a few pixels.
 
-    Of a convex region it is smaller than the number of pixels, by half the perimeter.
+    For a convex region, the area of the hull is the number of pixels minus half the perimeter.
     """
     return ConvexHull(np.argwhere(region)).volume - region.sum() <= tolerance

@@ -1,9 +1,10 @@
-"""Which defaults? A two-layer stack on the digits, against raw pixels, setting by setting.
+"""Compare settings of a two-layer stack on the digits, to choose the defaults.
 
-Five stratified folds, unshuffled, `MinMaxScaler` first; logistic regression and SVC at their
-defaults (but max_iter) on raw pixels, on the codes, and on both side by side. Each setting is
-fitted with several seeds; the table shows mean and worst accuracy. The defaults of skae were
-chosen by this table, so these accuracies are no estimate for other data.
+Five stratified folds without shuffling, scaled by `MinMaxScaler`. Logistic regression and SVC with
+default parameters (except max_iter) are fitted on the codes, and on raw pixels and codes combined.
+Each setting is fitted with several seeds; the table shows the mean and the worst accuracy. The
+defaults of skae were chosen with this table, so these accuracies are not an estimate for other
+data.
 
     python benchmarks/defaults.py [--seeds 2] [--only tied] [--json out.json]
 """
@@ -25,7 +26,7 @@ from sklearn.svm import SVC
 
 from skae import StackedAutoencoder
 
-# Each differs from the defaults in what it names.
+# Parameters that differ from the defaults.
 SETTINGS = {
     "defaults": {},
     "tied": {"tied_weights": True},
@@ -47,7 +48,7 @@ COLUMNS = ["LR codes", "LR raw+codes", "SVC codes", "SVC raw+codes"]
 
 
 def accuracies(params, seed):
-    """Accuracy of each column, mean of the folds, and seconds to fit the stack."""
+    """Return the mean accuracy over the folds for each column, and the time to fit the stack."""
     X, y = load_digits(return_X_y=True)
     scores, seconds = [], 0.0
     for train, test in StratifiedKFold(5).split(X, y):
@@ -84,9 +85,11 @@ def main():
     )
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", default="", help="settings whose name contains this")
-    parser.add_argument("--json", type=Path, default=None, help="write the table there too")
+    parser.add_argument(
+        "--json", type=Path, default=None, help="also write the table to this file"
+    )
     args = parser.parse_args()
-    print(f"{'setting':32s}" + "".join(f"{name:>20s}" for name in [*COLUMNS, "seconds a fit"]))
+    print(f"{'setting':32s}" + "".join(f"{name:>20s}" for name in [*COLUMNS, "seconds per fit"]))
     table = {}
     for name, params in SETTINGS.items():
         if args.only not in name:

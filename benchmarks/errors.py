@@ -1,13 +1,14 @@
-"""The table of errors: published ones and skae's, side by side.
+"""Published test errors next to those of skae.
 
-Every row of the table is a recipe, a function below; its settings were chosen on validation rows,
-never on test rows. A finished row is kept in the JSON file with a fingerprint of its recipe, so
-that a run goes on where an earlier one was interrupted, and a changed recipe runs again.
+Each row of the table is computed by a recipe, which is a function below. Its settings were chosen
+on validation samples, never on test samples. Finished rows are stored in the JSON file with a
+fingerprint of their recipe, so that a run continues where an earlier one was interrupted, and a
+recipe runs again when it has changed.
 
     python benchmarks/errors.py --data mnist.npz [--only basic] [--json F] [--markdown F]
 
-The sets *basic*, *bg-rand*, *rectangles* and *convex* are drawn anew (see datasets.py): they are
-not the files that the published errors were measured on.
+The datasets *basic*, *bg-rand*, *rectangles* and *convex* are generated again (see datasets.py):
+they are not the files that the published errors were measured on.
 """
 
 import argparse
@@ -38,7 +39,7 @@ RECIPES = {}
 
 
 def recipe(work, published, goal):
-    """Decorator: a row of the table; the function yields (label, test error in %)."""
+    """Decorate the recipe of a row of the table, which yields pairs (label, error in %)."""
 
     def register(function):
         RECIPES[function.__name__] = dict(
@@ -62,7 +63,9 @@ def mnist(path, seed):
 
 
 @recipe(
-    "MNIST, 50,000 labels, from scratch", "dropout nets of this size 1.25 (on 60,000 labels)", None
+    "MNIST, 50,000 labels, from scratch",
+    "dropout networks of this size 1.25 (on 60,000 labels)",
+    None,
 )
 def mnist_scratch(path, seed):
     yield from scratch(load("mnist", path), seed, MNIST_STACK, MNIST_FINE_TUNING)
@@ -70,11 +73,11 @@ def mnist_scratch(path, seed):
 
 @recipe("MNIST, 50,000 labels, twice as long", "the same", 1.0)
 def mnist_longer(path, seed):
-    longer = {**MNIST_FINE_TUNING, "max_iter": 60, "n_average": 5}
+    longer = {**MNIST_FINE_TUNING, "max_iter": 60, "n_averaged_epochs": 5}
     yield from pretrained(load("mnist", path), seed, MNIST_STACK, longer)
 
 
-@recipe("MNIST, 50,000 labels, in a hurry", "the stacked tutorial 1.3, in 1,029 minutes", 1.3)
+@recipe("MNIST, 50,000 labels, short training", "SdA tutorial 1.3, in 1,029 minutes", 1.3)
 def mnist_quick(path, seed):
     quick = {**MNIST_FINE_TUNING, "max_iter": 15}
     yield from pretrained(load("mnist", path), seed, {**MNIST_STACK, "max_iter": 2}, quick)
@@ -102,7 +105,7 @@ def convex(path, seed):
     yield from both(load("convex", path, seed), seed, BASIC_STACK, BASIC_FINE_TUNING)
 
 
-@recipe("basic, codes before an SVM", "raw pixels before the same SVMs", 4.0)
+@recipe("basic, SVM on the codes", "the same SVMs on raw pixels", 4.0)
 def basic_codes(path, seed):
     data = load("basic", path, seed)
     stack = StackedAutoencoder(random_state=seed, **BASIC_STACK).fit(data.X_train)
@@ -123,19 +126,23 @@ def basic_codes(path, seed):
             yield f"{head}, {name}", error(svm, test, data.y_test)
 
 
-@recipe("MNIST, codes of 30 numbers, squared error of a row", "PCA: see beside", "half of PCA's")
+@recipe(
+    "MNIST, codes of 30 dimensions, squared error per sample", "PCA: next column", "half of PCA's"
+)
 def deep_autoencoder(path, seed):
     data = load("mnist", path)
     deep = StackedAutoencoder(random_state=seed, **DEEP_STACK).fit(data.X_train)
     pca = PCA(deep.hidden_layer_sizes[-1], random_state=seed).fit(data.X_train)
     for name, model in (("skae", deep), ("PCA", pca)):
         for part, X in (("validation", data.X_validation), ("test", data.X_test)):
-            rebuilt = model.inverse_transform(model.transform(X))
-            yield f"{part}, {name}", float(np.mean(np.sum((X - rebuilt) ** 2, axis=1)))
+            reconstructed = model.inverse_transform(model.transform(X))
+            yield f"{part}, {name}", float(np.mean(np.sum((X - reconstructed) ** 2, axis=1)))
 
 
 @recipe(
-    "MNIST, 100 labels + 59,900 unlabelled", "contractive nets 13.5, DAE + pseudo-labels 10.5", 9.0
+    "MNIST, 100 labels + 59,900 unlabelled",
+    "contractive networks 13.5, DAE + pseudo-labels 10.5",
+    9.0,
 )
 def labels_100(path, seed):
     yield from few_labels(path, seed, n_labels=100, n_draws=5, max_iter=150)
@@ -146,7 +153,7 @@ def labels_1000(path, seed):
     yield from few_labels(path, seed, n_labels=1000, n_draws=3, max_iter=60)
 
 
-# ---- what recipes share ----------------------------------------------------------------
+# ---- shared by the recipes ----------------------------------------------------------------
 
 
 def pretrained(data, seed, stack, fine_tuning):
@@ -155,7 +162,7 @@ def pretrained(data, seed, stack, fine_tuning):
 
 
 def scratch(data, seed, stack, fine_tuning):
-    """The net that the stack would begin, and the same budget of fine-tuning, without it."""
+    """Fine-tune a network of the same layers without pretraining, for as many epochs."""
     start = dict(pretrain=False, **shape(stack))
     yield from fine_tuned(data, seed, ", from scratch", start, fine_tuning)
 
@@ -166,7 +173,7 @@ def both(*arguments):
 
 
 def standardized(data):
-    """Each pixel with mean 0 and variance 1 on the training rows."""
+    """Scale each pixel to mean 0 and variance 1 on the training samples."""
     scaler = StandardScaler().fit(data.X_train)
     names = ("X_train", "X_validation", "X_test")
     return replace(data, **{name: scaler.transform(getattr(data, name)) for name in names})
@@ -184,10 +191,10 @@ def fine_tuned(data, seed, label, start, fine_tuning):
 
 
 def few_labels(path, seed, n_labels, n_draws, max_iter):
-    """Few labels, as many of each class, and all other training rows unlabelled.
+    """Fine-tune on few labels, equally many per class; all other training samples are unlabelled.
 
-    The layers are learned once from all rows: no label takes part in that. The labels alone
-    fine-tune them, or first spread to the unlabelled rows over the graph of neighbours.
+    The layers are pretrained once on all samples, without labels. They are fine-tuned on the
+    labelled samples alone, and on LabelSpreading pseudo-labels of all samples.
     """
     data = load("mnist", path)
     X = np.concatenate([data.X_train, data.X_validation])
@@ -216,14 +223,14 @@ def few_labels(path, seed, n_labels, n_draws, max_iter):
             note(label, model.predict(data.X_test))
             model = clone(model).set_params(**SPREAD_FINE_TUNING)
             model.fit(X, spread, sample_weight=sure**2)
-            note(f"{label}, labels spread", model.predict(data.X_test))
+            note(f"{label}, pseudo-labels", model.predict(data.X_test))
         print(f"{n_labels} labels, draw {draw}", {k: v[-1] for k, v in errors.items()}, flush=True)
     for label, values in errors.items():
         yield f"test, {label}, mean of {n_draws} draws", float(np.mean(values))
 
 
 def neighbours(X, n_neighbors=5):
-    """A symmetric graph, heavier between near rows than between far ones."""
+    """Return a symmetric nearest-neighbour graph, with larger weights between closer samples."""
     search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
     graph = search.fit(X).kneighbors_graph(mode="distance")
     distances = graph.data.reshape(len(X), n_neighbors)
@@ -233,14 +240,14 @@ def neighbours(X, n_neighbors=5):
 
 
 def spread_labels(graph, partly):
-    """The class of each row, and how sure that is, by scikit-learn's `LabelSpreading`.
+    """Return the `LabelSpreading` pseudo-label of each sample, and its confidence.
 
-    Its shares are scaled so that each class is as frequent as every other.
+    The distributions over the classes are scaled so that all classes are equally frequent.
     """
     model = LabelSpreading(kernel=lambda *_: graph, alpha=0.99, max_iter=100)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # these rounds are enough
-        model.fit(np.zeros((len(partly), 1)), partly)  # the graph is all that is looked at
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it has converged far enough
+        model.fit(np.zeros((len(partly), 1)), partly)  # only the graph is used
     shares = model.label_distributions_ / model.label_distributions_.sum(axis=0)
     shares /= shares.sum(axis=1, keepdims=True)
     labelled = partly != -1
@@ -258,24 +265,26 @@ MNIST_STACK = dict(
     batch_size=100,
     max_iter=5,
 )
-# Validation error on MNIST's 10,000 rows, with these layers or as large: adversarial rows 0.96 %
-# (1.16 from scratch); dropout 0.5 and 0.2, max_norm 3, in 40 epochs 1.40 and in 100 1.41; three
-# logistic layers under cross-entropy, dropout 0.3 1.41; label smoothing 0.1, dropout 0.4 1.59.
+# Validation error on MNIST's 10,000 samples, with these layers or layers of the same size:
+# adversarial training 0.96 % (1.16 from scratch); dropout 0.5 and 0.2, max_norm 3, 1.40 in 40
+# epochs and 1.41 in 100; three logistic layers with cross-entropy and dropout 0.3, 1.41; label
+# smoothing 0.1 and dropout 0.4, 1.59.
 MNIST_FINE_TUNING = dict(
     adversarial_radius=0.1,
     solver="sgd",
     momentum=0.0,
     learning_rate="cosine",
     learning_rate_init=0.3,
-    warm_up=1,
+    n_warmup_epochs=1,
     batch_size=100,
     max_iter=30,
 )
 # *basic*: validation error 1.30 %; with dropout instead, 2.05.
 BASIC_STACK = {**MNIST_STACK, "max_iter": 15}
 BASIC_FINE_TUNING = {**MNIST_FINE_TUNING, "max_iter": 60}
-# *bg-rand*: validation error 8.55 % with a first layer of 60 linear units, 8.7 with 40; two layers
-# of 1000 11.05 (and 20 with dropout for adversarial rows); an SVM on 50 principal components 12.1.
+# *bg-rand*: validation error 8.55 % with a first layer of 60 linear units, 8.7 with 40; 11.05 with
+# two layers of 1000 (20 with dropout instead of adversarial training); 12.1 for an SVM on 50
+# principal components.
 BG_STACK = dict(
     hidden_layer_sizes=(60, 1000, 1000),
     activation=["identity", "relu", "relu"],
@@ -292,10 +301,10 @@ BG_FINE_TUNING = dict(
     batch_size=50,
     max_iter=20,
 )
-# Chosen on other draws of the labels, by the error on the unlabelled training rows. Of 100 labels,
-# spread over the graph of raw pixels 4.8 to 6.4 %, of these codes 5.7 to 7.7, of 50 principal
-# components of the pixels 3.8 to 4.8; the labels alone leave 17 to 19, with dropout 20 to 21. Of
-# 1,000: 3.5 to 3.7 and 2.8 to 3.0 spread, 5.1 and 7.7 alone.
+# Chosen on other draws of the labels, by the error on the unlabelled training samples. With 100
+# labels, pseudo-labels from the graph of the raw pixels 4.8 to 6.4 %, of these codes 5.7 to 7.7,
+# of 50 principal components of the pixels 3.8 to 4.8; with the labels alone 17 to 19, with dropout
+# 20 to 21. With 1,000 labels: 3.5 to 3.7 and 2.8 to 3.0 with pseudo-labels, 5.1 and 7.7 without.
 FEW_STACK = MNIST_STACK
 FEW_FINE_TUNING = dict(adversarial_radius=0.2, learning_rate_init=0.0005, batch_size=20)
 SPREAD_FINE_TUNING = {**MNIST_FINE_TUNING, "max_iter": 6}
@@ -306,8 +315,8 @@ DEEP_STACK = dict(
     corruption=None,
     batch_size=100,
     max_iter=3,
-    fine_tune=True,
-    fine_tune_max_iter=25,
+    joint=True,
+    joint_max_iter=25,
     learning_rate="cosine",
 )
 
@@ -316,7 +325,7 @@ DEEP_STACK = dict(
 
 
 def fingerprint(function):
-    """Changes when a recipe does, or a function or setting in this file that it makes use of."""
+    """Return a hash of a recipe and of all functions and settings of this file that it uses."""
     parts, pending, seen = [], [function], set()
     while pending:
         item = pending.pop()
@@ -353,7 +362,7 @@ def run(name, path, seed):
 
 def markdown(table):
     lines = [
-        "| work | published, test error in % | goal | skae, error in % | minutes |",
+        "| task | published, test error in % | goal | skae, error in % | minutes |",
         "|---|---|---|---|---|",
     ]
     for row in table.values():
@@ -364,10 +373,10 @@ def markdown(table):
         )
     lines.append("")
     lines.append(
-        "*basic*, *bg-rand*, *rectangles* and *convex* were drawn anew to their published "
+        "*basic*, *bg-rand*, *rectangles* and *convex* were generated again from their published "
         "description: they are not the original files, and our *convex* is evidently easier. From "
-        "scratch, two nets did not start to learn on adversarial rows at this learning rate. Each "
-        "row's seed stands in the JSON file."
+        "scratch, two networks failed to train with adversarial training (FGSM) at this learning "
+        "rate. The seed of each row is in the JSON file."
     )
     return "\n".join(lines) + "\n"
 
@@ -389,7 +398,7 @@ def main():
     done = json.loads(args.json.read_text()) if args.json.exists() else {}
     for name in args.only:
         if done.get(name, {}).get("fingerprint") == fingerprint(RECIPES[name]["function"]):
-            print(f"{name:12s} done before")
+            print(f"{name:12s} already done")
             continue
         done[name] = run(name, args.data, args.seed)
         table = {name: done[name] for name in RECIPES if name in done}

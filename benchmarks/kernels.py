@@ -1,16 +1,16 @@
-"""How close is each elementwise loop of the kernel to what the memory allows?
+"""Compare the elementwise loops of the kernel with the memory bandwidth and with NumPy.
 
-A ladder: each loop of skae/_kernel/_elementwise.h against a plain copy of as many bytes as it
-reads and writes, and against the NumPy expression of the same, in float32 and float64, on one
-thread; on operands that together fit in the second-level cache, and on operands that do not.
+Each loop of skae/_kernel/_elementwise.h is compared with a plain copy of as many bytes as it reads
+and writes, and with the equivalent NumPy expression, in float32 and float64, on one thread. The
+operands either fit together into the L2 cache or do not fit into the caches.
 
     python benchmarks/kernels.py [--only adam masking] [--repeats 7]
 
-Beyond the caches a loop that works in place may beat the copy by half: a copy also has to fetch
-what it is about to overwrite.
+Outside the caches, an in-place loop may be up to half faster than the copy, because a copy also
+has to fetch the memory that it overwrites.
 
-The loops are compiled apart from the package, with the compiler of this Python and the flags of
-setup.py. It needs a POSIX system.
+The loops are compiled separately from the package, with the compiler of this Python and the flags
+of setup.py. A POSIX system is needed.
 """
 
 import argparse
@@ -32,13 +32,13 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 N = 500  # columns: the units of a layer
-LEVEL, SCALE = 0.3, 0.01  # of the noise; the weight of a row
+LEVEL, SCALE = 0.3, 0.01  # of the noise; the weight of a sample
 TYPES = {"float32": ("float", "_f"), "float64": ("double", "_d")}
 VECTORS = ("row", "column", "scratch")
 
-# The same in C, with T for the suffix of the type, and in NumPy, which gives the new values of
-# what is written. The operands x, y, u, v are (m, n); `row` and `column` are vectors. `reads`
-# and `writes` count an operand once, even if a loop finds it in the first-level cache again.
+# `c` is the call in C, with T for the suffix of the type; `numpy` computes the new values of the
+# written operands. The operands x, y, u, v have shape (m, n); `row` and `column` are vectors.
+# `reads` and `writes` count an operand once, even if a loop reads it again from the L1 cache.
 Loop = namedtuple("Loop", "c numpy reads writes random", defaults=[False])
 
 
@@ -59,7 +59,8 @@ def loss(call, numpy):
 
 
 def noise(name, numpy):
-    call = f"corrupt_T(NOISE_{name}, {LEVEL}, row_key(7, i), n, low, high, x + i * n, y + i * n)"
+    settings = f"&(corruption_settings){{NOISE_{name}, {LEVEL}, low, high}}"
+    call = f"corrupt_T({settings}, row_key(7, i), n, x + i * n, y + i * n)"
     return Loop(each_row(call), numpy, "x", "y", random=True)
 
 
@@ -101,11 +102,11 @@ def adam(b):
     return b.y - 0.01 * mean / (np.sqrt(square) + 1e-8), mean, square
 
 
-def limited(b):  # all rows are longer than that
+def limited(b):  # all rows have a larger norm
     return b.x * (2 / np.sqrt((b.x * b.x).sum(axis=1, keepdims=True)))
 
 
-# A loop of the header that is missing here shows as a warning of the compiler.
+# The compiler warns about loops of the header that are missing here.
 # fmt: off
 LOOPS = {
     "identity": activation("IDENTITY", lambda b: b.x + b.row),
@@ -135,8 +136,8 @@ LOOPS = {
     "sparsity": Loop(
         "sparsity_T(ACT_LOGISTIC, m, n, n, 0.05, 1, column, y, x, scratch);", sparsity,
         "x y", "x"),
-    "move": Loop(
-        "move_T(m, n, n, 0.01, x, y);", lambda b: b.y + 0.01 * np.sign(b.x), "x y", "y"),
+    "perturb": Loop(
+        "perturb_T(m, n, n, 0.01, x, y);", lambda b: b.y + 0.01 * np.sign(b.x), "x y", "y"),
     "momentum": Loop(
         "momentum_update_T(m * n, 0.01, 0.9, 1, 0, x, u, y);", momentum, "x y u", "y u"),
     "adam": Loop(
@@ -166,7 +167,7 @@ def symbol(name, suffix):
 
 
 def c_source():
-    """A function a loop and type, which runs it once and returns the seconds that it took."""
+    """Return a C function per loop and type, which runs the loop once and returns the seconds."""
     lines = [PRELUDE]
     for name, loop in LOOPS.items():
         for real, suffix in TYPES.values():
@@ -180,7 +181,7 @@ def c_source():
 
 
 def flags_of_setup():
-    """Its UNIX_FLAGS, read and not imported: that would run it."""
+    """Return UNIX_FLAGS of setup.py, parsed instead of imported, which would run it."""
     for node in ast.parse((ROOT / "setup.py").read_text()).body:
         if isinstance(node, ast.Assign) and node.targets[0].id == "UNIX_FLAGS":
             return ast.literal_eval(node.value)
@@ -188,7 +189,7 @@ def flags_of_setup():
 
 
 def compiled(folder):
-    """The loops as a library, built as setuptools would build them."""
+    """Compile the loops to a library, as setuptools would build them."""
     (folder / "loops.c").write_text(c_source())
     compiler, flags = sysconfig.get_config_vars("CC", "CFLAGS")
     command = shlex.split(os.environ.get("CC") or compiler) + shlex.split(flags)
@@ -198,7 +199,7 @@ def compiled(folder):
 
 
 def make_block(loop, dtype, kilobytes):
-    """Operands for a loop, of so many kilobytes together. x has both signs, the others not."""
+    """Make operands of this total size for a loop. x has both signs, the others are positive."""
     rng, names = np.random.default_rng(0), {*loop.reads.split(), *loop.writes.split()}
     names = sorted(names.difference(VECTORS))
     m = max(2, kilobytes * 1024 // (len(names) * N * np.dtype(dtype).itemsize))
@@ -214,7 +215,7 @@ def pointer(array):
 
 
 def c_runner(library, name, block):
-    """A function that puts the operands back as they were, runs the loop and returns seconds."""
+    """Return a function that resets the operands, runs the loop and returns the seconds."""
     function = getattr(library, symbol(name, TYPES[block.x.dtype.name][1]))
     function.restype = ctypes.c_double
     arguments = [ctypes.c_ssize_t(size) for size in block.x.shape]
@@ -231,7 +232,7 @@ def c_runner(library, name, block):
 
 
 def copy_runner(library, size):
-    """A function that copies half of so many bytes, and so moves all of them."""
+    """Return a function that copies half of `size` bytes, so that it reads and writes `size`."""
     library.copy.restype = ctypes.c_double
     source, target = np.ones(size // 2, np.uint8), np.ones(size // 2, np.uint8)
     return lambda: library.copy(ctypes.c_size_t(size // 2), pointer(source), pointer(target))
@@ -247,7 +248,7 @@ def numpy_runner(loop, block):
 
 
 def check(library, name, dtype):
-    """Unless both compute the same, the comparison means nothing."""
+    """Check that the loop and the NumPy expression compute the same."""
     loop = LOOPS[name]
     block = make_block(loop, dtype, 128)
     desired = loop.numpy(block)
@@ -260,7 +261,7 @@ def check(library, name, dtype):
 
 
 def measure(library, name, dtype, kilobytes, repeats):
-    """A row of the table. Everything runs in turns; a run before each one warms the cache."""
+    """Measure a row of the table, all in turns; a run before each measurement warms the cache."""
     loop = LOOPS[name]
     block = make_block(loop, dtype, kilobytes)
     if not loop.random:
@@ -290,9 +291,11 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=LOOPS, default=list(LOOPS), metavar="LOOP")
-    parser.add_argument("--small", type=int, default=128, help="kilobytes that fit in the cache")
-    parser.add_argument("--large", type=int, default=65536, help="kilobytes that do not")
-    parser.add_argument("--repeats", type=int, default=7, help="ten times as many for the small")
+    parser.add_argument("--small", type=int, default=128, help="kilobytes that fit into the cache")
+    parser.add_argument("--large", type=int, default=65536, help="kilobytes that do not fit")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="ten times as many for the small operands"
+    )
     results = Path(__file__).with_name("results")
     parser.add_argument("--json", type=Path, default=results / "kernels.json")
     args = parser.parse_args()

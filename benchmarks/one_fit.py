@@ -1,13 +1,15 @@
-"""What does one fit cost, in seconds and in memory beyond X?
+"""Measure the time of one fit, and the memory that it uses in addition to X.
 
-The peak of the resident memory during ``fit``, less what was resident before, when X was in
-memory and a tiny fit had brought in the libraries. Beside it the allowance: the parameters (four
-times with Adam, which keeps a gradient and two moments), and three mini-batches of activations.
-Of a memory-mapped X only what is not backed by a file counts: the rest is the page cache.
+The memory is the peak resident memory during ``fit`` minus the resident memory before, when X was
+in memory and a tiny fit had loaded the libraries. The allowance printed with it is the parameters
+(four times with Adam, which keeps a gradient and two moments), and three mini-batches of
+activations. For a memory-mapped X, only memory that is not backed by a file is counted; the rest
+is page cache.
 
     python benchmarks/one_fit.py [--rows 20000] [--layout CSR] ...     prints JSON
 
-Threads are set by the environment, as OPENBLAS_NUM_THREADS. It reads /proc, so it needs Linux.
+The number of threads is set by environment variables such as OPENBLAS_NUM_THREADS. The script
+reads /proc, so it needs Linux.
 """
 
 import argparse
@@ -26,11 +28,11 @@ from scipy.sparse import csr_array
 
 from skae import DenoisingAutoencoder, StackedAutoencoder
 
-NONZERO = 0.1  # part of the entries of CSR
+NONZERO = 0.1  # fraction of nonzero entries of CSR
 
 
 def fill(A):
-    """Random numbers, without a temporary array that would raise the peak."""
+    """Fill with random numbers, without a temporary array that would raise the peak."""
     np.random.default_rng(0).random(out=A, dtype=A.dtype)
     return A
 
@@ -48,12 +50,12 @@ def sparse(rows, features):
 
 
 def mapped(rows, features):
-    """A file with holes for rows: all are zero, and none takes room on the disk."""
+    """Return a memory-mapped sparse file: all values are zero, and it takes no disk space."""
     path = Path(tempfile.mkdtemp(), "X.npy")
     try:
         np.lib.format.open_memmap(path, "w+", np.float32, (rows, features)).flush()
         return np.load(path, mmap_mode="r")
-    finally:  # the mapping keeps the file for as long as it is needed
+    finally:  # the mapping keeps the file as long as needed
         path.unlink()
         path.parent.rmdir()
 
@@ -69,15 +71,16 @@ LAYOUTS = {
 
 
 def megabytes(field):
-    """A field of /proc/self/status."""
+    """Return a field of /proc/self/status, in MB."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(rf"^{field}:\s*(\d+) kB", status, re.MULTILINE)[1]) / 1024
 
 
 class Peak:
-    """The peak of resident memory within a ``with`` block beyond that at its start, in MB.
+    """Peak resident memory in a ``with`` block minus that at its start, in MB.
 
-    The system notes the peak of all memory, but not of that without files: a thread looks.
+    The system records the peak of the total memory, but not of memory without file backing, which
+    is polled by a thread.
     """
 
     def __init__(self, without_files):
@@ -85,7 +88,7 @@ class Peak:
 
     def __enter__(self):
         self.field = "RssAnon" if self.without_files else "VmRSS"
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         self.before = self.highest = megabytes(self.field)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.watch)
@@ -107,7 +110,7 @@ class Peak:
 
 
 def allowance(args, itemsize):
-    """In MB; of a stack, for all its layers."""
+    """Return the allowance in MB; for a stack, that of all its layers."""
     widths = [args.features, *[args.units] * args.depth]
     params = sum(2 * n * m + n + m for n, m in pairwise(widths))
     batch = args.batch_size * max(2 * n + m for n, m in pairwise(widths))

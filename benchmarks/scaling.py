@@ -1,15 +1,15 @@
-"""Do time and memory grow no faster than the work?
+"""Measure how time and memory grow with the size of the problem.
 
-Five tables: seconds and peak memory of a fit against rows, features, units, depth and threads,
-each alone, with the exponent of the power that fits the seconds best; memory beyond X for each
-layout of X, beside the allowance; rows a second of transform and predict, against their bare
-matrix products; the time that ``import skae`` takes; the size of the wheel. Each fit runs in a
-process of its own, see one_fit.py.
+Five tables: time and peak memory of a fit as functions of the number of samples, features, units,
+layers and threads, each varied alone, with the exponent of a power law fitted to the times; memory
+in addition to X for each layout of X, compared with the allowance; samples per second of transform
+and predict, compared with their matrix products alone; the time of ``import skae``; the size of
+the wheel. Each fit runs in a separate process, see one_fit.py.
 
     python benchmarks/scaling.py [--only growth memory] [--gigabytes 6] [--json F]
 
-It needs Linux. The memory-mapped file is one of holes: it takes no room on the disk, but
-as much page cache as the machine has to spare.
+It needs Linux. The memory-mapped file is sparse: it takes no disk space, but all the page cache
+that is available.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from statistics import linear_regression, median
 
-# No NumPy here: a process begins with the peak of memory of the one that starts it.
+# NumPy is not imported here: a process starts with the peak memory of its parent.
 
 HERE = Path(__file__).resolve().parent
 BASE = dict(rows=8000, features=400, units=400, depth=1)
@@ -30,18 +30,18 @@ STEPS = {
     "rows": (8000, 16000, 32000),
     "features": (400, 800, 1600),
     "units": (400, 800, 1600),
-    "depth": (2, 4, 8),  # not 1: a layer alone makes no codes for the next one
+    "depth": (2, 4, 8),  # not 1: a single layer computes no codes for a next one
 }
 LAYOUTS = ("C float32", "C float64", "Fortran float32", "uint8", "CSR", "memory-mapped")
 TARGETS = dict(exponent=1.05, import_ms=30.0, wheel_mb=1.0)
 
 
 def python(*arguments, threads=1):
-    """What a fresh interpreter prints."""
+    """Run a fresh interpreter and return its output."""
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(threads))}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has been compiled
-    command = [sys.executable, "-P", *map(str, arguments)]  # the skae that is installed
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed modules are compiled to bytecode
+    command = [sys.executable, "-P", *map(str, arguments)]  # use the installed skae
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     if run.returncode:
         raise SystemExit(run.stderr)
@@ -61,7 +61,7 @@ def verdict(value, target):
 
 
 def growth(args):
-    """Seconds and memory along each axis, the fits of all in turns."""
+    """Measure time and memory along each axis, with all fits in turns."""
     settings = [
         (axis, value, dict(BASE, **{axis: value}))
         for axis, values in STEPS.items()
@@ -72,7 +72,7 @@ def growth(args):
     for _ in range(args.repeats):
         for (_, _, setting), mine in zip(settings, runs):
             mine.append(one_fit(**setting))
-    print("growth: one epoch of a DenoisingAutoencoder, of a StackedAutoencoder in depth")
+    print("growth: one epoch of a DenoisingAutoencoder; depth: of a StackedAutoencoder")
     print(f"{'axis':>10} {'value':>6} {'seconds':>8} {'MB beyond X':>12} {'allowed':>8}")
     rows = []
     for (axis, value, _), mine in zip(settings, runs):
@@ -99,9 +99,9 @@ def exponents(rows):
 
 
 def memory(args):
-    """Memory beyond X for each layout."""
+    """Measure the memory in addition to X for each layout."""
     print("memory: one epoch, 784 features, 500 units, batches of 100, adam; MB")
-    print(f"{'layout':>16} {'rows':>8} {'beyond X':>9} {'allowed':>8}")
+    print(f"{'layout':>16} {'samples':>8} {'beyond X':>9} {'allowed':>8}")
     rows = []
     for layout in LAYOUTS:
         n = int(args.gigabytes * 1e9 / (4 * 784)) if layout == "memory-mapped" else args.rows
@@ -143,8 +143,8 @@ print(json.dumps({name: rows / median(times) for name, times in seconds.items()}
 
 
 def throughput(args):
-    """Rows a second, in turns in one process."""
-    print("throughput: thousand rows a second, 784 features, 500 units")
+    """Measure samples per second, in turns in one process."""
+    print("throughput: thousand samples per second, 784 features, 500 units")
     print(f"{'threads':>8} {'':>10} {'skae':>8} {'product':>8}  ratio")
     table = []
     for threads in range(1, os.cpu_count() + 1):
@@ -157,8 +157,8 @@ def throughput(args):
     return table
 
 
-# By chance, a loop deep in an import begins a new piece of the interpreter's stack in every round,
-# and gives it back: that costs up to 50 ms. So the same is imported from many depths.
+# At some call depths, a loop during an import allocates and frees a chunk of the interpreter's
+# stack in every iteration, which costs up to 50 ms. Therefore modules are imported at many depths.
 IMPORT = """
 import time
 def at_depth(n):
@@ -172,8 +172,8 @@ print(1e3 * at_depth({depth}))
 
 
 def imports(args):
-    """Milliseconds of the processor, and the modules beyond scikit-learn's that take most."""
-    python("-c", "import skae")  # writes the bytecode, the first time
+    """Measure CPU milliseconds, and the slowest modules not imported by scikit-learn."""
+    python("-c", "import skae")  # the first import writes the bytecode
     modules = "skae", "sklearn.neural_network"
     times, parts = {name: [] for name in modules}, {}
     for turn in range(2 * args.repeats):
@@ -202,7 +202,7 @@ def imports(args):
 
 
 def wheel(args):
-    """Megabytes of each wheel in dist/."""
+    """Return the size of each wheel in dist/, in MB."""
     sizes = {path.name: path.stat().st_size / 1e6 for path in (HERE.parent / "dist").glob("*.whl")}
     for name, size in sizes.items():
         print(f"wheel: {name}, {size:.2f} MB, {verdict(size, TARGETS['wheel_mb'])}")
@@ -220,8 +220,12 @@ def main():
     )
     parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=50_000, help="of memory and throughput")
-    parser.add_argument("--gigabytes", type=float, default=6.0, help="of the memory-mapped file")
+    parser.add_argument(
+        "--rows", type=int, default=50_000, help="samples for memory and throughput"
+    )
+    parser.add_argument(
+        "--gigabytes", type=float, default=6.0, help="size of the memory-mapped file"
+    )
     parser.add_argument("--json", type=Path, default=HERE / "results" / "scaling.json")
     args = parser.parse_args()
     results = json.loads(args.json.read_text()) if args.json.exists() else {}

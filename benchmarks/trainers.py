@@ -1,17 +1,19 @@
-"""Who trains in training.py: the floor, skae, PyTorch and scikit-learn, on the same network.
+"""Trainers compared in training.py: the floor, skae, PyTorch and scikit-learn.
 
-Each is a function of an order of rows that goes through them once, a batch at a time. Those that
-minimise the same cost return its mean over the batches.
+Each trainer is a function that takes an order of the samples and trains for one epoch on them, one
+batch at a time. Trainers that minimise the same cost return its mean.
 """
+
+from types import SimpleNamespace
 
 import numpy as np
 from sklearn.neural_network import BernoulliRBM, MLPRegressor
 
 from skae import DenoisingAutoencoder, StackedAutoencoder
 from skae._kernel import _blas, _sgd
-from skae._network import LOSSES, Network
+from skae._network import Network
 from skae._threads import team_for
-from skae._training import Options, solver_of
+from skae._training import Options, make_solver
 
 try:
     import torch
@@ -23,9 +25,9 @@ except ImportError:
 TUTORIAL, WIDE = "784-500", "1000-1000"  # tied, logistic, cross-entropy
 CLASSIFIER = "784-1000-1000-10"  # relu, dropout, softmax
 SMALL = "64-32-8-32-64"  # relu, squared error
-# In the names of scikit-learn, which are also those of skae's estimators. PyTorch's Adam adds
-# epsilon after the correction for bias, theirs before: at this one, no cost shows the difference,
-# which at 1e-8 is 5e-4 of the classifier's after an epoch.
+# Parameter names of scikit-learn and skae. PyTorch's Adam adds epsilon after the bias correction,
+# scikit-learn and skae before it. With this epsilon, the difference does not show in any cost;
+# with 1e-8, it is 5e-4 of the classifier's cost after an epoch.
 SOLVERS = {
     "sgd": dict(solver="sgd", learning_rate_init=0.1, momentum=0.0),
     "momentum": dict(solver="sgd", learning_rate_init=0.01, momentum=0.9),
@@ -34,16 +36,15 @@ SOLVERS = {
 
 
 def network_of(case, noisy=False):
-    """The network of a case, and its loss."""
+    """Return the network of a case, its loss, and the corruption of its input."""
     if case.net == CLASSIFIER:
         network = Network(case.sizes, ["relu", "relu", "softmax"])
-        for k, level in enumerate((0.2, 0.5, 0.5) if noisy else ()):
-            network.corrupt("dropout", level, layer=k)
-        return network, "log_loss"
+        corruption = _sgd.Corruption("dropout", 0.2) if noisy else _sgd.Corruption()
+        network.layers["dropout"][1:] = 0.5 if noisy else 0.0
+        return network, "log_loss", corruption
     network = Network.autoencoder(case.sizes, ["logistic"], "cross_entropy", tied=True)
-    if noisy and float(case.noise):
-        network.corrupt("masking", float(case.noise))
-    return network, "cross_entropy"
+    level = float(case.noise) if noisy else 0.0
+    return network, "cross_entropy", _sgd.Corruption("masking" if level else None, level)
 
 
 def initial_params(network, dtype):
@@ -54,7 +55,7 @@ def initial_params(network, dtype):
 
 
 def matmul(a, b, out):
-    """``out = a @ b``, any of them transposed, as one call of BLAS."""
+    """Compute ``out = a @ b`` in one call of BLAS; each array may be transposed."""
     if not out.flags.c_contiguous:
         a, b, out = b.T, a.T, out.T
     trans_a, trans_b = not a.flags.c_contiguous, not b.flags.c_contiguous
@@ -62,7 +63,7 @@ def matmul(a, b, out):
 
 
 def floor(case, X):
-    """The products of each step: each layer forwards, back (but for the first), the gradient."""
+    """Compute only the matrix products of each step: forward, backward and gradients."""
     network = network_of(case)[0]
     params = np.full(network.n_params, 1e-3, dtype=X.dtype)
     weights = [network.weights(params, k) for k in range(len(network))]
@@ -84,40 +85,41 @@ def floor(case, X):
     return epoch
 
 
-# ---- skae and PyTorch, from the same weights ------------------------------------------------
+# ---- skae and PyTorch, same initial weights -------------------------------------------------
 
 
 def same_trainers(case, X, y, noisy, compiled):
-    """By name; with corruption or dropout if `noisy`, by torch.compile too if `compiled`."""
-    network, loss = network_of(case, noisy)
+    """Return trainers by name; `noisy`: corruption or dropout, `compiled`: also torch.compile."""
+    network, loss, corruption = network_of(case, noisy)
     target = np.eye(10, dtype=X.dtype)[y] if case.net == CLASSIFIER else X
-    found = {"skae": skae(network, loss, case, X, target)}
+    found = {"skae": skae(network, loss, corruption, case, X, target)}
     if torch is None:
         return found
     torch.set_num_threads(case.threads)
-    rows = torch.from_numpy(X)
-    target = torch.from_numpy(y.astype(np.int64)) if case.net == CLASSIFIER else rows
+    samples = torch.from_numpy(X)
+    target = torch.from_numpy(y.astype(np.int64)) if case.net == CLASSIFIER else samples
     model_of = torch_classifier if case.net == CLASSIFIER else torch_autoencoder
     for name in ("torch", "compiled") if compiled else ("torch",):
-        model, cost = model_of(network, initial_params(network, X.dtype))
+        model, cost = model_of(network, corruption, initial_params(network, X.dtype))
         if name == "compiled":
-            torch.compiler.reset()  # it falls back on eager when it has recompiled too often
+            torch.compiler.reset()  # it falls back to eager mode after too many compilations
             model = torch.compile(model)
-        found[name] = pytorch(model, cost, case, rows, target)
+        found[name] = pytorch(model, cost, case, samples, target)
     return found
 
 
-def skae(network, loss, case, X, target):
-    solver = solver_of(Options.of(DenoisingAutoencoder(**SOLVERS[case.solver])))
+def skae(network, loss, corruption, case, X, target):
+    solver = make_solver(Options.of(DenoisingAutoencoder(**SOLVERS[case.solver])))
     buffers = np.zeros((solver.n_buffers, network.n_params), dtype=X.dtype)
     buffers[0] = initial_params(network, X.dtype)
     workspace = network.workspace(case.batch, X.dtype)
-    objective = _sgd.Objective(LOSSES[loss])
+    state = SimpleNamespace(buffers=buffers, step=0)
+    problem = _sgd.Problem(network.layers, _sgd.Objective(loss), solver, state, corruption)
 
     def epoch(order):
-        data = (buffers, workspace, X, target, order, order, None, case.batch, 1)
+        batches = _sgd.Batches(X, target, order, order, None, case.batch, 1)
         with team_for(case.batch * network.largest_matrix) as team:
-            cost, weight = _sgd.train(network.layers, objective, solver, team, *data)
+            cost, weight = _sgd.train(problem, batches, team, workspace)
         return cost / weight
 
     return epoch
@@ -128,7 +130,7 @@ def pytorch(model, loss, case, X, target):
 
     def epoch(order):
         total = 0.0
-        # Quicker than its DataLoader, which fetches row by row.
+        # Faster than a DataLoader, which fetches samples one by one.
         for rows in torch.from_numpy(order).split(case.batch):
             x = X[rows]
             cost = loss(model(x), x if target is X else target[rows])
@@ -148,18 +150,18 @@ def torch_optimizer(parameters, solver, learning_rate_init, momentum=0.0, epsilo
     return torch.optim.SGD(parameters, lr=rate, momentum=momentum, nesterov=momentum > 0)
 
 
-def torch_autoencoder(network, params):
+def torch_autoencoder(network, corruption, params):
     class TiedAutoencoder(nn.Module):
         def __init__(self):
             super().__init__()
-            self.level = float(network.layers["noise_level"][0])
+            self.level = corruption.level
             self.weight = nn.Parameter(torch.tensor(network.weights(params, 0)))
             self.hidden_bias = nn.Parameter(torch.tensor(network.bias(params, 0)))
             self.visible_bias = nn.Parameter(torch.tensor(network.bias(params, 1)))
 
         def forward(self, x):
             if self.level:
-                x = x * (torch.rand_like(x) > self.level)  # twice as quick as bernoulli
+                x = x * (torch.rand_like(x) > self.level)  # twice as fast as bernoulli
             code = torch.sigmoid(F.linear(x, self.weight, self.hidden_bias))
             return F.linear(code, self.weight.t(), self.visible_bias)
 
@@ -169,11 +171,12 @@ def torch_autoencoder(network, params):
     return TiedAutoencoder(), loss
 
 
-def torch_classifier(network, params):
+def torch_classifier(network, corruption, params):
     modules = []
     for k, layer in enumerate(network.layers):
-        if layer["noise"]:
-            modules.append(nn.Dropout(float(layer["noise_level"])))
+        level = float(layer["dropout"]) if k else corruption.level
+        if level:
+            modules.append(nn.Dropout(level))
         linear = nn.Linear(int(layer["n_in"]), int(layer["n_out"]))
         linear.weight = nn.Parameter(torch.tensor(network.weights(params, k)))
         linear.bias = nn.Parameter(torch.tensor(network.bias(params, k)))
@@ -182,7 +185,7 @@ def torch_classifier(network, params):
 
 
 def torch_compiles():
-    """Whether torch.compile is there and finds the compiler that it needs."""
+    """Return whether torch.compile is available and works."""
     if torch is None:
         return False
     try:
@@ -197,7 +200,7 @@ def torch_compiles():
 
 
 def other_models(case, X):
-    """One epoch of scikit-learn's models of the size of the tutorial's; they know no noise."""
+    """Return trainers of scikit-learn's models of the same size, for one epoch without noise."""
     if case.net != TUTORIAL:
         return {}
     shared = dict(batch_size=case.batch, random_state=0)
@@ -211,18 +214,18 @@ def other_models(case, X):
     )
     rbm = BernoulliRBM(n_components=case.sizes[1], learning_rate=0.1, n_iter=1, **shared)
     found = {"mlp": lambda order: mlp.fit(X[: len(order)], X[: len(order)])}
-    if case.solver == "sgd":  # it has no other
+    if case.solver == "sgd":  # its only solver
         found["rbm"] = lambda order: rbm.fit(X[: len(order)])
     return found
 
 
 def small_nets(case, X):
-    """A stack that has been pretrained, whose next `fit` is joint training alone, and an
-    MLPRegressor with the same weights.
+    """Return a pretrained stack, and an MLPRegressor with the same weights.
 
-    scikit-learn steps along half of our gradient (though its cost is a mean over the features),
-    so the same steps need another learning rate or, for Adam, another epsilon. The rate is
-    scikit-learn's default: at those of the other networks, this one learns a mean row and no more.
+    The next `fit` of the stack is joint training only. The gradient of scikit-learn is half of
+    ours (although its cost is a mean over the features), so the same steps need a different
+    learning rate or, for Adam, a different epsilon. The learning rate is scikit-learn's default:
+    with those of the other networks, this one only learns the mean sample.
     """
     settings = SOLVERS[case.solver] | dict(learning_rate_init=0.001)
     is_adam, rate = settings["solver"] == "adam", settings["learning_rate_init"]
@@ -234,15 +237,15 @@ def small_nets(case, X):
         case.sizes[1:3],
         corruption=None,
         max_iter=1,
-        fine_tune=True,
-        fine_tune_max_iter=1,
+        joint=True,
+        joint_max_iter=1,
         **shared,
     )
     mlp.fit(X, X)
     stack.set_params(solver="sgd" if is_adam else "adam").fit(X)
-    # Another solver than before starts afresh, as MLPRegressor's does.
+    # A different solver starts without moments, like that of MLPRegressor.
     stack.set_params(solver=mlp.solver, momentum=mlp.momentum, epsilon=mlp.epsilon * 2)
-    stack.set_params(fine_tune_learning_rate_init=rate if is_adam else rate / 2)
+    stack.set_params(joint_learning_rate_init=rate if is_adam else rate / 2)
     up, down = stack.layers_, stack.layers_[::-1]
     weights = [layer.components_.T for layer in up]
     weights += [layer.decoder_components_ for layer in down]

@@ -1,25 +1,25 @@
-"""How fast is training, beside its bare matrix products and beside its peers?
+"""Compare the speed of training with its matrix products alone, PyTorch and scikit-learn.
 
-A row of the table is a way to train a network, a column is who does it, all in turns in one
-process, with the same number of threads:
+Each row of the table is a network and its training settings. The columns are the trainers, which
+run in turns in one process, with the same number of threads:
 
-floor     the matrix products of the steps alone, back to back, over SciPy's BLAS and its threads
+floor     only the matrix products of the steps, one after the other, with SciPy's BLAS
 skae      the same products and everything else: noise, activations, loss, update
-torch     PyTorch, from the same weights, over the same rows in the same order
-compiled  the same through torch.compile: with --compile, where that works
+torch     PyTorch, from the same weights, on the same samples in the same order
+compiled  the same with torch.compile: with --compile, if that works
 rbm, mlp  scikit-learn's BernoulliRBM and MLPRegressor(X, X), one epoch of `fit`, without noise:
-          other models of the same size, for comparison with what scikit-learn has
+          different models of the same size, for comparison with scikit-learn
 
-Before a row is timed, skae and PyTorch (MLPRegressor for the small net) train for an epoch without
-noise, and their mean costs must agree. The small net is the joint training of a stack by its
-public `fit`, beside that of an MLPRegressor of the same shape and weights.
+Before a row is timed, skae and PyTorch (MLPRegressor for the small network) train for one epoch
+without noise, and their mean costs must agree. For the small network, the joint training of a
+stack with the public `fit` is compared with an MLPRegressor of the same shape and weights.
 
     python benchmarks/training.py [--data mnist.npz] [--quick] [--compile] [--json out.json]
     python benchmarks/training.py --only net=784-500 dtype=float32 batch=20,100
 
-The full table takes an hour or two; rows that a run does not measure stay as they are in the file,
-so it can be made in pieces. Nothing else should run: where two processes want a core, the
-threads of BLAS and PyTorch, which spin while they wait, take many times as long.
+The full table takes an hour or two. Rows that a run does not measure are kept in the file, so the
+table can be measured in several runs. Nothing else should run on the machine: when processes share
+a core, the threads of BLAS and PyTorch, which spin while they wait, take many times as long.
 """
 
 import argparse
@@ -50,16 +50,16 @@ COLUMNS = ("floor", "skae", "torch", "compiled", "rbm", "mlp")
 RATIOS = ("skae/floor", "torch/skae", "compiled/skae", "rbm/skae", "mlp/skae")
 QUICK = dict(net=TUTORIAL, dtype="float32", solver="sgd", noise="0.3")
 SMALL_EPOCHS = 20
-# Adam takes rounding errors far: 2e-4 on the classifier in float32, 1e-12 in float64.
+# Adam amplifies rounding errors: to 2e-4 on the classifier in float32, to 1e-12 in float64.
 CHECK_ROWS, TOLERANCE = 2000, 1e-3
-# Seconds between two columns, in which the threads of the one before stop spinning: those of
-# OpenBLAS do so for a tenth of a second, and cost whoever came next up to a fifth of its epoch.
+# Seconds between two columns, in which the threads of the first stop spinning. Threads of OpenBLAS
+# spin for a tenth of a second, and cost the next column up to a fifth of its epoch.
 PAUSE = 0.4
 BLAS = ThreadpoolController().select(user_api="blas")
 
 
 class Case(NamedTuple):
-    """What a row of the table is about."""
+    """The settings of a row of the table."""
 
     net: str
     threads: int
@@ -74,7 +74,7 @@ class Case(NamedTuple):
 
 
 def cases(threads, only):
-    """The rows of the table in which each name of `only` has one of its values."""
+    """Yield the rows of the table that match the values in `only`."""
     dtypes = ("float32", "float64")
     every = [
         *product((TUTORIAL, WIDE), threads, dtypes, SOLVERS, ("0", "0.3"), (20, 100, 500)),
@@ -90,7 +90,7 @@ def cases(threads, only):
 
 
 def largest_difference(costs):
-    """Of anybody's cost from skae's, relative; they must agree. None if nobody else has one."""
+    """Return the largest relative difference from skae's cost, None without others; check it."""
     others = [abs(cost / costs["skae"] - 1) for name, cost in costs.items() if name != "skae"]
     if not max(others, default=0.0) <= TOLERANCE:
         raise AssertionError(f"not the same training, by the costs: {costs}")
@@ -98,7 +98,7 @@ def largest_difference(costs):
 
 
 def in_turns(columns, repeats):
-    """Seconds that each function took, each time."""
+    """Run the functions in turns and return the seconds of each run."""
     seconds = {name: [] for name in columns}
     for _ in range(repeats):
         for name, function in columns.items():
@@ -110,7 +110,7 @@ def in_turns(columns, repeats):
 
 
 def measure(case, X, y, repeats, compiled):
-    """Largest difference of the costs, and seconds an epoch by column."""
+    """Return the largest difference of the costs, and the seconds per epoch of each column."""
     X = np.ascontiguousarray(X[:, np.arange(case.sizes[0]) % X.shape[1]], dtype=case.dtype)
     order = np.random.default_rng(0).permutation(len(X))
     quiet = trainers.same_trainers(case, X, y, noisy=False, compiled=compiled)
@@ -121,25 +121,25 @@ def measure(case, X, y, repeats, compiled):
         **trainers.other_models(case, X),
     }
     for epoch in epochs.values():
-        epoch(order[: 2 * case.batch])  # what is done the first time only
+        epoch(order[: 2 * case.batch])  # work done only the first time
     return difference, in_turns({name: partial(f, order) for name, f in epochs.items()}, repeats)
 
 
 def measure_small(case, repeats):
-    """The same of a small net, by whole fits."""
+    """Do the same for the small network, with whole fits."""
     X = (load_digits().data / 16).astype(case.dtype)
     stack, mlp = trainers.small_nets(case, X)
     stack.set_params(shuffle=False).fit(X)
     mlp.set_params(shuffle=False).fit(X, X)
     difference = largest_difference({"skae": stack.loss_, "mlp": mlp.loss_ * 2 * X.shape[1]})
-    stack.set_params(shuffle=True, fine_tune_max_iter=SMALL_EPOCHS)
+    stack.set_params(shuffle=True, joint_max_iter=SMALL_EPOCHS)
     mlp.set_params(shuffle=True, max_iter=SMALL_EPOCHS)
     seconds = in_turns({"skae": partial(stack.fit, X), "mlp": partial(mlp.fit, X, X)}, repeats)
     return difference, {name: [t / SMALL_EPOCHS for t in ts] for name, ts in seconds.items()}
 
 
 def result(case, difference, seconds):
-    """A row as it goes into the JSON file."""
+    """Return a row of the JSON file."""
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     pairs = {ratio: ratio.split("/") for ratio in RATIOS}
     ratios = {r: medians[a] / medians[b] for r, (a, b) in pairs.items() if {a, b} <= {*medians}}
@@ -156,13 +156,13 @@ def line(cells):
 
 
 def heading(net, n_rows):
-    unit = "microseconds a batch" if net == SMALL else f"seconds an epoch of {n_rows:,} rows"
+    unit = "microseconds per batch" if net == SMALL else f"seconds per epoch of {n_rows:,} samples"
     names = [*Case._fields[1:], *COLUMNS, *RATIOS, "differs"]
     return [f"\n**{net}**, {unit}\n", line(names), line(["-----:"] * len(names))]
 
 
 def table_row(row):
-    """The row for its place under the heading; a dash where there is nothing to compare."""
+    """Format a row; a dash stands for missing values."""
     n_batches = np.ceil(len(load_digits().data) / row["batch"])
     times, ratios, differs = row["medians"], row["ratios"], row["difference"]
     show = (lambda t: f"{1e6 * t / n_batches:.1f}") if row["net"] == SMALL else "{:.3f}".format
@@ -177,7 +177,7 @@ def table_row(row):
 
 
 def machine():
-    """What the times depend on beside the code."""
+    """Describe the machine and the versions."""
     try:
         facts = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(fact.split(":")[1].strip() for fact in facts if "model name" in fact)
@@ -198,7 +198,7 @@ def machine():
 
 
 def restriction(text):
-    """The name and the values of an argument of --only."""
+    """Parse an argument of --only into a name and its values."""
     name, values = text.split("=", 1)
     if name not in Case._fields:
         raise ValueError
@@ -215,13 +215,13 @@ def arguments():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument(
         "--only", nargs="+", type=restriction, default=[], metavar="NAME=VALUES",
-        help=f"only these rows; the names are {', '.join(Case._fields)}",
+        help=f"only these rows of the table; names: {', '.join(Case._fields)}",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help=f"only {QUICK}")
-    parser.add_argument("--compile", action="store_true", help="torch.compile as well")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     results = Path(__file__).with_name("results") / "training.json"
     parser.add_argument(
-        "--json", type=Path, default=results, help="where to write; Markdown goes beside it"
+        "--json", type=Path, default=results, help="output file; Markdown is written next to it"
     )
     args = parser.parse_args()
     args.only = (QUICK if args.quick else {}) | dict(args.only)
@@ -231,13 +231,13 @@ def arguments():
 
 
 def preamble(settings):
-    """What a reader of the table should know first."""
+    """Yield the lines above the table."""
     yield "; ".join(f"{name} {value}" for name, value in settings.items())
     if trainers.torch is None:
-        yield "\nNo PyTorch here, so nothing in its columns: `pip install torch==2.13.0`."
+        yield "\nPyTorch is not installed, its columns are empty: `pip install torch==2.13.0`."
     yield (
-        "\n*differs*: how far the mean cost of an epoch without noise, from the same weights, is "
-        f"from skae's; checked to be at most {TOLERANCE} of it."
+        "\n*differs*: largest relative difference from skae's mean cost in an epoch without noise "
+        f"from the same weights; checked to be at most {TOLERANCE}."
     )
 
 
@@ -246,7 +246,7 @@ def case_of(row):
 
 
 def save(path, settings, rows):
-    """Write the rows, by case, in the order of the table: JSON, and Markdown beside it."""
+    """Write the rows, by case, in the order of the table, as JSON and as Markdown."""
     order = {case: k for k, case in enumerate(cases(sorted({c.threads for c in rows}), {}))}
     ordered = [rows[case] for case in sorted(rows, key=order.get)]
     path.parent.mkdir(exist_ok=True)
@@ -260,11 +260,11 @@ def save(path, settings, rows):
 
 
 def saved(path, settings):
-    """The rows of an earlier run on the same machine and data, by case."""
+    """Return the rows of an earlier run on the same machine and data, by case."""
     if not path.exists():
         return {}
     found = json.loads(path.read_text())
-    varies = ("load", "repeats")  # each row has its seconds, one by one
+    varies = ("load", "repeats")  # each row contains all its times
     same = all(found["settings"].get(k) == v for k, v in settings.items() if k not in varies)
     return {case_of(row): row for row in found["rows"]} if same else {}
 

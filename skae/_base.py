@@ -1,4 +1,4 @@
-"""What the transformers share: validation of X, scores, a fit that leaves no trace of failure."""
+"""Bases of the estimators: validation of X, fitted state, rollback of a failed fit, scores."""
 
 import warnings
 from contextlib import contextmanager
@@ -7,29 +7,31 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae import _training
 from skae._compat import (
+    BaseEstimator,
     CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
     _check_sample_weight,
     _fit_context,
     available_if,
 )
-from skae._rows import compute_dtype
+from skae._dataset import compute_dtype
+from skae._training import TrainingState
 from skae._typing import ArrayLike, MatrixLike, NDArray
 from skae._version import __version__
 
 FLOATS = [np.float64, np.float32]
 
-# What `_rows.Rows` makes floats of, a few rows at a time; the rest becomes float64 at once.
+# Dtypes converted a block at a time; any other is cast to float64 up front.
 ACCEPTED = [*FLOATS, *map(np.dtype, "?bBhHiIlLqQ")]
 
-# What a fit shows of its training; some of it only with early stopping.
-SHOWN = (
+# Attributes of a fitted estimator about its training, some only with early stopping.
+TRAINING_ATTRIBUTES = (
     "loss_curve_",
     "loss_",
     "validation_loss_curve_",
@@ -39,11 +41,12 @@ SHOWN = (
 )
 
 # How far outside [0, 1] the rounding of a scaler may put a value.
-ROUNDING = 1e-6
+UNIT_INTERVAL_TOLERANCE = 1e-6
 
+STATES = ("_state", "_joint_state")  # attributes that are a `TrainingState` or None
 
-# What scikit-learn keeps in an estimator for its callbacks while it is fitted, and takes away.
-OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+# Set by scikit-learn during fit, and removed after it.
+CALLBACK_ATTRIBUTES = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
 @contextmanager
@@ -53,14 +56,15 @@ def unchanged_on_error(estimator):
     try:
         yield
     except BaseException:
-        before |= {name: vars(estimator)[name] for name in OF_CALLBACKS if name in vars(estimator)}
-        vars(estimator).clear()
-        vars(estimator).update(before)
+        now = vars(estimator)
+        before |= {name: now[name] for name in CALLBACK_ATTRIBUTES if name in now}
+        now.clear()
+        now.update(before)
         raise
 
 
 def check_weights(sample_weight, X):
-    """`sample_weight` as float64, or None."""
+    """Validate sample weights: float64, or None."""
     if sample_weight is None:
         return None
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
@@ -76,10 +80,26 @@ def check_weights(sample_weight, X):
 class BaseEncoder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, BaseEstimator
 ):
-    """Base of all estimators. Subclasses have `_encode` and `_n_features_out`."""
+    """Base of all estimators. Subclasses have `_encode` and `_n_features_out`.
+
+    Attributes
+    ----------
+    _state : TrainingState
+        The parameters of the network and the moments of the solver. Pickled as a plain dict.
+    """
+
+    _documentation = {
+        "input_attributes": """\
+    n_features_in_ : int
+        Number of features seen during ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+"""
+    }
 
     def __getstate__(self):
-        return {**super().__getstate__(), "_skae_version": __version__}
+        state = {**super().__getstate__(), "_skae_version": __version__}
+        return {k: dict(vars(v)) if k in STATES and v else v for k, v in state.items()}
 
     def __setstate__(self, state):
         state = dict(state)
@@ -93,7 +113,9 @@ class BaseEncoder(
                 ),
                 stacklevel=2,
             )
-        super().__setstate__(state)
+        super().__setstate__(
+            {k: TrainingState(**v) if k in STATES and v else v for k, v in state.items()}
+        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -103,63 +125,77 @@ class BaseEncoder(
 
     def _params(self, X=None):
         """The flat buffer of the fitted parameters, in the type that X is computed in."""
-        params = self._training["buffers"][0]
+        params = self._state.params
         return params if X is None else params.astype(compute_dtype(X), copy=False)
 
-    def _begins(self, incremental):
-        """Whether a fit does not continue an earlier one."""
-        return not (hasattr(self, "_training") and (incremental or self.warm_start))
+    def _is_first_fit(self, incremental):
+        """Whether a fit starts from scratch."""
+        return not (hasattr(self, "n_iter_") and (incremental or self.warm_start))
 
-    def _keep(self, state):
-        """Be fitted, with this training state."""
-        self._training = vars(state)
+    def _set_state(self, state):
+        """Store the training state and the fitted attributes."""
+        self._state = state
         self.n_iter_ = len(state.loss_curve)
-        self._show(state)
+        self._set_training_attributes(state)
         return self
 
-    def _fitted(self, state):
-        """The attributes that `_keep` would leave."""
-        return vars(copy(self)._keep(state))
+    def _fitted_as(self, state):
+        """A copy, fitted with this training state."""
+        return copy(self)._set_state(state)
 
-    def _show(self, state):
-        """Show of a training state what scikit-learn's networks show, and nothing older."""
-        for name in SHOWN:
+    def _fitted_attributes(self, state):
+        """The attributes that `_set_state` would leave."""
+        return vars(self._fitted_as(state))
+
+    def _set_training_attributes(self, state):
+        """Set ``loss_curve_`` etc.; drop those of an earlier fit."""
+        for name in TRAINING_ATTRIBUTES:
             vars(self).pop(name, None)
         self.loss_curve_ = list(state.loss_curve)
         self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         if self.early_stopping:
             self.validation_loss_curve_ = list(state.validation_loss_curve)
-            self._show_best(state)
+            self._set_best(state)
 
-    def _show_best(self, state):
+    def _set_best(self, state):
         self.best_loss_ = state.best_loss
+
+    def _can_partial_fit(self):
+        """Return True, or raise AttributeError if training needs to know where it ends."""
+        for name, value in {"early_stopping": True, "learning_rate": "cosine"}.items():
+            if getattr(self, name) == value:
+                raise AttributeError(f"partial_fit does not support {name}={value!r}")
+        return True
 
     def _validate(self, X, **options):
         return validate_data(self, X, accept_sparse="csr", dtype=ACCEPTED, **options)
 
     def _check_X(self, X):
-        """Rows to encode or to score, by a fitted estimator."""
+        """Validate the X of a method of a fitted estimator."""
         check_is_fitted(self)
         return self._validate(X, reset=False)
 
     def transform(self, X: MatrixLike) -> NDArray[Any]:
-        """Encode rows, without corruption.
+        """Encode samples, without corruption.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to encode.
+            Samples to encode.
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            Their codes, of the top layer: float32 if X is float32, else float64.
+            Codes (latent representations) of the top layer, float32 if X is float32, else
+            float64.
         """
         return self._encode(self._check_X(X))
 
 
 class BaseAutoencoder(BaseEncoder):
-    """Base of the unsupervised ones. Subclasses have `_fit` and `score_samples`."""
+    """Base of the unsupervised estimators. Subclasses have `_fit`, `_decode` and
+    `_sample_losses`.
+    """
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -168,12 +204,12 @@ class BaseAutoencoder(BaseEncoder):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to learn from, at least two. Scaled features train best, e.g. to [0, 1].
+            Training samples, at least two. Scale the features, e.g. to [0, 1].
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the cost of its batch, not negative. Rows of weight zero are
-            left out.
+            Weight of each sample in the cost of its mini-batch, not negative. Samples of weight
+            zero are left out.
 
         Returns
         -------
@@ -188,25 +224,25 @@ class BaseAutoencoder(BaseEncoder):
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
-    @available_if(_training.can_partial_fit)
+    @available_if(lambda self: self._can_partial_fit())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Go on learning, with one epoch (of each layer) over X; for data that come in pieces.
+        """Train for one epoch (of each layer) over X; for incremental learning.
 
-        The first call does what ``fit`` does before its first epoch. Not available with
-        ``early_stopping=True``, ``learning_rate='cosine'`` or, in a stack, ``fine_tune=True``,
-        which need to know the end.
+        The first call initialises the weights as ``fit`` does. Not available with
+        ``early_stopping=True``, ``learning_rate='cosine'`` or, in a stack, ``joint=True``,
+        which need to know where training ends.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to learn from, one or more.
+            Training samples, one or more.
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the cost of its batch, not negative.
+            Weight of each sample in the cost of its mini-batch, not negative.
 
         Returns
         -------
@@ -221,15 +257,15 @@ class BaseAutoencoder(BaseEncoder):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_fit(self, X, sample_weight, loss, *, first, incremental):
-        """Rows to learn from, and their weights; cross-entropy needs rows in [0, 1]."""
-        # One row can only be learned by heart; a stream may well come in single rows.
+        """Validate training samples and their weights; cross-entropy needs X in [0, 1]."""
+        # fit needs two samples; partial_fit may get one.
         X = self._validate(X, reset=first, ensure_min_samples=1 if incremental else 2)
         if issparse(X) and not X.has_canonical_format:
-            X = X.copy()  # SciPy would put the caller's in order, in place
+            X = X.copy()  # SciPy would sort the caller's indices in place
             X.sum_duplicates()
         if loss == "cross_entropy":
             low, high = X.min(), X.max()
-            if low < -ROUNDING or high > 1 + ROUNDING:
+            if low < -UNIT_INTERVAL_TOLERANCE or high > 1 + UNIT_INTERVAL_TOLERANCE:
                 raise ValueError(
                     f"loss='cross_entropy' needs X in [0, 1], but its values range from {low:.7g} "
                     f"to {high:.7g}. Scale X, e.g. with sklearn.preprocessing.MinMaxScaler, or "
@@ -237,32 +273,64 @@ class BaseAutoencoder(BaseEncoder):
                 )
         return X, check_weights(sample_weight, X)
 
-    def _check_codes(self, X, n_components):
-        """Codes to decode, shape (n_samples, n_components)."""
+    def inverse_transform(self, X: MatrixLike) -> NDArray[Any]:
+        """Decode codes: reconstruct the samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_components)
+            Codes, as `transform` returns them.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            Reconstructions, in the units of the X given to ``fit``.
+        """
+        check_is_fitted(self)
         X = check_array(X, accept_sparse="csr", dtype=FLOATS, input_name="X")
+        n_components = self._n_features_out
         if X.shape[1] != n_components:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__}.inverse_transform is "
-                f"expecting {n_components} features as input: the codes that transform gives."
+                f"expecting {n_components} features as input: codes, as transform returns them."
             )
-        return X
+        return self._decode(X)
 
-    def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """Mean of `score_samples`: minus the mean reconstruction error of the rows.
+    def score_samples(self, X: MatrixLike) -> NDArray[np.float64]:
+        """Minus the reconstruction error of each sample, without corruption.
+
+        Samples unlike the training data score low, as novelty detection needs it.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to score.
+            Samples to score. Cross-entropy takes values outside [0, 1] here; their scores have
+            no bound.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            Higher is more normal. Minus the squared error, in squared units of X, or
+            minus the cross-entropy, in nats, summed over the features.
+        """
+        return -self._sample_losses(self._check_X(X))
+
+    def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
+        """Mean of `score_samples`: minus the mean reconstruction error.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples to score.
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the mean, not negative.
+            Weight of each sample in the mean, not negative.
 
         Returns
         -------
         score : float
-            The higher, the better X is reconstructed. In the units of `score_samples`.
+            Higher is better. In the units of `score_samples`.
         """
         scores = self.score_samples(X)
         return float(np.average(scores, weights=check_weights(sample_weight, scores)))

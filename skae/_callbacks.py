@@ -1,4 +1,4 @@
-"""A fit as a tree of tasks, told to scikit-learn's callbacks as it goes on.
+"""A fit as a tree of tasks, for scikit-learn's callbacks.
 
 Before scikit-learn 1.9 there are no callbacks, and nothing here does anything.
 """
@@ -6,15 +6,15 @@ Before scikit-learn 1.9 there are no callbacks, and nothing here does anything.
 from contextlib import contextmanager
 
 
-class Task:
-    """A part of a fit: the whole, a layer, an epoch.
+class FitTask:
+    """A node of the callback tree: a fit, a layer or an epoch.
 
     Parameters
     ----------
     estimator : estimator, default=None
-        Whose fit it is.
+        The estimator that is fitted.
     context : sklearn.callback.CallbackContext, default=None
-        The task as scikit-learn sees it. None: nobody is told.
+        The task as scikit-learn sees it. None: no callbacks.
     data : dict, default=None
         X, y and metadata, as the hooks take them.
     fitted : callable, default=None
@@ -28,7 +28,7 @@ class Task:
 
     @classmethod
     def fit_of(cls, estimator, n_subtasks, incremental=False):
-        """The root of the tree, which sets up the callbacks."""
+        """Make the root of the tree, and set up the callbacks."""
         if not hasattr(estimator, "_init_callback_context"):
             return cls(estimator)
         name = "partial_fit" if incremental else "fit"
@@ -36,7 +36,7 @@ class Task:
         return cls(estimator, context)
 
     def begin(self, X, y=None, sample_weight=None, fitted=None):
-        """Tell of the beginning, and what of: the rows, and how the estimator is made."""
+        """Notify callbacks that the fit begins; `fitted` builds the estimator for them."""
         self.data, self.fitted = {"X": X, "y": y}, fitted
         if sample_weight is not None:
             self.data["metadata"] = {"sample_weight": sample_weight}
@@ -44,30 +44,30 @@ class Task:
             self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def subtask(self, name, n_subtasks=0, *, fitted=None):
-        """A part of this task, begun."""
+        """Begin a part of this task."""
         if self.context is None:
             return self
         context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
-        part = Task(self.estimator, context, self.data, fitted or self.fitted)
+        part = FitTask(self.estimator, context, self.data, fitted or self.fitted)
         context.call_on_fit_task_begin(estimator=self.estimator, **part.data)
         return part
 
     def end(self, state=None):
-        """Tell of the end; whether a callback asks to go no further on this level.
+        """Notify callbacks of the end; return whether one asks to stop on this level.
 
-        ``state()`` gives the training state, if somebody wants to know; None: the estimator has
+        ``state()`` gives the training state, if a callback asks for it; None: the estimator has
         been given it already.
         """
         if self.context is None:
             return False
-        made = {} if state is None else lambda: self.fitted(state())
+        attributes = {} if state is None else lambda: self.fitted(state())
         return self.context.call_on_fit_task_end(
-            estimator=self.estimator, **self.data, reconstruction_attributes=made
+            estimator=self.estimator, **self.data, reconstruction_attributes=attributes
         )
 
     @contextmanager
     def delegated(self, name, other):
-        """A part of this task that is the fit of another estimator, with the same callbacks."""
+        """Run a part of this task that is the fit of another estimator, with its callbacks."""
         if self.context is None or not hasattr(other, "set_callbacks"):
             part = self.subtask(name)
             yield

@@ -1,4 +1,4 @@
-"""Pictures of what was learned, as scikit-learn's Display objects, on matplotlib."""
+"""Plots of fitted estimators, as scikit-learn's Display objects, with matplotlib."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skae._compat import check_matplotlib_support
+from skae._training import draw_seed
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def shape_of_images(n_features, image_shape):
-    """How a row is drawn: as given, as a square in grey or colour, else as a column."""
+    """Shape to draw a sample in: as given, else a square in grey or colour, else a column."""
     if image_shape is not None:
         shape = tuple(image_shape)
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)):
@@ -31,7 +31,7 @@ def shape_of_images(n_features, image_shape):
             )
         if prod(shape) != n_features:
             raise ValueError(
-                f"image_shape={shape} has {prod(shape)} values, but a row has {n_features}."
+                f"image_shape={shape} has {prod(shape)} values, but a sample has {n_features}."
             )
         return shape
     for n_channels in (1, 3):
@@ -42,7 +42,7 @@ def shape_of_images(n_features, image_shape):
 
 
 def tiles(images, n_columns):
-    """One picture of many, shape (n_images, height, width, ...), with gaps of nan between them."""
+    """Arrange images, shape (n_images, height, width, ...), with gaps of nan between them."""
     gap = 0 if images.shape[2] == 1 else 1  # columns of a table stand side by side
     n_images, height, width, *channels = images.shape
     n_lines = -(-n_images // n_columns)
@@ -54,7 +54,7 @@ def tiles(images, n_columns):
 
 
 def show_tiles(ax, images, n_columns, **im_kw):
-    """Draw them without axes; colours, which cannot be nan, stand on white."""
+    """Draw images without axes. Gaps between colour images, which cannot be nan, are white."""
     sheet = tiles(images, n_columns)
     if sheet.ndim == 3:
         sheet = np.nan_to_num(np.clip(sheet, 0, 1), nan=1.0)
@@ -68,7 +68,7 @@ def show_tiles(ax, images, n_columns, **im_kw):
 
 
 class _Display:
-    """What all have: axes, made where none are given."""
+    """Base of the displays: makes axes where none are given."""
 
     def _open(self, ax):
         check_matplotlib_support(f"{type(self).__name__}.plot")
@@ -80,27 +80,27 @@ class _Display:
 
 
 class FilterDisplay(_Display):
-    """Filters: what each unit of a layer looks for in a row.
+    """Filters of a layer: the pattern of features to which each unit responds.
 
     Use `from_estimator` to make one.
 
     Parameters
     ----------
     filters : ndarray of shape (n_filters, n_features)
-        One filter a row.
+        One filter in each row.
     image_shape : tuple of int, default=None
-        (height, width) of a row, or (height, width, 3) for colours, the last to vary fastest.
-        None is a square if there are as many features, in grey or else in colour; otherwise each
-        filter is drawn as a column of as many cells as there are features.
+        (height, width) of a sample, or (height, width, 3) for colours, which vary fastest. None
+        is a square if the number of features allows it, in grey or else in colour; otherwise each
+        filter is drawn as a column with one cell a feature.
 
     Attributes
     ----------
     im_ : matplotlib.image.AxesImage
-        The picture.
+        The image.
     ax_ : matplotlib.axes.Axes
-        Its axes.
+        Axes of the image.
     figure_ : matplotlib.figure.Figure
-        Their figure.
+        Figure of the axes.
 
     Raises
     ------
@@ -109,7 +109,7 @@ class FilterDisplay(_Display):
 
     See Also
     --------
-    ReconstructionDisplay : Rows, and what is made of them.
+    ReconstructionDisplay : Samples and their reconstructions.
 
     Examples
     --------
@@ -139,9 +139,9 @@ class FilterDisplay(_Display):
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Where to; None makes a figure.
+            Axes to draw on; None makes a figure.
         n_columns : int, default=None
-            Filters in a line. None is about as many as there are lines.
+            Filters in a line. None makes the picture about square.
         scale_each : bool, default=True
             Whether the colours span the range of each filter, not of all of them.
         **im_kw : dict
@@ -150,7 +150,7 @@ class FilterDisplay(_Display):
         Returns
         -------
         display : FilterDisplay
-            Itself.
+            The display itself.
         """
         filters = np.asarray(self.filters, dtype=np.float64)
         shape = shape_of_images(filters.shape[1], self.image_shape)
@@ -184,23 +184,23 @@ class FilterDisplay(_Display):
         Parameters
         ----------
         estimator : estimator
-            Any fitted one of this package.
+            Any fitted estimator of this package.
         image_shape : tuple of int, default=None
             See `FilterDisplay`.
         layer : int, default=0
-            Which layer, from the bottom up. Filters of a higher layer are sums of those beneath,
-            with its weights: what it looks for, had the units beneath no activation.
+            Which layer, from the bottom up. Filters of a higher layer are rows of the product of
+            the weight matrices up to that layer, i.e. ignoring the activations below.
         n_filters : int or None, default=100
-            Number of filters at most, those of the largest norm first. None draws all.
+            Maximum number of filters, those with the largest norm first. None draws all.
         ax : matplotlib.axes.Axes, default=None
-            Where to; None makes a figure.
+            Axes to draw on; None makes a figure.
         **plot_kw : dict
             For `plot`.
 
         Returns
         -------
         display : FilterDisplay
-            The display, drawn.
+            The display.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         matrices = encoder_weights(estimator)
@@ -214,7 +214,7 @@ class FilterDisplay(_Display):
 
 
 def encoder_weights(estimator):
-    """Matrices of the encoding layers, shapes (n_out, n_in)."""
+    """Weight matrices of the encoding layers, shapes (n_out, n_in)."""
     check_is_fitted(estimator)
     if hasattr(estimator, "coefs_"):
         return [weights.T for weights in estimator.coefs_[:-1]]
@@ -222,25 +222,25 @@ def encoder_weights(estimator):
 
 
 class ReconstructionDisplay(_Display):
-    """Rows, how corruption leaves them, and what the autoencoder makes of that.
+    """Samples, corrupted samples, and their reconstructions.
 
     Use `from_estimator` to make one.
 
     Parameters
     ----------
     lines : dict of str to ndarray of shape (n_rows, n_features)
-        What to draw beneath each other, by its name.
+        Lines of samples to draw one below the other, by name.
     image_shape : tuple of int, default=None
         See `FilterDisplay`.
 
     Attributes
     ----------
     im_ : matplotlib.image.AxesImage
-        The picture.
+        The image.
     ax_ : matplotlib.axes.Axes
-        Its axes.
+        Axes of the image.
     figure_ : matplotlib.figure.Figure
-        Their figure.
+        Figure of the axes.
 
     Raises
     ------
@@ -249,7 +249,7 @@ class ReconstructionDisplay(_Display):
 
     See Also
     --------
-    FilterDisplay : What the units look for.
+    FilterDisplay : Filters of a layer.
 
     Examples
     --------
@@ -267,19 +267,19 @@ class ReconstructionDisplay(_Display):
         self.lines, self.image_shape = lines, image_shape
 
     def plot(self, ax: Axes | None = None, **im_kw: Any) -> Self:
-        """Draw the lines beneath each other.
+        """Draw the lines one below the other.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Where to; None makes a figure.
+            Axes to draw on; None makes a figure.
         **im_kw : dict
             For `matplotlib.axes.Axes.imshow`, such as ``cmap``.
 
         Returns
         -------
         display : ReconstructionDisplay
-            Itself.
+            The display itself.
         """
         lines = {name: np.asarray(rows, dtype=np.float64) for name, rows in self.lines.items()}
         first = next(iter(lines.values()))
@@ -307,40 +307,39 @@ class ReconstructionDisplay(_Display):
         ax: Axes | None = None,
         **im_kw: Any,
     ) -> Self:
-        """Draw the first rows of X, corrupted as in training, and reconstructed from that.
+        """Draw the first samples of X, corrupted as in training, and reconstructed from that.
 
         Parameters
         ----------
         estimator : DenoisingAutoencoder or StackedAutoencoder
-            A fitted one. Without corruption, there is no such line.
+            Fitted autoencoder. Without corruption, the line of corrupted samples is left out.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows, best some that it was not fitted on.
+            Samples, preferably not those of the training set.
         image_shape : tuple of int, default=None
             See `FilterDisplay`.
         n_rows : int, default=10
-            Number of rows at most.
+            Maximum number of samples.
         random_state : int, RandomState instance or None, default=None
             Seed of the noise.
         ax : matplotlib.axes.Axes, default=None
-            Where to; None makes a figure.
+            Axes to draw on; None makes a figure.
         **im_kw : dict
             For `plot`.
 
         Returns
         -------
         display : ReconstructionDisplay
-            The display, drawn.
+            The display.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if not hasattr(estimator, "inverse_transform"):
             raise TypeError(
-                f"{type(estimator).__name__} reconstructs nothing. Give a DenoisingAutoencoder or "
-                "a StackedAutoencoder, such as the pretrained_ of a classifier."
+                f"{type(estimator).__name__} cannot reconstruct. Pass a DenoisingAutoencoder or a "
+                "StackedAutoencoder, such as the pretrained_ of a classifier."
             )
         X = estimator._check_X(X)[:n_rows]
         bottom = getattr(estimator, "layers_", [estimator])[0]
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
-        corrupted = bottom._corrupted(X, seed)
+        corrupted = bottom._corrupted(X, draw_seed(random_state))
         lines = {"input": X.toarray() if issparse(X) else X}
         if bottom.corruption is not None:
             lines["corrupted"] = corrupted
@@ -349,27 +348,27 @@ class ReconstructionDisplay(_Display):
 
 
 class LossCurveDisplay(_Display):
-    """The loss after each epoch, and that of the held-out rows if there are any.
+    """Loss after each epoch, of the training samples and of held-out ones if there are any.
 
     Use `from_estimator` to make one.
 
     Parameters
     ----------
     curves : dict of str to tuple of (list of float, list of float or None)
-        Losses of training and of the held-out rows, by the name of what was trained.
+        Losses of training and held-out samples, by the name of the layer or stage.
 
     Attributes
     ----------
     lines_ : list of matplotlib.lines.Line2D
         The curves.
     ax_ : matplotlib.axes.Axes
-        Their axes.
+        Axes of the curves.
     figure_ : matplotlib.figure.Figure
-        Their figure.
+        Figure of the axes.
 
     See Also
     --------
-    sklearn.model_selection.LearningCurveDisplay : Scores against the number of rows.
+    sklearn.model_selection.LearningCurveDisplay : Scores against the number of samples.
 
     Examples
     --------
@@ -385,19 +384,19 @@ class LossCurveDisplay(_Display):
         self.curves = curves
 
     def plot(self, ax: Axes | None = None, **line_kw: Any) -> Self:
-        """Draw the curves; those of held-out rows are dashed.
+        """Draw the curves; those of held-out samples are dashed.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Where to; None makes a figure.
+            Axes to draw on; None makes a figure.
         **line_kw : dict
             For `matplotlib.axes.Axes.plot`.
 
         Returns
         -------
         display : LossCurveDisplay
-            Itself.
+            The display itself.
         """
         ax = self._open(ax)
         self.lines_ = []
@@ -412,7 +411,7 @@ class LossCurveDisplay(_Display):
                 style |= {"color": line.get_color(), "linestyle": "--"}
                 label = "held out" if name == "training" else f"{name}, held out"
                 self.lines_ += ax.plot(epochs[-len(held_out) :], held_out, label=label, **style)
-        ax.set(xlabel="epoch", ylabel="loss of a row")
+        ax.set(xlabel="epoch", ylabel="loss per sample")
         ax.locator_params("x", integer=True)
         ax.legend()
         return self
@@ -426,16 +425,16 @@ class LossCurveDisplay(_Display):
         Parameters
         ----------
         estimator : estimator
-            Any fitted one of this package.
+            Any fitted estimator of this package.
         ax : matplotlib.axes.Axes, default=None
-            Where to; None makes a figure.
+            Axes to draw on; None makes a figure.
         **line_kw : dict
             For `plot`.
 
         Returns
         -------
         display : LossCurveDisplay
-            The display, drawn.
+            The display.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
@@ -451,30 +450,30 @@ class LossCurveDisplay(_Display):
 
 
 class CodeDisplay(_Display):
-    """Codes of rows: as points in a plane, or how active the units are.
+    """Codes of samples: as points in a plane, or as a histogram of mean activations.
 
     Use `from_estimator` to make one.
 
     Parameters
     ----------
     codes : ndarray of shape (n_samples, n_components)
-        Codes, as `transform` gives them.
+        Codes, as `transform` returns them.
     y : array-like of shape (n_samples,), default=None
-        Labels or numbers, to colour the points by.
+        Labels or numbers that colour the points.
 
     Attributes
     ----------
     points_ : ndarray of shape (n_samples, 2)
-        Where the points are. Only with ``kind='scatter'``.
+        Coordinates of the points. Only with ``kind='scatter'``.
     ax_ : matplotlib.axes.Axes
         The axes.
     figure_ : matplotlib.figure.Figure
-        Their figure.
+        Figure of the axes.
 
     Raises
     ------
     ValueError
-        If `kind` is none of those, or the codes have one number only and it is 'scatter'.
+        If `kind` is unknown, or is 'scatter' and the codes have only one dimension.
 
     Examples
     --------
@@ -495,24 +494,24 @@ class CodeDisplay(_Display):
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Where to; None makes a figure.
+            Axes to draw on; None makes a figure.
         kind : {'scatter', 'histogram'}, default='scatter'
-            'scatter' draws a point for each row: its code, or the first two principal components
-            of the codes if they are longer. 'histogram' counts the units by their mean activation
-            over the rows.
+            'scatter' draws each sample at its code, or at the first two principal components if
+            the code has more dimensions. 'histogram' counts the units by their mean activation
+            over the samples.
         **plot_kw : dict
             For `matplotlib.axes.Axes.scatter` or `hist`.
 
         Returns
         -------
         display : CodeDisplay
-            Itself.
+            The display itself.
         """
         if kind not in ("scatter", "histogram"):
             raise ValueError(f"kind must be 'scatter' or 'histogram', got {kind!r}.")
         codes = np.asarray(self.codes)
         if kind == "scatter" and codes.shape[1] < 2:
-            raise ValueError("kind='scatter' needs codes of two numbers or more: use 'histogram'.")
+            raise ValueError("kind='scatter' needs codes of two dimensions: use 'histogram'.")
         ax = self._open(ax)
         if kind == "scatter":
             self._scatter(codes, **plot_kw)
@@ -557,27 +556,27 @@ class CodeDisplay(_Display):
         ax: Axes | None = None,
         **plot_kw: Any,
     ) -> Self:
-        """Draw the codes that a fitted estimator gives rows.
+        """Draw the codes of samples from a fitted estimator.
 
         Parameters
         ----------
         estimator : estimator
-            Any fitted one of this package.
+            Any fitted estimator of this package.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : array-like of shape (n_samples,), default=None
-            Labels or numbers, to colour the points by.
+            Labels or numbers that colour the points.
         kind : {'scatter', 'histogram'}, default='scatter'
             See `plot`.
         ax : matplotlib.axes.Axes, default=None
-            Where to; None makes a figure.
+            Axes to draw on; None makes a figure.
         **plot_kw : dict
             For `plot`.
 
         Returns
         -------
         display : CodeDisplay
-            The display, drawn.
+            The display.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         codes = estimator._encode(estimator._check_X(X))

@@ -1,50 +1,39 @@
-"""What a network is: its layers, the flat buffer of its parameters, its initial weights.
+"""Networks: their layers, the flat buffer of their parameters, their initial weights.
 
 A `Network` describes; it holds no numbers. The parameters of all layers share one flat
 buffer, first all matrices and then all biases, so that gradients and the moments of an
 optimiser have the same layout, and a whole network is copied, saved or restored at once.
 """
 
-from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 
-from skae._kernel import _sgd
-from skae._rows import CHUNK_ROWS
-from skae._threads import team_to_apply
+from skae._kernel._sgd import ACTIVATIONS, LAYER
 
-# The codes stand in _kernel/_elementwise.h too.
-ACTIVATIONS = {"identity": 0, "logistic": 1, "tanh": 2, "relu": 3, "softmax": 4}
-LOSSES = {"squared_error": 0, "cross_entropy": 1, "log_loss": 2}
-NOISES = {None: 0, "masking": 1, "gaussian": 2, "salt_and_pepper": 3, "dropout": 4}
-# What a code, and a reconstruction of it, may be: softmax, log loss and dropout are for classes.
-CODE_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
-RECONSTRUCTION_LOSSES = ("squared_error", "cross_entropy")
-CORRUPTIONS = ("masking", "gaussian", "salt_and_pepper")
-# A reconstruction is read off the units that the loss is made for.
-OUTPUT_ACTIVATION = {
-    "squared_error": "identity",
-    "cross_entropy": "logistic",
-    "log_loss": "softmax",
+
+def glorot(m, n):
+    """Bound of uniform initial weights (Glorot and Bengio 2010)."""
+    return np.sqrt(6.0 / (m + n))
+
+
+# Properties of the activations of codes: formula, bound of the initial weights of n units with m
+# inputs, whether a sparsity penalty can hold the mean, name of the ONNX node.
+CODE_ACTIVATIONS = {
+    "relu": SimpleNamespace(
+        formula="max(0, a)", bound=lambda m, n: np.sqrt(6.0 / m), bounded=False, onnx="Relu"
+    ),
+    "identity": SimpleNamespace(formula="a", bound=glorot, bounded=False, onnx="Identity"),
+    "logistic": SimpleNamespace(
+        formula="1 / (1 + exp(-a))",
+        bound=lambda m, n: 4.0 * glorot(m, n),
+        bounded=True,
+        onnx="Sigmoid",
+    ),
+    "tanh": SimpleNamespace(formula="tanh(a)", bound=glorot, bounded=True, onnx="Tanh"),
 }
-
-# A layer as the kernel sees it: the struct `Layer` of _kernel/_sgd.pyx, field by field.
-LAYER = np.dtype(
-    [
-        ("n_in", np.int64),
-        ("n_out", np.int64),
-        ("weight", np.int64),
-        ("bias", np.int64),
-        ("partner", np.int64),
-        ("tied", np.int64),
-        ("activation", np.int64),
-        ("noise", np.int64),
-        ("noise_level", np.float64),
-        ("rate", np.float64),
-        ("input", np.int64),
-        ("delta", np.int64),
-    ]
-)
+# Output activation of each reconstruction loss: its canonical link.
+OUTPUT_ACTIVATION = {"squared_error": "identity", "cross_entropy": "logistic"}
 
 
 class Network:
@@ -55,7 +44,7 @@ class Network:
     sizes : sequence of int
         Units of each layer, from the input to the output; one more than there are layers.
     activations : sequence of str
-        Activation of each layer, of `ACTIVATIONS`.
+        Activation of each layer, one of the kernel's `ACTIVATIONS`.
     tied : bool, default=False
         Whether the second half of the layers uses the matrices of the first half,
         mirrored and transposed. `sizes` must read the same backwards.
@@ -63,32 +52,34 @@ class Network:
     Attributes
     ----------
     layers : ndarray of dtype LAYER
-        One row a layer, for the kernel.
+        One record a layer, for the kernel. Training may set its `dropout` and
+        `learning_rate_scale`.
     n_params : int
         Length of the flat buffer.
     """
 
     def __init__(self, sizes, activations, *, tied=False):
         n_layers = len(sizes) - 1
+        self.activations = list(activations)
         layers = self.layers = np.zeros(n_layers, dtype=LAYER)
         layers["n_in"], layers["n_out"] = sizes[:-1], sizes[1:]
         layers["activation"] = [ACTIVATIONS[name] for name in activations]
         layers["partner"] = -1
-        layers["rate"] = 1.0
+        layers["learning_rate_scale"] = 1.0
         if tied:
             if list(sizes) != list(sizes)[::-1] or n_layers % 2:
                 raise ValueError(f"sizes {list(sizes)} are not those of a tied autoencoder")
             layers["partner"] = np.arange(n_layers)[::-1]
-            layers["tied"][n_layers // 2 :] = True
+            layers["transposed"][n_layers // 2 :] = True
         self._place_parameters()
         self._place_workspace()
 
     @classmethod
     def autoencoder(cls, sizes, activations, loss, *, tied, output=None):
-        """Encoder of `sizes` and its mirror image, for a given loss.
+        """Make an encoder of `sizes` and its mirror image, for a given loss.
 
-        A hidden decoder gives back the code that the encoder beneath it made, through the
-        same activation; the last one has the activation `output`, or that of the loss.
+        A hidden decoder reconstructs the code of the layer below, so it has the activation of
+        that layer; the last one has the activation `output`, or that of the loss.
         """
         sizes, activations = list(sizes), list(activations)
         return cls(
@@ -100,7 +91,7 @@ class Network:
     def _place_parameters(self):
         place = 0
         for layer in self.layers:
-            if layer["tied"]:
+            if layer["transposed"]:
                 layer["weight"] = self.layers[layer["partner"]]["weight"]
             else:
                 layer["weight"] = place
@@ -111,10 +102,10 @@ class Network:
         self.n_params = int(place)
 
     def _place_workspace(self):
-        """Inputs and deltas side by side; those of a tied pair in the order [D; A], [A; D]."""
+        """Place inputs and deltas side by side; those of a tied pair as [D; A] and [A; D]."""
         place = 0
         for layer in self.layers:
-            if layer["tied"]:
+            if layer["transposed"]:
                 continue
             partner = self.layers[layer["partner"]] if layer["partner"] >= 0 else None
             for mine, theirs, width in (("delta", "input", "n_out"), ("input", "delta", "n_in")):
@@ -128,14 +119,13 @@ class Network:
     def __len__(self):
         return len(self.layers)
 
-    def top(self):
+    def output_layer(self):
         """The last layer as a network of its own."""
         layer = self.layers[-1]
-        names = {code: name for name, code in ACTIVATIONS.items()}
-        return Network([layer["n_in"], layer["n_out"]], [names[layer["activation"]]])
+        return Network([layer["n_in"], layer["n_out"]], self.activations[-1:])
 
     def span(self, k, part):
-        """Where in the flat buffer the "weight" or the "bias" of layer k stands, as a slice."""
+        """The slice of the flat buffer that holds the "weight" or the "bias" of layer k."""
         layer = self.layers[k]
         size = layer["n_out"] * (layer["n_in"] if part == "weight" else 1)
         return slice(int(layer[part]), int(layer[part] + size))
@@ -145,14 +135,12 @@ class Network:
         """Number of weights of the largest layer."""
         return int((self.layers["n_in"] * self.layers["n_out"]).max())
 
-    # -- parameters ---------------------------------------------------------------
-
     def weights(self, params, k):
         """The matrix of layer k, shape (n_out, n_in), as a view of `params`."""
         layer = self.layers[k]
         shape = (layer["n_out"], layer["n_in"])
         view = params[self.span(k, "weight")]
-        return view.reshape(shape[::-1]).T if layer["tied"] else view.reshape(shape)
+        return view.reshape(shape[::-1]).T if layer["transposed"] else view.reshape(shape)
 
     def bias(self, params, k):
         """The bias of layer k, shape (n_out,), as a view of `params`."""
@@ -172,75 +160,23 @@ class Network:
         and ``sqrt(6 / n_in)`` for rectified ones (He et al. 2015).
         """
         params = np.zeros(self.n_params, dtype=dtype)
-        for k, layer in enumerate(self.layers):
-            if layer["tied"]:
+        for k, (layer, activation) in enumerate(zip(self.layers, self.activations)):
+            if layer["transposed"]:
                 continue
             n_in, n_out = int(layer["n_in"]), int(layer["n_out"])
-            bound = np.sqrt(6.0 / (n_in + n_out))
-            if layer["activation"] == ACTIVATIONS["logistic"]:
-                bound *= 4.0
-            elif layer["activation"] == ACTIVATIONS["relu"]:
-                bound = np.sqrt(6.0 / n_in)
-            for weights in self.weights(params, k):  # by unit: what is drawn is in float64
+            known = CODE_ACTIVATIONS.get(activation)  # softmax is none of them
+            bound = (known.bound if known else glorot)(n_in, n_out)
+            for weights in self.weights(params, k):  # unit by unit, as draws are float64
                 weights[:] = rng.uniform(-bound, bound, n_in)
         return params
 
-    # -- use ------------------------------------------------------------------------
-
-    def corrupt(self, noise, level, *, layer=0):
-        """Put noise on the input of a layer, in training only; above the first only dropout."""
-        self.layers["noise"][layer] = NOISES[noise]
-        self.layers["noise_level"][layer] = level
-
     def workspace(self, rows, dtype, *, adversarial=False, parts=1):
-        """Memory for batches of up to `rows` rows; see the kernel's contract.
+        """Allocate memory for batches of up to `rows` samples; see the kernel's contract.
 
-        `adversarial` rows need a place beside the others; each of several `parts` is as large.
+        Adversarial training needs a place for the slopes of the input beside the others; each of
+        several `parts` is as large.
         """
         size = rows * (self.workspace_width + 1) + int(self.layers["n_out"].max())
         if adversarial:
             size += rows * int(self.layers["n_in"][0])
         return np.empty(parts * size, dtype=dtype)
-
-    def outputs(self, params, rows, *, start=0, stop=None, index=None):
-        """What layers `start` to `stop` make of the rows, or of those of `index`."""
-        layers = self.layers[start:stop]
-        n_rows = len(rows) if index is None else len(index)
-        out = np.empty((n_rows, layers[-1]["n_out"]), dtype=params.dtype)
-        with self._use(n_rows, params.dtype) as (team, workspace, size):
-            for where, block in rows.blocks(size * team.n_threads, index):
-                _sgd.outputs(layers, team, params, workspace, size, block, out[where])
-        return out
-
-    @contextmanager
-    def _use(self, n_rows, dtype):
-        """A team, a workspace for each member, and how many rows that is for."""
-        with team_to_apply(n_rows * self.largest_matrix) as team:
-            size = max(1, min(n_rows, CHUNK_ROWS) // team.n_threads)
-            yield team, self.workspace(size, dtype, parts=team.n_threads), size
-
-    def row_losses(self, params, objective, rows, *, index=None, codes=None):
-        """Loss of each row, or of those of `index`, float64, without noise.
-
-        With `codes` given, each row is held against what the last layer alone makes of its
-        code, else against what the whole network makes of the row.
-        """
-        out = np.empty(len(rows) if index is None else len(index), dtype=np.float64)
-        with self._use(len(out), params.dtype) as (team, workspace, size):
-            for where, block in rows.blocks(size * team.n_threads, index):
-                if rows.target is None:
-                    target = block
-                else:
-                    target = rows.target[where if index is None else index[where]]
-                _sgd.row_losses(
-                    self.layers if codes is None else self.layers[-1:],
-                    objective,
-                    team,
-                    params,
-                    workspace,
-                    size,
-                    block if codes is None else codes[where],
-                    target,
-                    out[where],
-                )
-        return out

@@ -1,4 +1,4 @@
-"""How many threads there are, and BLAS held to one in each of them."""
+"""Number of threads, and BLAS limited to one thread in each of them."""
 
 import os
 import threading
@@ -14,17 +14,17 @@ from skae._kernel._team import HAS_MEMBERS, Team
 # Multiplications in the largest product of a batch from which a second thread pays.
 WORTH_THREADS = 2**20
 
-# The same when a network is used once, and the threads have to be started for that.
+# The same for a single pass through a network, which has to start the threads.
 WORTH_STARTING_THREADS = 2**26
 
 _lock = threading.Lock()
 _users = 0
-_originals: dict[Any, int] = {}  # of the limits of process-wide pools, while there are users
+_originals: dict[Any, int] = {}  # limits of process-wide pools before the first user
 _n_threads = 1
 
 
 class _Running(threading.local):
-    """The team that this thread leads, if any."""
+    """The team that this thread leads, or None."""
 
     team = None
 
@@ -34,10 +34,10 @@ _running = _Running()
 
 @cache
 def _pools():
-    """The BLAS libraries of this process; those with a pool for all threads, and the others.
+    """The BLAS libraries of this process: those with a pool for all threads, and the others.
 
-    From threadpoolctl 3.8 on, a limit of MKL or over OpenMP is that of the thread that sets it. It
-    takes milliseconds to look for them.
+    From threadpoolctl 3.8 on, a limit of MKL or OpenMP holds for the thread that sets it. The
+    search takes milliseconds, so its result is cached.
     """
     shared, own = [], []
     for library in ThreadpoolController().select(user_api="blas").lib_controllers:
@@ -47,9 +47,10 @@ def _pools():
 
 
 def _allowed():
-    """How many threads BLAS may use now: what the environment, threadpoolctl or joblib say.
+    """Number of threads BLAS may use now, by the environment, threadpoolctl or joblib.
 
-    One if threadpoolctl knows none of the libraries: what cannot be held may use its own.
+    One if threadpoolctl knows none of the libraries: a BLAS that cannot be limited keeps its own
+    threads.
     """
     found = [library.num_threads for pools in _pools() for library in pools]
     return min([cpu_count(), *filter(None, found)]) if any(found) else 1
@@ -58,8 +59,8 @@ def _allowed():
 def _set(library, limit):
     """Set a limit of BLAS from any thread.
 
-    From threadpoolctl 3.8 on, the first thread to limit an OpenBLAS with a pool for all is
-    the only one whose calls have an effect. Ours are counted over all threads.
+    From threadpoolctl 3.8 on, the first thread to limit an OpenBLAS with a pool for all threads
+    is the only one whose calls have an effect. Limits are reference-counted over all threads here.
     """
     unlock = getattr(library, "clear_controlling_thread", lambda force: None)
     unlock(force=True)
@@ -67,8 +68,8 @@ def _set(library, limit):
     unlock(force=True)
 
 
-def _hold_own():
-    """Hold to one what has a limit in each thread; how it was, by library."""
+def _limit_thread_local_pools():
+    """Limit to one thread the pools that each thread has of its own; return the old limits."""
     originals = {library: library.num_threads for library in _pools()[1]}
     for library in originals:
         library.set_num_threads(1)
@@ -76,12 +77,12 @@ def _hold_own():
 
 
 @contextmanager
-def blas_held():
-    """Hold BLAS to one thread.
+def single_threaded_blas():
+    """Limit BLAS to one thread.
 
-    A limit that is the process's is counted: fits that overlap in several threads share it, the
-    first one notes how many threads they all may have, so that none changes the result of
-    another, and the last one to end restores it.
+    A limit of the whole process is reference-counted: fits that overlap in several threads share
+    it. The first one notes the number of threads for all of them, so that none changes the result
+    of another; the last one to end restores the limit.
     """
     global _users, _n_threads
     counted, own = False, {}
@@ -94,7 +95,7 @@ def blas_held():
                 for library in _pools()[0]:
                     _originals[library] = library.num_threads
                     _set(library, 1)
-        own = _hold_own()
+        own = _limit_thread_local_pools()
         yield
     finally:
         for library, limit in own.items():
@@ -109,12 +110,15 @@ def blas_held():
 def team_for(work):
     """A team of as many threads as BLAS may use, or of one if `work` multiplications are few.
 
-    BLAS is held to one thread meanwhile. Within it, this thread gets the same team again.
+    BLAS is limited to one thread meanwhile. A nested call in this thread gets the same team.
     """
     if _running.team is not None:
         yield _running.team
         return
-    with blas_held(), Team(_n_threads if work >= WORTH_THREADS else 1, _hold_own) as team:
+    with (
+        single_threaded_blas(),
+        Team(_n_threads if work >= WORTH_THREADS else 1, _limit_thread_local_pools) as team,
+    ):
         _running.team = team
         try:
             yield team
@@ -124,9 +128,9 @@ def team_for(work):
 
 @contextmanager
 def team_to_apply(work):
-    """The same for a network that is used and not trained; a small use sets no limit.
+    """A team to apply a network that is not trained. Little work sets no limit.
 
-    Nor does any use where a team has no members but its leader: BLAS's own threads help then.
+    Nor does any work where a team can have one thread only: then BLAS's own threads help.
     """
     if _running.team is None and (work < WORTH_STARTING_THREADS or not HAS_MEMBERS):
         yield Team()
@@ -136,7 +140,7 @@ def team_to_apply(work):
 
 
 def _forget():
-    """In a child of a fork: the fits of the other threads have not come along."""
+    """Reset in a child of a fork, where the other threads and their fits do not exist."""
     global _lock, _users
     _lock, _users = threading.Lock(), 0
     while _originals:

@@ -1,103 +1,26 @@
-"""The epoch loop: order of the rows, schedules, early stopping, best weights, progress.
+"""The epoch loop: order of the samples, schedules, early stopping, best weights, progress.
 
-Every estimator is trained here. What happens within an epoch is the kernel's business.
+Every estimator is trained here; the steps of an epoch are the kernel's.
 """
 
 import time
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
-from textwrap import indent
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
 
-from skae._callbacks import Task
-from skae._compat import Interval, StrOptions
+from skae import _inference
+from skae._callbacks import FitTask
 from skae._kernel import _sgd
+from skae._parameters import TrainingParameters
 from skae._threads import team_for
 
-# What each estimator asks of the parameters that are used here.
-PARAMETER_CONSTRAINTS = {
-    "solver": [StrOptions({"sgd", "adam"})],
-    "alpha": [Interval(Real, 0, None, closed="left")],
-    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({"constant", "adaptive", "cosine"})],
-    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
-    "shuffle": ["boolean"],
-    "random_state": ["random_state"],
-    "tol": [None, Interval(Real, 0, None, closed="left")],
-    "verbose": ["verbose"],
-    "warm_start": ["boolean"],
-    "momentum": [Interval(Real, 0, 1, closed="both")],
-    "nesterovs_momentum": ["boolean"],
-    "early_stopping": ["boolean"],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "beta_1": [Interval(Real, 0, 1, closed="left")],
-    "beta_2": [Interval(Real, 0, 1, closed="left")],
-    "epsilon": [Interval(Real, 0, None, closed="neither")],
-    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-}
-
-# What the docstring of each estimator says of them, where it has the line `{training}`.
-PARAMETER_DOC = """\
-solver : {'adam', 'sgd'}, default='adam'
-    'adam' is the method of Kingma and Ba (2015); 'sgd' is stochastic gradient descent, plain with
-    ``momentum=0`` and with momentum otherwise.
-alpha : float, default=0.0
-    Strength of the L2 penalty: ``alpha / 2`` times the sum of the squared weights is
-    added to the cost of each batch. In [0, inf).
-batch_size : int or 'auto', default=<batch_size>
-    Rows in a mini-batch; more than there are means all of them. 'auto' is
-    ``min(200, n_samples)``.
-learning_rate : {'constant', 'adaptive', 'cosine'}, default='constant'
-    Schedule of the learning rate. 'constant' keeps `learning_rate_init`. 'adaptive' divides
-    it by 5 whenever the loss (the validation loss with early stopping) has not improved by
-    more than `tol` for `n_iter_no_change` epochs, and stops when it has fallen below 1e-6.
-    'cosine' takes it down to zero along half a cosine over `max_iter` epochs.
-learning_rate_init : float, default=0.001
-    Learning rate of the first epoch. In (0, inf). The cost is a mean over the rows of a
-    batch and a sum over their features, so that the same rate serves any batch size.
-max_iter : int, default=<max_iter>
-    Number of epochs (of each call of ``fit``, and of each layer). In [1, inf).
-shuffle : bool, default=True
-    Whether to draw a new order of the rows each epoch.
-random_state : int, RandomState instance or None, default=None
-    Seed of the initial weights, the order of the rows, the noise and the held-out part. An
-    int makes a fit repeat to the last bit, on the same machine with as many threads.
-tol : float or None, default=None
-    Training stops when the loss (the validation loss with early stopping) has not improved
-    by more than `tol`, in the units of the loss, for `n_iter_no_change` epochs; a
-    `ConvergenceWarning` says so if that does not happen within `max_iter` epochs. None
-    trains for `max_iter` epochs: what is trained for its features need not converge.
-    The rules of `early_stopping` and 'adaptive' read None as 0.
-verbose : bool or int, default=False
-    Whether to print a line an epoch: losses, seconds, learning rate.
-warm_start : bool, default=False
-    Whether ``fit`` goes on where the last call of ``fit`` or ``partial_fit`` ended: weights,
-    moments of the solver, number of the epoch.
-momentum : float, default=0.9
-    Momentum of ``solver='sgd'``; 0 is plain gradient descent. In [0, 1].
-nesterovs_momentum : bool, default=True
-    Whether momentum is Nesterov's. Only with ``solver='sgd'`` and ``momentum > 0``.
-early_stopping : bool, default=False
-    Whether to hold out `validation_fraction` of the rows, stop when their loss (without
-    corruption and penalties) has not improved by more than `tol` for `n_iter_no_change`
-    epochs, and return to the weights of the best epoch.
-validation_fraction : float, default=0.1
-    Part of the rows that early stopping holds out. In (0, 1).
-beta_1, beta_2 : float, default=0.9 and 0.999
-    Decay of Adam's first and second moment. In [0, 1).
-epsilon : float, default=1e-8
-    Added to the denominator of Adam's step. In (0, inf).
-n_iter_no_change : int, default=10
-    Number of epochs without improvement that stop the training, see `tol`. In [1, inf).
-"""
-
-# The adaptive schedule divides the learning rate by this, and stops below that.
+# Divisor of the adaptive learning rate, and the rate below which training stops.
 ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
 
 # Independent streams of random numbers, all from one seed. Each draw names its stream and
@@ -105,51 +28,36 @@ ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
 _INITIAL, _SPLIT, _ORDER, _NOISE = range(4)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to train: the parameters of an estimator that are used here, or their neutral values."""
+class Options(SimpleNamespace):
+    """How to train: `TrainingParameters`, and what only some estimators have."""
 
-    solver: str
-    alpha: float
-    batch_size: int | str
-    learning_rate: str
-    learning_rate_init: float
-    max_iter: int
-    shuffle: bool
-    tol: float | None
-    verbose: bool | int
-    momentum: float
-    nesterovs_momentum: bool
-    early_stopping: bool
-    validation_fraction: float
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    n_iter_no_change: int
     max_norm: float | None = None
-    warm_up: int = 0
-    n_average: int = 0
-    incremental: bool = False  # one epoch of many, by partial_fit
+    n_warmup_epochs: int = 0
+    n_averaged_epochs: int = 0
+    incremental = False  # one epoch of many, by partial_fit
 
     @classmethod
-    def of(cls, estimator, **others):
-        """Those of an estimator; `others` take precedence."""
-        own = {
-            f.name: getattr(estimator, f.name) for f in fields(cls) if hasattr(estimator, f.name)
-        }
-        return cls(**{**own, **others})
+    def of(cls, estimator, *, incremental=False, **others):
+        """Read from the parameters of an estimator; `others` take precedence."""
+        names = [*TrainingParameters._declared]
+        names += [name for name in cls.__annotations__ if hasattr(estimator, name)]
+        if incremental:
+            others = {**others, "max_iter": 1, "incremental": True}
+        return cls(**{**{name: getattr(estimator, name) for name in names}, **others})
 
 
-@dataclass
-class State:
-    """What training carries from one epoch, or one call, to the next.
+@dataclass(eq=False, repr=False)
+class TrainingState:
+    """State carried from one epoch, or one call, to the next.
 
     Attributes
     ----------
     buffers : ndarray of shape (n_buffers, n_params)
-        Row 0 holds the parameters; behind it what the solver keeps (see the kernel).
+        Row 0 holds the parameters, the others the gradient and the moments of the solver.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
+    step : int
+        Steps taken so far; the kernel counts them.
     """
 
     buffers: np.ndarray
@@ -169,21 +77,9 @@ class State:
         return self.buffers[0]
 
 
-def documented(defaults, **fragments):
-    """Decorator: put texts that classes share into a docstring, in place of lines `{name}`.
-
-    `PARAMETER_DOC` stands for `{training}`; `defaults` fill its ``<name>``.
-    """
-
-    def document(cls):
-        for place, text in {"training": PARAMETER_DOC, **fragments}.items():
-            for name, value in defaults.items():
-                text = text.replace(f"<{name}>", str(value))
-            if cls.__doc__:  # there is none under python -OO
-                cls.__doc__ = cls.__doc__.replace(f"    {{{place}}}\n", indent(text, "    "))
-        return cls
-
-    return document
+def draw_seed(random_state):
+    """Draw the seed of a fit from scikit-learn's `random_state`."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def random_stream(seed, stream, epoch=0):
@@ -195,14 +91,13 @@ def noise_key(seed, epoch):
     return int(np.random.SeedSequence((seed, _NOISE, epoch)).generate_state(1, np.uint64)[0])
 
 
-def solver_of(options):
+def make_solver(options):
     """The kernel's solver for these options."""
-    if options.solver == "adam":
-        kind = _sgd.ADAM
-    else:
-        kind = _sgd.MOMENTUM if options.momentum > 0 else _sgd.PLAIN_SGD
+    name = options.solver
+    if name == "sgd":
+        name = "momentum" if options.momentum > 0 else "plain_sgd"
     return _sgd.Solver(
-        kind,
+        name,
         learning_rate=options.learning_rate_init,
         momentum=options.momentum,
         nesterov=options.nesterovs_momentum,
@@ -215,22 +110,22 @@ def solver_of(options):
 
 def initial_state(network, options, dtype, seed):
     """A state before the first epoch, with initial weights drawn from the seed."""
-    buffers = np.zeros((solver_of(options).n_buffers, network.n_params), dtype=dtype)
+    buffers = np.zeros((make_solver(options).n_buffers, network.n_params), dtype=dtype)
     buffers[0] = network.initialize(random_stream(seed, _INITIAL), dtype)
-    return State(buffers, seed)
+    return TrainingState(buffers, seed)
 
 
-def split(rows, options, seed):
-    """Positions of the rows to train on, and of those held out (None without early stopping).
+def split(dataset, options, seed):
+    """Positions of the training samples, and of the held-out ones (None without early stopping).
 
-    Rows of weight zero are left out of both.
+    Samples of weight zero are left out of both.
     """
-    weights = rows.sample_weight
-    every = np.arange(len(rows)) if weights is None else np.flatnonzero(weights)
+    weights = dataset.sample_weight
+    every = np.arange(len(dataset)) if weights is None else np.flatnonzero(weights)
     if not options.early_stopping:
         return every, None
-    strata = None if rows.strata is None else rows.strata[every]
-    held_out = max(2, int(np.ceil(options.validation_fraction * len(every))))  # two have an R^2
+    strata = None if dataset.strata is None else dataset.strata[every]
+    held_out = max(2, int(np.ceil(options.validation_fraction * len(every))))  # R^2 needs two
     if strata is not None:
         held_out = max(held_out, len(np.unique(strata)))
     if held_out >= len(every):
@@ -247,22 +142,18 @@ def split(rows, options, seed):
     return tuple(np.sort(part) for part in parts)
 
 
-def one_epoch(incremental):
-    """What `Options` differ in when ``partial_fit`` asks for them."""
-    return {"max_iter": 1, "incremental": True} if incremental else {}
-
-
-def can_partial_fit(options):
-    """True, or an AttributeError for parameters that need to know where training ends."""
-    ends = {"early_stopping": True, "learning_rate": "cosine", "fine_tune": True}
-    for name, value in ends.items():
-        if getattr(options, name, None) == value:
-            raise AttributeError(f"partial_fit does not support {name}={value!r}")
-    return True
-
-
 def train(
-    network, objective, rows, state, options, *, name, score=None, in_place=False, task=None
+    network,
+    objective,
+    dataset,
+    state,
+    options,
+    *,
+    name,
+    corruption=None,
+    score=None,
+    in_place=False,
+    task=None,
 ):
     """Train a network for up to ``options.max_iter`` epochs, from `state` on.
 
@@ -270,23 +161,25 @@ def train(
     ----------
     network : Network
     objective : Objective
-    rows : Rows
-    state : State
+    dataset : Dataset
+    state : TrainingState
     options : Options
     name : str
-        What to call this training in messages.
+        Name of this training in messages.
+    corruption : Corruption, default=None
+        Noise on the input of the network.
     score : callable, default=None
-        ``score(outputs, index)`` of the outputs for the rows of `index`, the higher the better;
-        what early stopping goes by instead of the loss.
+        ``score(targets, outputs, sample_weight)``, higher is better: the criterion of early
+        stopping in place of the loss.
     in_place : bool, default=False
-        Whether the buffers of `state` may be written to: nobody else has them.
-    task : Task, default=None
-        What the epochs are parts of, for callbacks.
+        Whether to train in the buffers of `state`; otherwise they are copied.
+    task : FitTask, default=None
+        The parent of the epochs, for callbacks.
 
     Returns
     -------
-    state : State
-        The new one. With early stopping, the parameters are those of the best epoch.
+    state : TrainingState
+        The new state. With early stopping, the parameters are those of the best epoch.
 
     Raises
     ------
@@ -295,13 +188,14 @@ def train(
     """
     if not in_place:
         state = replace(state, buffers=state.buffers.copy())
-    loop = _Loop(network, objective, rows, state, options, name, score, task or Task())
+    loop = _Loop(
+        network, objective, corruption, dataset, state, options, name, score, task or FitTask()
+    )
     try:
         with team_for(loop.batch_size * network.largest_matrix) as team:
             loop.run(team)
     except KeyboardInterrupt:
         warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
-        loop.state.step = loop.solver.step  # the moments have come as far as that
         loop.state.interrupted = True
     return loop.finish()
 
@@ -309,17 +203,18 @@ def train(
 class _Loop:
     """One run of epochs over one state; `train` is its only user."""
 
-    def __init__(self, network, objective, rows, state, options, name, score, task):
-        self.network, self.objective, self.rows = network, objective, rows
+    def __init__(self, network, objective, corruption, dataset, state, options, name, score, task):
+        self.network, self.objective, self.dataset = network, objective, dataset
         self.options, self.name, self.score, self.task = options, name, score, task
-        self.solver = solver_of(options)
-        buffers, self.solver.step = state.buffers, state.step
+        self.solver = make_solver(options)
+        buffers, step = state.buffers, state.step
         if len(buffers) != self.solver.n_buffers:  # another solver: keep the parameters only
             buffers = np.zeros((self.solver.n_buffers, network.n_params), dtype=buffers.dtype)
-            buffers[0], self.solver.step = state.params, 0
+            buffers[0], step = state.params, 0
         self.state = replace(
             state,
             buffers=buffers,
+            step=step,
             loss_curve=list(state.loss_curve),
             validation_loss_curve=list(state.validation_loss_curve),
             validation_scores=list(state.validation_scores),
@@ -335,18 +230,19 @@ class _Loop:
             self.state.best_loss, self.state.n_stale = np.inf, 0
         # The parameters of the best epoch, or the mean of those of the last ones.
         self.best_params = self.state.params.copy() if options.early_stopping else None
-        self.sum_params = np.zeros(network.n_params) if options.n_average else None
+        self.sum_params = np.zeros(network.n_params) if options.n_averaged_epochs else None
         self.n_summed = 0
-        self.training, self.validation = split(rows, options, state.seed)
+        self.training, self.validation = split(dataset, options, state.seed)
         size = options.batch_size
         self.batch_size = min(200 if size == "auto" else size, len(self.training))
         self.workspace = network.workspace(
-            self.batch_size, state.buffers.dtype, adversarial=objective.adversarial_radius > 0
+            self.batch_size, buffers.dtype, adversarial=objective.adversarial_radius > 0
         )
+        self.problem = _sgd.Problem(network.layers, objective, self.solver, self.state, corruption)
 
     def run(self, team):
         if self.validation is not None and self.state.loss_curve:
-            # What to improve on, when a fit continues: an earlier one may have gone by another.
+            # Baseline when a fit continues; the earlier one may have used another criterion.
             self.state.best_loss = self.monitored()[0]
         max_iter = self.options.max_iter
         for epoch in range(max_iter):
@@ -354,9 +250,8 @@ class _Loop:
             begin = time.perf_counter()
             self.solver.learning_rate = self.rate(epoch)
             loss = self.epoch(team)
-            self.state.step = self.solver.step
             self.state.loss_curve.append(loss)
-            if epoch >= max_iter - self.options.n_average:
+            if epoch >= max_iter - self.options.n_averaged_epochs:
                 self.sum_params += self.state.params
                 self.n_summed += 1
             if self.validation is not None:
@@ -375,40 +270,26 @@ class _Loop:
 
     def rate(self, epoch):
         """Learning rate of an epoch of this run; partial_fit counts them over all its calls."""
-        options = self.options
+        options, warmup = self.options, self.options.n_warmup_epochs
         if options.incremental:
             epoch = len(self.state.loss_curve)
-        if epoch < options.warm_up:
-            return options.learning_rate_init * (epoch + 1) / (options.warm_up + 1)
+        if epoch < warmup:
+            return options.learning_rate_init * (epoch + 1) / (warmup + 1)
         if options.learning_rate == "cosine":
-            progress = (epoch - options.warm_up) / (options.max_iter - options.warm_up)
+            progress = (epoch - warmup) / (options.max_iter - warmup)
             return options.learning_rate_init * 0.5 * (1.0 + np.cos(np.pi * progress))
         return self.state.learning_rate
 
     def epoch(self, team):
-        """Step through all training rows once; return the mean cost of the batches."""
+        """Step through all training samples once; return the mean cost of the mini-batches."""
         state, number = self.state, len(self.state.loss_curve)
         order = self.training
         if self.options.shuffle:
             order = random_stream(state.seed, _ORDER, number).permutation(order)
         key = noise_key(state.seed, number)
         cost = weight = 0.0
-        for X, target, index, ids, weights in self.rows.batches(order, self.batch_size):
-            batch_cost, batch_weight = _sgd.train(
-                self.network.layers,
-                self.objective,
-                self.solver,
-                team,
-                state.buffers,
-                self.workspace,
-                X,
-                target,
-                index,
-                ids,
-                weights,
-                self.batch_size,
-                key,
-            )
+        for batches in self.dataset.batches(order, self.batch_size, key):
+            batch_cost, batch_weight = _sgd.train(self.problem, batches, team, self.workspace)
             cost += batch_cost
             weight += batch_weight
         cost = cost / weight if weight else np.nan  # not finite from the first batch on
@@ -423,21 +304,23 @@ class _Loop:
         return cost
 
     def monitored(self):
-        """What early stopping is to make small, and the loss and score of the held-out rows.
+        """The early-stopping criterion, lower is better; loss and score of held-out samples.
 
         Without noise and penalties; the score is None if there is no function for it.
         """
-        state, index, weights = self.state, self.validation, self.rows.sample_weight
-        losses = self.network.row_losses(state.params, self.objective, self.rows, index=index)
-        loss = float(np.average(losses, weights=None if weights is None else weights[index]))
+        network, params = self.network, self.state.params
+        dataset, index = self.dataset, self.validation
+        weights = None if dataset.sample_weight is None else dataset.sample_weight[index]
+        losses = _inference.sample_losses(network, params, self.objective, dataset, index=index)
+        loss = float(np.average(losses, weights=weights))
         if self.score is None:
             return loss, loss, None
-        outputs = self.network.outputs(state.params, self.rows, index=index)
-        score = float(self.score(outputs, index))
+        outputs = _inference.outputs(network, params, dataset, index=index)
+        score = float(self.score(dataset.target[index], outputs, weights))
         return -score, loss, score
 
     def validate(self):
-        """Note loss and score of the held-out rows; return what is to be made small."""
+        """Record loss and score of the held-out samples; return the criterion."""
         monitored, loss, score = self.monitored()
         self.state.validation_loss_curve.append(loss)
         if score is not None:
@@ -445,7 +328,7 @@ class _Loop:
         return monitored
 
     def converged(self, loss):
-        """Note an improvement or its absence; True when it is time to stop."""
+        """Record whether the loss improved; return whether to stop."""
         state, options = self.state, self.options
         if loss < state.best_loss - (options.tol or 0.0):
             state.n_stale = 0
@@ -478,7 +361,7 @@ class _Loop:
         print(f"{line}, {seconds:.2f} s, learning rate = {self.solver.learning_rate:.3g}")
 
     def final_params(self):
-        """The parameters that training ends with, if it ends here."""
+        """The parameters that training returns if it ends here."""
         if self.best_params is not None and self.state.validation_loss_curve:
             return self.best_params
         if self.n_summed:
@@ -486,7 +369,7 @@ class _Loop:
         return self.state.params
 
     def snapshot(self):
-        """The state that training ends with, if it ends here; what goes on leaves it as it is."""
+        """A copy of the state that training returns if it ends here."""
         state = deepcopy(self.state)
         state.params[:] = self.final_params()
         return state

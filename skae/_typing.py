@@ -1,4 +1,4 @@
-"""What the annotations of the public classes name."""
+"""Types in the annotations of the public classes."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar

@@ -3,18 +3,19 @@
 It needs more than skae itself does: ``pip install "skae[onnx]"``. After the import,
 `skl2onnx.to_onnx` takes the estimators alone and inside the meta-estimators of scikit-learn.
 
-The graph gives what skae gives, in the type of its input: float32 or float64, and float32 for
-integers, as skl2onnx has it. Its outputs are
+The graph computes the results of skae in the type of its input, float32 or float64; as in
+skl2onnx, integers are converted to float32. Its outputs are
 
-- ``variable`` of an autoencoder: the codes that `transform` gives. The options ``reconstruct``
-  (what `inverse_transform` makes of the codes) and ``score_samples``, of shape (n_samples, 1),
-  add outputs of these names to the graph, wherever in a pipeline the autoencoder stands.
+- ``variable`` of an autoencoder: the codes, as `transform` returns them. The options
+  ``reconstruct`` (reconstructions, as `inverse_transform` returns them) and ``score_samples``, of
+  shape (n_samples, 1), add outputs of these names to the graph, wherever in a pipeline the
+  autoencoder stands.
 - ``label`` and ``probabilities`` of a classifier, with the options of skl2onnx's own classifiers:
-  ``zipmap``, ``nocl``, ``output_class_labels`` and ``raw_scores``. Those are what
-  `decision_function` gives, but two columns for two classes: minus the logit, and the logit.
-- ``variable`` of a regressor: what `predict` gives, of shape (n_samples, n_outputs).
+  ``zipmap``, ``nocl``, ``output_class_labels`` and ``raw_scores``. The raw scores are those of
+  `decision_function`, but two columns for two classes: minus the logit, and the logit.
+- ``variable`` of a regressor: the predictions, of shape (n_samples, n_outputs).
 
-A `final_estimator` is converted by its own converter. With several labels a row, or the option
+A `final_estimator` is converted by its own converter. With several labels a sample, or the option
 ``nocl``, it is refused.
 
 Examples
@@ -47,10 +48,11 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skae._classifier import StackedAutoencoderClassifier
 from skae._denoising import DenoisingAutoencoder
-from skae._network import ACTIVATIONS
+from skae._network import CODE_ACTIVATIONS
+from skae._regressor import StackedAutoencoderRegressor
 from skae._stacked import StackedAutoencoder
-from skae._supervised import StackedAutoencoderClassifier, StackedAutoencoderRegressor
 
 try:
     from skl2onnx import get_model_alias, update_registered_converter
@@ -84,13 +86,7 @@ INPUT_TYPES = [
     Int64TensorType,
     UInt8TensorType,
 ]
-ACTIVATION_NODES = {
-    ACTIVATIONS["identity"]: "Identity",
-    ACTIVATIONS["logistic"]: "Sigmoid",
-    ACTIVATIONS["tanh"]: "Tanh",
-    ACTIVATIONS["relu"]: "Relu",
-}
-# What an autoencoder can give beside its codes, in the order of the outputs.
+# Optional outputs of an autoencoder, in their order behind the codes.
 EXTRAS = ("reconstruct", "score_samples")
 
 
@@ -98,17 +94,19 @@ EXTRAS = ("reconstruct", "score_samples")
 
 
 class _Layer(NamedTuple):
-    """A fitted layer: weights of shape (n_out, n_in), biases, and the node that activates."""
+    """A fitted layer: weights of shape (n_out, n_in), biases, and the name of its activation."""
 
     weights: np.ndarray
     bias: np.ndarray
     activation: str
 
-    @classmethod
-    def of(cls, estimator, k):
-        network, params = estimator._network, estimator._params()
-        activation = ACTIVATION_NODES.get(network.layers[k]["activation"])
-        return cls(network.weights(params, k), network.bias(params, k), activation)
+
+def _layers(estimator):
+    network, params = estimator._network, estimator._params()
+    return [
+        _Layer(network.weights(params, k), network.bias(params, k), activation)
+        for k, activation in enumerate(network.activations)
+    ]
 
 
 class _Graph:
@@ -125,21 +123,27 @@ class _Graph:
         make = getattr(onnx_ops, f"Onnx{kind}")
         return make(*inputs, op_version=self.container.target_opset, **attributes)
 
+    def cast_to_int(self, node):
+        return self.cast(node, Int64TensorType())
+
     def cast(self, node, tensor):
         return self.node("Cast", node, to=guess_proto_type(tensor))
 
     def affine(self, X, layer):
-        """What the units of a layer see, before their activation."""
+        """Outputs of a layer before its activation."""
         weights, bias = layer.weights.astype(self.dtype), layer.bias.astype(self.dtype)
         return self.node("Gemm", X, weights, bias, transB=1)
 
     def forward(self, X, layers):
         for layer in layers:
-            X = self.node(layer.activation, self.affine(X, layer))
+            X = self.activate(self.affine(X, layer), layer)
         return X
 
-    def give(self, variable, node):
-        """Let a variable of skl2onnx be what a node gives."""
+    def activate(self, X, layer):
+        return self.node(CODE_ACTIVATIONS[layer.activation].onnx, X)
+
+    def assign(self, variable, node):
+        """Assign the output of a node to a variable of skl2onnx."""
         self.node("Identity", node, output_names=[variable]).add_to(self.scope, self.container)
 
 
@@ -152,13 +156,13 @@ def _extras(scope, autoencoder):
 
 
 def _parse_autoencoder(scope, model, inputs, custom_parsers=None):
-    """Declare the outputs. Only the codes go on to what comes next; the others leave the graph."""
+    """Declare the outputs. Only the codes go on to the next step; the others leave the graph."""
     operator = scope.declare_local_operator(get_model_alias(type(model)), model)
     operator.inputs = inputs
     tensor = type(guess_tensor_type(inputs[0].type))
     operator.outputs.append(scope.declare_local_variable("variable", tensor()))
     for name in _extras(scope, model):
-        # Of outputs with one name, skl2onnx would give the plain one to the last.
+        # If several outputs had one name, skl2onnx would give the plain one to the last.
         names = chain([name], (f"{name}_{k}" for k in count(2)))
         unused = next(name for name in names if not scope.has_variable_name(name))
         variable = scope.declare_local_variable(unused, tensor())
@@ -178,10 +182,11 @@ def _shape_autoencoder(operator):
 def _convert_autoencoder(scope, operator, container):
     autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
     stack = getattr(autoencoder, "layers_", [autoencoder])
-    codes = graph.forward(graph.X, [_Layer.of(layer, 0) for layer in stack])
-    *hidden, bottom = [_Layer.of(layer, 1) for layer in reversed(stack)]
+    encoders, decoders = zip(*(_layers(layer) for layer in stack))
+    codes = graph.forward(graph.X, encoders)
+    *hidden, bottom = reversed(decoders)
     logits = graph.affine(graph.forward(codes, hidden), bottom)
-    nodes = {"reconstruct": graph.node(bottom.activation, logits)}
+    nodes = {"reconstruct": graph.activate(logits, bottom)}
     if stack[0]._architecture["loss"] == "cross_entropy":
         nodes["score_samples"] = _minus_cross_entropy(graph, logits)
     else:
@@ -190,12 +195,12 @@ def _convert_autoencoder(scope, operator, container):
         nodes["score_samples"] = graph.node("Neg", squared)
     asked = [nodes[name] for name in _extras(scope, autoencoder)]
     for variable, node in zip(operator.outputs, [codes, *asked]):
-        graph.give(variable, node)
+        graph.assign(variable, node)
 
 
 def _minus_cross_entropy(graph, z):
-    """Of a logistic output, from the logit z: x z - max(z, 0) - log(1 + exp(-|z|)), as in the
-    kernel, so that a saturated unit gives neither inf nor nan.
+    """Compute it from the logit z, x z - max(z, 0) - log(1 + exp(-|z|)), as in the kernel, so that
+    a saturated unit gives neither inf nor nan.
     """
     # Not by the node Softplus: onnxruntime has it in single precision only.
     power = graph.node("Exp", graph.node("Neg", graph.node("Abs", z)))
@@ -211,7 +216,7 @@ def _minus_cross_entropy(graph, z):
 def _parse_classifier(scope, model, inputs, custom_parsers=None):
     check_is_fitted(model)
     zipmap = scope.get_options(model, {"zipmap": True})["zipmap"]
-    if not hasattr(model, "predict_proba"):  # a final SVC has other scores than one a class
+    if not hasattr(model, "predict_proba"):  # a final SVC has not one score a class
         zipmap = False
     scope.add_options(id(model), {"zipmap": zipmap})
     return _parse_sklearn_classifier(scope, model, inputs, custom_parsers)
@@ -227,17 +232,17 @@ def _shape_classifier(operator):
     classes = _labels(operator.scope_inst, classifier)
     n_rows = operator.inputs[0].get_first_dimension()
     shape = [n_rows, len(classes) if hasattr(classifier, "predict_proba") else None]
-    # ZipMap takes float32 only. The parser has left a note of whether there is one.
+    # ZipMap takes float32 only; the parser has set the option to whether there is one.
     mapped = options["zipmap"] is True
     scores.type = (FloatTensorType if mapped else type(scores.type))(shape)
     tensor = Int64TensorType if classes.dtype == np.int64 else StringTensorType
-    label.type = tensor(shape if classifier._multilabel() else [n_rows])
+    label.type = tensor([n_rows] if classifier._head.label_ndim == 1 else shape)
 
 
 def _check_final(classifier, options):
-    if classifier._multilabel():
+    if classifier._head.label_ndim > 1:
         raise NotImplementedError(
-            "A final_estimator for several labels a row cannot be exported to ONNX."
+            "A final_estimator for several labels a sample cannot be exported to ONNX."
         )
     if options["nocl"]:  # some converters take the option, and give the labels all the same
         raise NotImplementedError("The ONNX option 'nocl' does not go with a final_estimator.")
@@ -251,22 +256,12 @@ def _convert_classifier(scope, operator, container):
     if hasattr(classifier, "final_estimator_"):
         _convert_final(graph, operator, codes, raw_scores=raw)
         return
-    scores = graph.affine(codes, top)
-    if classifier._loss == "log_loss":
-        probabilities = graph.node("Softmax", scores, axis=1)
-    else:
-        if not classifier._multilabel():
-            scores = graph.node("Concat", graph.node("Neg", scores), scores, axis=1)
-        probabilities = graph.node("Sigmoid", scores)
-    if classifier._multilabel():
-        positive = graph.node("Greater", scores, np.zeros(1, dtype=graph.dtype))
-        label = graph.cast(positive, Int64TensorType())
-    else:
-        largest = graph.node("ArgMax", scores, axis=1, keepdims=0)
-        label = graph.node("Gather", _labels(scope, classifier), largest)
-    graph.give(operator.outputs[0], label)
+    logits = graph.affine(codes, top)
+    head, labels = classifier._head, _labels(scope, classifier)
+    label, scores, probabilities = head.onnx(graph, logits, labels)
+    graph.assign(operator.outputs[0], label)
     scores = graph.cast(scores if raw else probabilities, operator.outputs[1].type)
-    graph.give(operator.outputs[1], scores)
+    graph.assign(operator.outputs[1], scores)
 
 
 def _shape_regressor(operator):
@@ -281,7 +276,7 @@ def _convert_regressor(scope, operator, container):
     if hasattr(regressor, "final_estimator_"):
         _convert_final(graph, operator, codes)
     else:
-        graph.give(operator.outputs[0], graph.affine(codes, top))
+        graph.assign(operator.outputs[0], graph.affine(codes, top))
 
 
 def _convert_final(graph, operator, codes, *, raw_scores=False):
@@ -292,13 +287,13 @@ def _convert_final(graph, operator, codes, *, raw_scores=False):
     tensor = DoubleTensorType if graph.dtype == np.float64 else FloatTensorType
     n_codes = operator.raw_operator._n_features_out
     variable = scope.declare_local_variable("codes", tensor([None, n_codes]))
-    graph.give(variable, codes)
+    graph.assign(variable, codes)
     inner = scope.declare_local_operator(get_model_alias(type(final)), final)
     inner.inputs.append(variable)
     for output in operator.outputs:
         variable = scope.declare_local_variable(f"final_{output.raw_name}", type(output.type)())
         inner.outputs.append(variable)
-        graph.give(output, graph.cast(variable, output.type))  # trees give float32 for float64
+        graph.assign(output, graph.cast(variable, output.type))  # trees give float32 for float64
 
 
 def _ask_for_raw_scores(graph, final):
@@ -311,10 +306,6 @@ def _ask_for_raw_scores(graph, final):
         asked["zipmap"] = False  # else, with options of its own, it would have the default
     for options in (graph.scope, graph.container):
         options.add_options(id(final), asked)
-
-
-def _layers(estimator):
-    return [_Layer.of(estimator, k) for k in range(len(estimator._network))]
 
 
 def _labels(scope, classifier):

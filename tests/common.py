@@ -13,16 +13,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skae import DenoisingAutoencoder, StackedAutoencoder, _training
-from skae._callbacks import Task  # noqa: F401
+from skae._callbacks import FitTask  # noqa: F401
+from skae._dataset import ArrayDataset
 from skae._kernel import _sgd
-from skae._network import (
-    CODE_ACTIVATIONS,  # noqa: F401
-    LOSSES,
-    RECONSTRUCTION_LOSSES,  # noqa: F401
-    Network,
-)
-from skae._rows import Rows
-from skae._training import Options, noise_key, random_stream, solver_of  # noqa: F401
+from skae._network import CODE_ACTIVATIONS, OUTPUT_ACTIVATION, Network  # noqa: F401
+from skae._training import Options, make_solver, noise_key, random_stream  # noqa: F401
 
 # -- data and estimators ----------------------------------------------------------------
 
@@ -148,29 +143,12 @@ def refuses(estimator, method, *args, match, error=ValueError, trains=False, **k
 # -- the state of training ------------------------------------------------------------------
 
 
-class _State:
-    """Attributes in place of the keys of a dict."""
-
-    def __init__(self, values):
-        vars(self)["_values"] = values
-
-    @property
-    def params(self):
-        return self.buffers[0]
-
-    def __getattr__(self, name):
-        return self._values[name]
-
-    def __setattr__(self, name, value):
-        self._values[name] = value
-
-
 def state_of(estimator):
     """Return the training state of a fitted estimator: `buffers`, `params`, `step`, `seed`, ...
 
     Its attributes may be assigned.
     """
-    return _State(estimator._training)
+    return estimator._state
 
 
 def ranges_of(layer):
@@ -186,19 +164,15 @@ def hidden_output_activation(layer):
 # -- calls of the kernel ----------------------------------------------------------------------
 
 
-SOLVERS = {_sgd.PLAIN_SGD: "plain", _sgd.MOMENTUM: "momentum", _sgd.ADAM: "adam"}
-
-
 class Epoch:
     """A call of the kernel's `train`, by the names of what it was given."""
 
-    def __init__(self, layers, objective, solver, team, buffers, workspace, X, target, rows, ids,
-                 weights, batch_size, key):  # fmt: skip
-        self.solver, self.learning_rate = SOLVERS[solver.kind], solver.learning_rate
-        self.n_buffers, self.step = len(buffers), solver.step
-        self.order, self.key, self.batch_size = ids.copy(), key, batch_size
+    def __init__(self, problem, batches, team, workspace):
+        self.solver, self.learning_rate = problem.solver.kind, problem.solver.learning_rate
+        self.n_buffers, self.step = len(problem.state.buffers), problem.state.step
+        self.order, self.key, self.batch_size = batches.ids.copy(), batches.key, batches.size
         self.workspace = workspace
-        self.steps_done = lambda: solver.step - self.step
+        self.steps_done = lambda: problem.state.step - self.step
         self.interrupted = False
 
 
@@ -249,7 +223,7 @@ def no_training():
 
 def split(estimator, X, seed=None, *, sample_weight=None, target=None, strata=None):
     """Return the positions of the rows to train on, and of those held out by early stopping."""
-    data = Rows(X, X.dtype, target=target, sample_weight=sample_weight, strata=strata)
+    data = ArrayDataset(X, X.dtype, target=target, sample_weight=sample_weight, strata=strata)
     if seed is None:
         seed = state_of(estimator).seed
     return _training.split(data, Options.of(estimator), seed)
@@ -278,8 +252,8 @@ def train_classifier(X, target, *, strata=None, score=None, state=None, seed=0, 
     )  # fmt: skip
     options = Options(**{**given, **options})
     network = Network([X.shape[1], 5, target.shape[1]], ["tanh", "softmax"])
-    data = Rows(X, X.dtype, target=target, strata=strata)
+    data = ArrayDataset(X, X.dtype, target=target, strata=strata)
     if state is None:
         state = _training.initial_state(network, options, X.dtype, seed)
-    objective = _sgd.Objective(LOSSES["log_loss"])
+    objective = _sgd.Objective("log_loss")
     return _training.train(network, objective, data, state, options, name="test", score=score)

@@ -1,17 +1,17 @@
-"""The NumPy twin of the kernel: an oracle that is slow, short and meant to be obviously right.
+"""The NumPy reference for the kernel: slow, short and meant to be obviously right.
 
 It computes in float64, whatever the type of its arguments, and shares no code with the
 kernel. `network` is a `skae._network.Network`, of which only the sizes and the views of the
-parameters are used; `objective` and `solver` are any objects with the attributes of the
-kernel's own.
+parameters are used; `problem`, `batches` and what they consist of are any objects with the
+attributes of the kernel's own.
 """
 
 import numpy as np
 
-# The codes of the table of a network, spelled out once more.
+# The kernel's tables, spelled out once more; activations by their number.
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "softmax")
 LOSSES = ("squared_error", "cross_entropy", "log_loss")
-NOISES = ("none", "masking", "gaussian", "salt_and_pepper", "dropout")
+NOISES = (None, "masking", "gaussian", "salt_and_pepper", "dropout")
 
 MASK_32, MASK_64 = 2**32 - 1, 2**64 - 1
 
@@ -31,7 +31,7 @@ def row_key(key, row):
 
 
 def layer_key(key, layer):
-    """What stands for the key of an epoch in a layer above the first."""
+    """The key of an epoch for a layer above the first."""
     return (int(key) + layer * 0xD1B54A32D192ED03) & MASK_64
 
 
@@ -63,33 +63,34 @@ def normal_draws(key, ids, n_columns):
     return -np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
 
 
-def corrupt(network, objective, X, ids, key):
+def corrupt(corruption, X, ids, key):
     """The rows of X as the first layer sees them in training."""
     X = np.asarray(X, dtype=np.float64)
-    kind = NOISES[network.layers[0]["noise"]]
-    level = float(network.layers[0]["noise_level"])
-    if kind == "none":
+    kind, level = corruption.kind, corruption.level
+    if kind is None:
         return X
     if kind == "dropout":
-        return X * dropout_factors(network, 0, ids, key)
+        return X * dropout_factors(level, X.shape[1], ids, key)
     if kind == "gaussian":
         return X + level * normal_draws(key, ids, X.shape[1])
     bits = random_bits(key, ids, X.shape[1])
     if kind == "masking":
         instead = 0.0
     else:
-        instead = np.where(bits % 2 == 1, np.asarray(objective.high), np.asarray(objective.low))
+        low, high = np.asarray(corruption.low), np.asarray(corruption.high)
+        instead = np.where(bits % 2 == 1, high, low)
     return np.where(is_hit(bits, level), instead, X)
 
 
-def dropout_factors(network, k, ids, key):
-    """What the inputs of layer k are multiplied by: 0, or what keeps their mean."""
-    layer = network.layers[k]
-    if NOISES[layer["noise"]] != "dropout":
-        return 1.0
-    level = float(layer["noise_level"])
-    hit = is_hit(random_bits(layer_key(key, k), ids, int(layer["n_in"])), level)
-    return np.where(hit, 0.0, 1 / (1 - level))
+def dropout_factors(level, n_columns, ids, key):
+    """Factors of the inputs of a layer: 0, or one that keeps their mean."""
+    return np.where(is_hit(random_bits(key, ids, n_columns), level), 0.0, 1 / (1 - level))
+
+
+def hidden_dropout(network, k, ids, key):
+    """Factors of the inputs of layer k, which is above the first."""
+    level, n_in = float(network.layers[k]["dropout"]), int(network.layers[k]["n_in"])
+    return dropout_factors(level, n_in, ids, layer_key(key, k)) if level else 1.0
 
 
 # ---- layers ------------------------------------------------------------------------
@@ -135,7 +136,7 @@ def forward(network, params, X, *, start=0, stop=None, ids=None, key=None):
     inputs, logits = [np.asarray(X, dtype=np.float64)], []
     for k in range(len(network))[start:stop]:
         if k > start and ids is not None:
-            inputs[-1] = inputs[-1] * dropout_factors(network, k, ids, key)
+            inputs[-1] = inputs[-1] * hidden_dropout(network, k, ids, key)
         logits.append(inputs[-1] @ network.weights(params, k).T + network.bias(params, k))
         inputs.append(activate(kinds(network)[k], logits[-1]))
     return inputs, logits
@@ -148,7 +149,7 @@ def row_losses(network, objective, params, X, target, *, start=0, ids=None, key=
     """Squared error, cross-entropy or log loss (in nats) of each row, summed over its outputs."""
     inputs, logits = forward(network, params, X, start=start, ids=ids, key=key)
     target = np.asarray(target, dtype=np.float64)
-    kind, z = LOSSES[objective.loss], logits[-1]
+    kind, z = objective.loss, logits[-1]
     if kind == "squared_error":
         return np.sum((target - inputs[-1]) ** 2, axis=1)
     if kind == "log_loss":
@@ -157,18 +158,18 @@ def row_losses(network, objective, params, X, target, *, start=0, ids=None, key=
 
 
 def shares(weights, n_rows):
-    """What each row counts for in the mean over a batch."""
+    """Share of each row in the mean over a batch."""
     weights = np.ones(n_rows) if weights is None else np.asarray(weights)
     return weights / weights.sum() if weights.sum() > 0 else np.zeros(n_rows)
 
 
 def own_matrices(network):
     """The layers that do not borrow the matrix of another."""
-    return [k for k in range(len(network)) if not network.layers[k]["tied"]]
+    return [k for k in range(len(network)) if not network.layers[k]["transposed"]]
 
 
 def mean_activation(kind, share, a):
-    """Of each unit, mapped to (0, 1)."""
+    """Mean activation of each unit, mapped to (0, 1)."""
     rho = share @ a
     return np.clip((1 + rho) / 2 if kind == "tanh" else rho, CLIP, 1 - CLIP)
 
@@ -189,18 +190,20 @@ def l2(network, objective, params):
     return objective.alpha / 2 * sum(squares)
 
 
-def seen(network, objective, params, X, target, ids, weights, key):
-    """The rows of a batch as the first layer sees them: with noise, and adversarially moved."""
-    X = corrupt(network, objective, X, ids, key)
-    if objective.adversarial_radius:
-        slope = back_propagated(network, objective, params, X, target, ids, weights, key)[1]
-        X = X + objective.adversarial_radius * np.sign(slope)
+def seen(network, problem, params, X, target, ids, weights, key):
+    """The rows of a batch as the first layer sees them: corrupted, and perturbed (FGSM)."""
+    X = corrupt(problem.corruption, X, ids, key)
+    radius = problem.objective.adversarial_radius
+    if radius:
+        batch = X, target, ids, weights, key
+        X = X + radius * np.sign(back_propagated(network, problem.objective, params, *batch)[1])
     return X
 
 
-def cost(network, objective, params, X, target, ids, weights, key):
-    """What is minimised over a batch, in two parts: without the L2 term, and that term."""
-    X = seen(network, objective, params, X, target, ids, weights, key)
+def cost(network, problem, params, X, target, ids, weights, key):
+    """The cost of a batch in two parts: without the L2 term, and that term."""
+    objective = problem.objective
+    X = seen(network, problem, params, X, target, ids, weights, key)
     share = shares(weights, len(X))
     inputs, _ = forward(network, params, X, ids=ids, key=key)
     loss = share @ row_losses(network, objective, params, X, target, ids=ids, key=key)
@@ -208,9 +211,10 @@ def cost(network, objective, params, X, target, ids, weights, key):
     return loss + penalty, l2(network, objective, params)
 
 
-def gradient(network, objective, params, X, target, ids, weights, key):
-    """Of both parts of the cost; as flat as the parameters."""
-    X = seen(network, objective, params, X, target, ids, weights, key)
+def gradient(network, problem, params, X, target, ids, weights, key):
+    """Gradient of both parts of the cost; as flat as the parameters."""
+    objective = problem.objective
+    X = seen(network, problem, params, X, target, ids, weights, key)
     out, _ = back_propagated(network, objective, params, X, target, ids, weights, key)
     for k in own_matrices(network):
         network.weights(out, k)[:] += objective.alpha * network.weights(params, k)
@@ -225,9 +229,9 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
     inputs, logits = forward(network, params, X, ids=ids, key=key)
     out = np.zeros_like(params)
 
-    if LOSSES[objective.loss] == "squared_error":
+    if objective.loss == "squared_error":
         delta = 2 * (inputs[-1] - target) * slope(kinds(network)[-1], logits[-1])
-    elif LOSSES[objective.loss] == "log_loss":
+    elif objective.loss == "log_loss":
         delta = target.sum(axis=1, keepdims=True) * activate("softmax", logits[-1]) - target
     else:
         delta = activate("logistic", logits[-1]) - target
@@ -245,7 +249,7 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
             rho = mean_activation(kind, share, inputs[k])
             pull = objective.sparsity_penalty * ((1 - t) / (1 - rho) - t / rho)
             below = below + share[:, None] * pull * (0.5 if kind == "tanh" else 1.0)
-        below = below * dropout_factors(network, k, ids, key)
+        below = below * hidden_dropout(network, k, ids, key)
         delta = below * slope(kind, logits[k - 1])
 
 
@@ -256,19 +260,19 @@ def rates(network, solver):
     """The learning rate of each parameter; a matrix has that of the layer that owns it."""
     out = np.empty(network.n_params)
     for k in range(len(network)):
-        rate = solver.learning_rate * network.layers[k]["rate"]
+        rate = solver.learning_rate * network.layers[k]["learning_rate_scale"]
         network.bias(out, k)[:] = rate
         if k in own_matrices(network):
             network.weights(out, k)[:] = rate
     return out
 
 
-def sgd_step(solver, buffers, g, rate):
-    buffers[0] -= rate * g
+def sgd_step(solver, state, g, rate):
+    state.buffers[0] -= rate * g
 
 
-def momentum_step(solver, buffers, g, rate):
-    w, _, velocity = buffers
+def momentum_step(solver, state, g, rate):
+    w, _, velocity = state.buffers
     velocity[:] = solver.momentum * velocity - rate * g
     if solver.nesterov:
         w += solver.momentum * velocity - rate * g
@@ -276,15 +280,15 @@ def momentum_step(solver, buffers, g, rate):
         w += velocity
 
 
-def adam_step(solver, buffers, g, rate):
-    w, _, mean, square = buffers
+def adam_step(solver, state, g, rate):
+    w, _, mean, square = state.buffers
     mean[:] = solver.beta_1 * mean + (1 - solver.beta_1) * g
     square[:] = solver.beta_2 * square + (1 - solver.beta_2) * g**2
-    unbiased = np.sqrt(1 - solver.beta_2**solver.step) / (1 - solver.beta_1**solver.step)
+    unbiased = np.sqrt(1 - solver.beta_2**state.step) / (1 - solver.beta_1**state.step)
     w -= rate * unbiased * mean / (np.sqrt(square) + solver.epsilon)
 
 
-STEPS = (sgd_step, momentum_step, adam_step)
+STEPS = {"plain_sgd": sgd_step, "momentum": momentum_step, "adam": adam_step}
 
 
 def limit_norms(network, limit, params):
@@ -295,22 +299,24 @@ def limit_norms(network, limit, params):
         weights *= np.where(norms > limit, limit / np.maximum(norms, limit), 1.0)
 
 
-def train(network, objective, solver, buffers, X, target, rows, ids, weights, batch_size, key):
-    """One epoch; changes `buffers` (float64) and ``solver.step``.
+def train(network, problem, batches):
+    """One epoch; changes ``problem.state``, whose buffers are float64.
 
     Returns the sum of cost times weight over the batches, and the sum of the weights.
     """
+    solver, state, weights = problem.solver, problem.state, batches.weights
     total, total_weight = 0.0, 0.0
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        w = None if weights is None else weights[batch]
-        data = X[batch], target[batch], ids[start : start + batch_size], w, key
-        weight = len(batch) if w is None else w.sum()
-        total += weight * cost(network, objective, buffers[0], *data)[0]
+    for start in range(0, len(batches.rows), batches.size):
+        rows = batches.rows[start : start + batches.size]
+        ids = batches.ids[start : start + batches.size]
+        w = None if weights is None else weights[rows]
+        data = batches.X[rows], batches.target[rows], ids, w, batches.key
+        weight = len(rows) if w is None else w.sum()
+        total += weight * cost(network, problem, state.buffers[0], *data)[0]
         total_weight += weight
-        solver.step += 1
-        g = gradient(network, objective, buffers[0], *data)
-        STEPS[solver.kind](solver, buffers, g, rates(network, solver))
+        state.step += 1
+        g = gradient(network, problem, state.buffers[0], *data)
+        STEPS[solver.kind](solver, state, g, rates(network, solver))
         if solver.max_norm > 0:
-            limit_norms(network, solver.max_norm, buffers[0])
+            limit_norms(network, solver.max_norm, state.buffers[0])
     return total, total_weight

@@ -1,10 +1,10 @@
-"""Progress told to scikit-learn's callbacks: which tasks, with what, and how they can stop."""
+"""scikit-learn's callbacks: which tasks they see, with which data, and how they stop a fit."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from common import Task
+from common import FitTask
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -24,7 +24,7 @@ X, y = (X[:200] / 16).astype(np.float32), y[:200]
 
 ESTIMATORS = [
     DenoisingAutoencoder(16, max_iter=3, random_state=0),
-    StackedAutoencoder((16, 8), max_iter=2, fine_tune=True, fine_tune_max_iter=3, random_state=0),
+    StackedAutoencoder((16, 8), max_iter=2, joint=True, joint_max_iter=3, random_state=0),
     StackedAutoencoderClassifier((16, 8), max_iter=2, fine_tune="top_then_all", random_state=0),
     StackedAutoencoderRegressor((16, 8), max_iter=2, random_state=0),
 ]
@@ -32,7 +32,7 @@ of_each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e)
 
 
 class Recorder:
-    """Keeps what it is told; asks to stop a task of a given name."""
+    """Records its calls; asks to stop a task of a given name."""
 
     max_propagation_depth = None
 
@@ -78,7 +78,7 @@ def test_tasks_of_a_stack_are_its_layers():
     ESTIMATORS[1].set_callbacks(recorder).fit(X)
     ESTIMATORS[1].set_callbacks()
     layer = ["epoch", "epoch", "layer"]
-    assert recorder.names() == layer * 2 + ["epoch"] * 3 + ["fine-tune", "fit"]
+    assert recorder.names() == layer * 2 + ["epoch"] * 3 + ["joint training", "fit"]
     assert recorder.calls[-1][0].max_subtasks == 3
 
 
@@ -89,7 +89,7 @@ def test_callbacks_follow_the_classifier_into_its_stack():
     names = recorder.names()
     pretrain = names[: names.index("fit") + 1]  # the stack's own root stands for "pretrain"
     assert pretrain == (["epoch"] * 10 + ["layer"]) * 2 + ["fit"]
-    top = ["epoch"] * 2 + ["fine-tune top"]
+    top = ["epoch"] * 2 + ["fine-tune output layer"]
     assert names[len(pretrain) :][:6] == top + ["epoch"] * 2 + ["fine-tune"]
     assert names[-1] == "fit" and recorder.calls[-1][0].max_subtasks == 4
     root = recorder.calls[-1][0]
@@ -133,9 +133,9 @@ def test_an_epoch_shows_the_weights_that_early_stopping_would_return():
 
 @of_each
 def test_callbacks_change_nothing(estimator):
-    told = clone(estimator).set_callbacks(Recorder()).fit(X, y)
-    untold = clone(estimator).fit(X, y)
-    np.testing.assert_array_equal(told.transform(X), untold.transform(X))
+    watched = clone(estimator).set_callbacks(Recorder()).fit(X, y)
+    unwatched = clone(estimator).fit(X, y)
+    np.testing.assert_array_equal(watched.transform(X), unwatched.transform(X))
 
 
 @of_each
@@ -212,11 +212,11 @@ def test_clones_and_pipelines_keep_callbacks():
     assert recorder.names() == ["epoch"] * 3 + ["fit"] * 2
 
 
-def test_without_scikit_learns_callbacks_nobody_is_told():
+def test_without_scikit_learns_callbacks_nothing_is_called():
     class Old:
         """An estimator under scikit-learn before 1.9."""
 
-    task = Task.fit_of(Old(), 3)
+    task = FitTask.fit_of(Old(), 3)
     task.begin(X, y)
     with task.delegated("pretrain", Old()):
         pass

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from common import SMALL, needs_unit_range
+from common import SMALL
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import (
@@ -63,27 +63,16 @@ PREDICTORS = [
 
 
 def expected_failures(estimator):
-    failures = {}
-    if needs_unit_range(estimator):
-        reason = "Cross-entropy refuses X outside [0, 1], and scikit-learn has no tag for that."
-        failures |= dict.fromkeys(
-            (
-                "check_positive_only_tag_during_fit",
-                "check_sample_weights_shape",
-                "check_sample_weights_not_overwritten",
-            ),
-            reason,
-        )
     if any(getattr(estimator, name, None) != value for name, value in EXACT.items()):
-        reason = "Rows are shuffled into mini-batches and each is corrupted by noise of its own."
-        failures |= dict.fromkeys(
+        reason = "Samples are shuffled into mini-batches, and each is corrupted by its own noise."
+        return dict.fromkeys(
             (
                 "check_sample_weight_equivalence_on_dense_data",
                 "check_sample_weight_equivalence_on_sparse_data",
             ),
             reason,
         )
-    return failures  # strict: xfail_strict in pyproject.toml
+    return {}  # strict: xfail_strict in pyproject.toml
 
 
 def checks_of(estimators):

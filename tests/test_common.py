@@ -1,4 +1,4 @@
-"""What the estimators promise: scikit-learn's conventions, containers, errors, repetition."""
+"""Conventions of scikit-learn that all estimators keep: containers, errors, repetition."""
 
 import copy
 import pickle
@@ -355,9 +355,9 @@ EFFECTS = {
     "corruption_level": ({}, 0.2, 0.5),
     "sparsity_target": ({"activation": "logistic", "sparsity_penalty": 1.0}, 0.05, 0.3),
     "sparsity_penalty": ({"activation": "tanh"}, 0.1, 0.5),
-    "fine_tune": ({}, False, True),
-    "fine_tune_max_iter": ({"fine_tune": True}, 2, 3),
-    "fine_tune_learning_rate_init": ({"fine_tune": True}, 0.01, 0.02),
+    "joint": ({}, False, True),
+    "joint_max_iter": ({"joint": True}, 2, 3),
+    "joint_learning_rate_init": ({"joint": True}, 0.01, 0.02),
     **TRAINING_EFFECTS,
 }
 SIZES = {"n_components": ({}, 4, 5), "hidden_layer_sizes": ({}, (4, 3), (4,))}
@@ -532,9 +532,9 @@ BAD_VALUES = {
     "corruption_level": [-0.1, "high", None, np.nan],
     "sparsity_target": [0.0, 1.0, -1, None],
     "sparsity_penalty": [-1e-9, None],
-    "fine_tune": [None, ""],
-    "fine_tune_max_iter": [0, -1, 2.5, None],
-    "fine_tune_learning_rate_init": [0.0, -0.1, None, "auto"],
+    "joint": [None, ""],
+    "joint_max_iter": [0, -1, 2.5, None],
+    "joint_learning_rate_init": [0.0, -0.1, None, "auto"],
     "solver": ["lbfgs", None],
     "alpha": [-1e-9, None],
     "batch_size": [0, -1, 2.5, "all", None],

@@ -38,7 +38,7 @@ def fitted():
     sizes = (12, 6)
     return {
         "layer": DenoisingAutoencoder(12, **few).fit(X),
-        "stack": StackedAutoencoder(sizes, fine_tune=True, fine_tune_max_iter=3, **few).fit(X),
+        "stack": StackedAutoencoder(sizes, joint=True, joint_max_iter=3, **few).fit(X),
         "classifier": StackedAutoencoderClassifier(sizes, early_stopping=True, **few).fit(X, y),
         "regressor": StackedAutoencoderRegressor(sizes, **few).fit(X, y),
     }
@@ -60,7 +60,7 @@ def test_filters_are_the_weights_of_the_first_layer(fitted, name):
     np.testing.assert_array_equal(np.sort(display.filters, axis=0), np.sort(own, axis=0))
 
 
-def test_filters_of_a_higher_layer_are_sums_of_those_beneath(fitted):
+def test_filters_of_a_higher_layer_are_products_of_the_weights(fitted):
     bottom, top = fitted["stack"].layers_
     display = FilterDisplay.from_estimator(fitted["stack"], layer=1, n_filters=None)
     expected = top.components_ @ bottom.components_
@@ -154,7 +154,7 @@ def test_without_corruption_there_is_no_line_of_it():
 
 
 def test_what_reconstructs_nothing_is_refused(fitted):
-    with pytest.raises(TypeError, match="reconstructs nothing"):
+    with pytest.raises(TypeError, match="cannot reconstruct"):
         ReconstructionDisplay.from_estimator(fitted["classifier"], X)
     display = ReconstructionDisplay.from_estimator(fitted["classifier"].pretrained_, X)
     assert list(display.lines) == ["input", "corrupted", "reconstruction"]
@@ -213,7 +213,7 @@ def test_histogram_counts_units(fitted):
 def test_codes_that_cannot_be_drawn(fitted):
     with pytest.raises(ValueError, match="kind must be"):
         CodeDisplay.from_estimator(fitted["layer"], X, kind="tsne")
-    with pytest.raises(ValueError, match="two numbers or more"):
+    with pytest.raises(ValueError, match="codes of two dimensions"):
         CodeDisplay(np.zeros((5, 1))).plot()
     with pytest.raises(ValueError, match="inconsistent"):
         CodeDisplay.from_estimator(fitted["layer"], X, y[:-1])

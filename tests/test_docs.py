@@ -1,4 +1,4 @@
-"""What README and docs say can be run, is there to be read, and comes from what was measured."""
+"""README and docs: code runs, links lead somewhere, tables are those of the results."""
 
 import importlib.util
 import json

@@ -61,7 +61,7 @@ def other_supervised():
     single = {"hidden_layer_sizes": 8, "activation": "tanh", "pretrain": False, **SUPERVISED}
     common = (
         {"hidden_layer_sizes": (6, 5), "activation": "relu", "pretrain": False, "dropout": 0.1,
-         "input_dropout": 0.1, "max_norm": 3.0, "warm_up": 2, "n_average": 3},
+         "input_dropout": 0.1, "max_norm": 3.0, "n_warmup_epochs": 2, "n_averaged_epochs": 3},
         {**single, "solver": "sgd", "learning_rate": "cosine"},
         {**single, "solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.1,
          "adversarial_radius": 0.01},

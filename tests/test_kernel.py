@@ -1,5 +1,6 @@
-"""The kernel against central differences, against its NumPy twin, and against known values."""
+"""The kernel against central differences, its NumPy reference, and known values."""
 
+import _thread
 import ctypes
 import os
 import shutil
@@ -8,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from scipy import special, stats
 
 from skae import _kernel
 from skae._kernel import _blas, _sgd
+from skae._kernel._sgd import ACTIVATIONS, LOSSES
 from skae._kernel._team import Team
-from skae._network import ACTIVATIONS, CODE_ACTIVATIONS, LOSSES, RECONSTRUCTION_LOSSES, Network
+from skae._network import CODE_ACTIVATIONS, OUTPUT_ACTIVATION, Network
 
 DTYPES = [np.float32, np.float64]
 SMOOTH = ["identity", "logistic", "tanh"]
@@ -43,10 +46,11 @@ reproducible = settings(
 
 @dataclass
 class Problem:
-    """A network, its parameters, and a batch, in the order of the kernel's arguments."""
+    """A network, its parameters, and a batch."""
 
     network: Network
     objective: _sgd.Objective
+    corruption: _sgd.Corruption
     params: np.ndarray
     X: np.ndarray
     target: np.ndarray
@@ -70,43 +74,38 @@ class Problem:
     def loss_and_gradient(self, params=None):
         params = self.params if params is None else params
         gradient = np.full_like(params, np.nan)
-        loss = _sgd.loss_and_gradient(
-            self.network.layers,
-            self.objective,
-            self.team,
-            params,
-            gradient,
-            self.workspace(len(self.rows)),
-            self.X,
-            self.target,
-            self.rows,
-            self.ids,
-            self.weights,
-            self.key,
-        )
+        solver = make_solver("sgd")
+        problem = self.of_kernel(solver, make_state(solver, params))
+        workspace = self.workspace(len(self.rows))
+        # The size of the batches is not read: all rows are one.
+        loss = _sgd.loss_and_gradient(problem, self.batches(1), self.team, gradient, workspace)
+        np.testing.assert_array_equal(problem.state.buffers, params[None])
+        assert problem.state.step == 0
         return loss, gradient
 
-    def reference_batch(self):
-        """The batch, as the twin takes it."""
-        weights = None if self.weights is None else self.weights[self.rows]
-        return self.X[self.rows], self.target[self.rows], self.ids, weights, self.key
+    def of_kernel(self, solver, state):
+        return _sgd.Problem(self.network.layers, self.objective, solver, state, self.corruption)
 
-    def train(self, solver, buffers, batch_size, *, key=None, rows=None, ids=None):
-        return _sgd.train(
-            self.network.layers,
-            self.objective,
-            solver,
-            self.team,
-            buffers,
-            self.workspace(batch_size),
+    def batches(self, size, *, key=None, rows=None, ids=None):
+        return _sgd.Batches(
             self.X,
             self.target,
             self.rows if rows is None else rows,
             self.ids if ids is None else ids,
             self.weights,
-            batch_size,
+            size,
             self.key if key is None else key,
         )
+
+    def reference_batch(self):
+        """The batch, as the reference takes it."""
+        weights = None if self.weights is None else self.weights[self.rows]
+        return self.X[self.rows], self.target[self.rows], self.ids, weights, self.key
+
+    def train(self, solver, state, batch_size, **changes):
+        batches = self.batches(batch_size, **changes)
+        workspace = self.workspace(batch_size)
+        return _sgd.train(self.of_kernel(solver, state), batches, self.team, workspace)
 
     def outputs(self, *, start=0, stop=None, workspace_rows=4, X=None):
         X = self.X if X is None else X
@@ -135,7 +134,7 @@ class Problem:
         X = self.X if X is None else X
         out = np.full_like(X, np.nan)
         key = self.key if key is None else key
-        _sgd.corrupt_rows(self.network.layers, self.objective, X, ids, key, out)
+        _sgd.corrupt_rows(self.corruption, X, ids, key, out)
         return out
 
 
@@ -175,14 +174,13 @@ def make_problem(
     """
     rng = np.random.default_rng(seed)
     d = network.layers["n_in"][0]
-    network.corrupt(noise, level)
-    for k, hidden_level in enumerate(dropout, start=1):
-        network.corrupt("dropout", hidden_level, layer=k)
+    network.layers["dropout"][1 : 1 + len(dropout)] = dropout
     low, high = np.sort(rng.normal(size=(2, d)), axis=0)
     rows = np.arange(n) if rows is None else np.asarray(rows)
     return Problem(
         network,
-        _sgd.Objective(LOSSES[loss], low=frozen(low), high=frozen(high), **penalties),
+        _sgd.Objective(loss, **penalties),
+        _sgd.Corruption(noise, level, low=frozen(low), high=frozen(high)),
         draw_params(network, rng, dtype),
         frozen(rng.uniform(size=(n, d)).astype(dtype)),
         frozen(rng.uniform(size=(n, network.layers["n_out"][-1])).astype(dtype)),
@@ -197,7 +195,7 @@ def rectified(problem):
     """Pre-activations of the batch, for each layer of rectified units."""
     X, _, ids, *_ = problem.reference_batch()
     network = problem.network
-    X = reference.corrupt(network, problem.objective, X, ids, problem.key)
+    X = reference.corrupt(problem.corruption, X, ids, problem.key)
     _, logits = reference.forward(network, problem.params, X, ids=ids, key=problem.key)
     return [z for kind, z in zip(reference.kinds(network), logits) if kind == "relu"]
 
@@ -219,7 +217,7 @@ def problems(draw, *, train=False):
     hidden = draw(st.lists(st.integers(1, 9), max_size=2))
     activations = [draw(names) for _ in hidden]
     if hidden and draw(st.booleans()):
-        loss = draw(st.sampled_from(RECONSTRUCTION_LOSSES))
+        loss = draw(st.sampled_from(list(OUTPUT_ACTIVATION)))
         tied = draw(st.booleans())
         network = Network.autoencoder([d, *hidden], activations, loss, tied=tied)
     else:
@@ -231,7 +229,7 @@ def problems(draw, *, train=False):
     dropout = np.resize(dropout, len(network) - 1 if dropout else 0)
     if train:
         rates = st.sampled_from([0.0, 0.5, 1.0, 2.0])
-        network.layers["rate"] = [draw(rates) for _ in range(len(network))]
+        network.layers["learning_rate_scale"] = [draw(rates) for _ in range(len(network))]
     # Dropout may lift a mean activation above one, where the divergence has no slope.
     bounded = (
         []
@@ -272,8 +270,7 @@ def tolerance(problem):
     if problem.dtype == np.float32:
         return 2e-5
     # The normal draws are in single precision for either type.
-    gaussian = reference.NOISES[problem.network.layers[0]["noise"]] == "gaussian"
-    return 1e-5 if gaussian else 1e-11
+    return 1e-5 if problem.corruption.kind == "gaussian" else 1e-11
 
 
 def assert_close(actual, desired, tolerance):
@@ -286,6 +283,7 @@ def assert_close(actual, desired, tolerance):
 # ---- matrix products -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("trans_a", [False, True])
 @pytest.mark.parametrize("trans_b", [False, True])
@@ -327,14 +325,14 @@ def test_matmul_refuses_other_shapes(shapes, transposed):
 
 
 def central_differences(function, at, step=1e-3):
-    """Of fourth order: an error of about step^4, and 1e-16 / step from rounding."""
+    """Differentiate to fourth order: an error of about step^4, and 1e-16 / step from rounding."""
     out = np.empty_like(at)
     for j in range(len(at)):
 
         def shifted(by, j=j):
-            moved = at.copy()
-            moved[j] += by * step
-            return function(moved)
+            shifted = at.copy()
+            shifted[j] += by * step
+            return function(shifted)
 
         out[j] = (8 * (shifted(1) - shifted(-1)) - (shifted(2) - shifted(-2))) / (12 * step)
     return out
@@ -382,7 +380,7 @@ WEIGHTS = {"unweighted": None, "weighted": [0.7, 2.0, 0.0, 1.1, 0.4]}
         if activation in BOUNDED or "kl" not in penalty
     ],
 )
-@pytest.mark.parametrize("loss", RECONSTRUCTION_LOSSES)
+@pytest.mark.parametrize("loss", OUTPUT_ACTIVATION)
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("sizes", [[4, 3], [5, 4, 3]], ids=["shallow", "deep"])
 def test_gradient(sizes, tied, loss, activation, penalty, weights):
@@ -442,6 +440,7 @@ def supervised_problem(
     return problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("dropout", DROPOUT.values(), ids=DROPOUT)
 @pytest.mark.parametrize("targets", ["soft", "hard"])
@@ -489,7 +488,6 @@ def test_tied_gradient_is_the_sum_of_both_halves(hidden):
         for tied in (True, False)
     )
     first = make_problem(tied, "cross_entropy", noise="masking")
-    untied.corrupt("masking", 0.3)
     second = replace(first, network=untied, params=np.empty(untied.n_params))
     for k in range(len(tied)):
         untied.weights(second.params, k)[:] = tied.weights(first.params, k)
@@ -506,27 +504,36 @@ def test_tied_gradient_is_the_sum_of_both_halves(hidden):
         )
 
 
-# ---- the kernel and its twin -------------------------------------------------------------
+# ---- the kernel and its reference --------------------------------------------------------
+
+
+def test_the_reference_knows_all_names():
+    assert _sgd.ACTIVATIONS == {name: k for k, name in enumerate(reference.ACTIVATIONS)}
+    assert list(_sgd.LOSSES) == list(reference.LOSSES)
+    assert list(_sgd.NOISES) == list(reference.NOISES) == NOISES
+    assert list(_sgd.SOLVERS) == list(reference.STEPS)
+    assert set(_sgd.SOLVERS) == {kind for kind, _ in SOLVERS.values()}
+    for table in (_sgd.ACTIVATIONS, _sgd.LOSSES, _sgd.NOISES, _sgd.SOLVERS):
+        assert len(set(table.values())) == len(table)
 
 
 @reproducible
 @given(problem=problems())
-def test_loss_and_gradient_agree_with_the_twin(problem):
-    network, objective, params = problem.network, problem.objective, problem.params
+def test_loss_and_gradient_agree_with_the_reference(problem):
+    network, params = problem.network, problem.params
     before = params.copy()
     loss, gradient = problem.loss_and_gradient()
     batch = problem.reference_batch()
-    desired = sum(reference.cost(network, objective, params, *batch))
+    desired = sum(reference.cost(network, problem, params, *batch))
     assert_close(loss, desired, tolerance(problem))
-    assert_close(
-        gradient, reference.gradient(network, objective, params, *batch), tolerance(problem)
-    )
+    desired = reference.gradient(network, problem, params, *batch)
+    assert_close(gradient, desired, tolerance(problem))
     np.testing.assert_array_equal(params, before)
 
 
 @reproducible
 @given(problem=problems(), workspace_rows=st.integers(1, 14))
-def test_row_losses_agree_with_the_twin(problem, workspace_rows):
+def test_row_losses_agree_with_the_reference(problem, workspace_rows):
     network, objective, params = problem.network, problem.objective, problem.params
     tol = 2e-5 if problem.dtype == np.float32 else 1e-12
     desired = reference.row_losses(network, objective, params, problem.X, problem.target)
@@ -535,7 +542,7 @@ def test_row_losses_agree_with_the_twin(problem, workspace_rows):
 
 @reproducible
 @given(problem=problems(), workspace_rows=st.integers(1, 14), data=st.data())
-def test_outputs_of_any_layers_agree_with_the_twin(problem, workspace_rows, data):
+def test_outputs_of_any_layers_agree_with_the_reference(problem, workspace_rows, data):
     network = problem.network
     start = data.draw(st.integers(0, len(network) - 1))
     stop = data.draw(st.integers(start + 1, len(network)))
@@ -548,7 +555,7 @@ def test_outputs_of_any_layers_agree_with_the_twin(problem, workspace_rows, data
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("loss", RECONSTRUCTION_LOSSES)
+@pytest.mark.parametrize("loss", OUTPUT_ACTIVATION)
 def test_row_losses_of_the_last_layer_alone(loss, tied, dtype):
     network = Network.autoencoder([70, 4, 3], ["tanh", "relu"], loss, tied=tied)
     problem = make_problem(network, loss, n=9, dtype=dtype)
@@ -570,11 +577,11 @@ def test_row_losses_of_the_last_layer_alone(loss, tied, dtype):
 
 @reproducible
 @given(problem=problems())
-def test_corruption_agrees_with_the_twin(problem):
+def test_corruption_agrees_with_the_reference(problem):
     X = problem.X[problem.rows]
     actual = problem.corrupted(problem.ids, X=X)
-    desired = reference.corrupt(problem.network, problem.objective, X, problem.ids, problem.key)
-    kind = reference.NOISES[problem.network.layers[0]["noise"]]
+    desired = reference.corrupt(problem.corruption, X, problem.ids, problem.key)
+    kind = problem.corruption.kind
     if kind == "gaussian":
         np.testing.assert_allclose(actual, desired, rtol=1e-6, atol=4e-6)
     elif kind == "dropout":  # kept elements are divided, which rounds
@@ -584,10 +591,10 @@ def test_corruption_agrees_with_the_twin(problem):
 
 
 SOLVERS = {
-    "sgd": (_sgd.PLAIN_SGD, {}),
-    "momentum": (_sgd.MOMENTUM, {"momentum": 0.8}),
-    "nesterov": (_sgd.MOMENTUM, {"momentum": 0.8, "nesterov": True}),
-    "adam": (_sgd.ADAM, {"beta_1": 0.8, "beta_2": 0.95}),
+    "sgd": ("plain_sgd", {}),
+    "momentum": ("momentum", {"momentum": 0.8}),
+    "nesterov": ("momentum", {"momentum": 0.8, "nesterov": True}),
+    "adam": ("adam", {"beta_1": 0.8, "beta_2": 0.95}),
 }
 
 
@@ -596,10 +603,16 @@ def make_solver(name, **options):
     return _sgd.Solver(kind, **{"learning_rate": 0.02, **own, **options})
 
 
-def make_buffers(solver, params):
-    buffers = np.zeros((solver.n_buffers, params.size), dtype=params.dtype)
+def plain_state(problem):
+    """A state for plain SGD."""
+    return make_state(make_solver("sgd"), problem.params)
+
+
+def make_state(solver, params, dtype=None):
+    """A state before the first step."""
+    buffers = np.zeros((solver.n_buffers, params.size), dtype=dtype or params.dtype)
     buffers[0] = params
-    return buffers
+    return SimpleNamespace(buffers=buffers, step=0)
 
 
 @pytest.mark.slow
@@ -610,7 +623,7 @@ def make_buffers(solver, params):
     batch_size=st.integers(1, 14),
     max_norm=st.sampled_from([0.0, 0.4, 1.5]),
 )
-def test_epochs_agree_with_the_twin(name, problem, batch_size, max_norm):
+def test_epochs_agree_with_the_reference(name, problem, batch_size, max_norm):
     """Factors of the learning rate and a limit of the norms included."""
     tol = tolerance(problem)
     # Adam takes a gradient of nothing but rounding errors for a large one, unless told otherwise.
@@ -621,60 +634,42 @@ def test_epochs_agree_with_the_twin(name, problem, batch_size, max_norm):
         "learning_rate": rate,
         "max_norm": max_norm,
     }
-    solver, twin = make_solver(name, **options), make_solver(name, **options)
-    buffers = make_buffers(solver, problem.params)
-    desired_buffers = buffers.astype(np.float64)
+    solver = make_solver(name, **options)
+    state = make_state(solver, problem.params)
+    desired_state = make_state(solver, problem.params, np.float64)
     for epoch in range(3):
         key = (problem.key + epoch) % 2**64
-        actual = problem.train(solver, buffers, batch_size, key=key)
+        actual = problem.train(solver, state, batch_size, key=key)
         desired = reference.train(
             problem.network,
-            problem.objective,
-            twin,
-            desired_buffers,
-            problem.X,
-            problem.target,
-            problem.rows,
-            problem.ids,
-            problem.weights,
-            batch_size,
-            key,
+            problem.of_kernel(solver, desired_state),
+            problem.batches(batch_size, key=key),
         )
         assert_close(actual, desired, tol)
-    assert solver.step == twin.step == 3 * -(-len(problem.rows) // batch_size)
+    assert state.step == desired_state.step == 3 * -(-len(problem.rows) // batch_size)
     for k in [0, *range(2, solver.n_buffers)]:  # row 1 is the gradient, scratch between batches
-        assert_close(buffers[k], desired_buffers[k], tol)
+        assert_close(state.buffers[k], desired_state.buffers[k], tol)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_longer_training_agrees_with_the_twin(dtype, name):
+def test_longer_training_agrees_with_the_reference(dtype, name):
     """At a usual shape: more units than a vector has lanes, and a short last batch."""
     network = Network.autoencoder([33, 21], ["logistic"], "cross_entropy", tied=True)
     problem = make_problem(
         network, "cross_entropy", n=45, dtype=dtype, noise="masking", alpha=1e-3
     )
     problem.target = problem.X
-    solver, twin = (make_solver(name, epsilon=1e-4) for _ in range(2))
-    buffers = make_buffers(solver, problem.params)
-    desired = buffers.astype(np.float64)
+    solver = make_solver(name, epsilon=1e-4)
+    state = make_state(solver, problem.params)
+    desired = make_state(solver, problem.params, np.float64)
     totals = []
     for epoch in range(10):
-        totals.append(problem.train(solver, buffers, 10, key=epoch)[0])
+        totals.append(problem.train(solver, state, 10, key=epoch)[0])
         reference.train(
-            network,
-            problem.objective,
-            twin,
-            desired,
-            problem.X,
-            problem.X,
-            problem.rows,
-            problem.ids,
-            None,
-            10,
-            epoch,
+            network, problem.of_kernel(solver, desired), problem.batches(10, key=epoch)
         )
-    assert_close(buffers[0], desired[0], 1e-4 if dtype == np.float32 else 1e-11)
+    assert_close(state.buffers[0], desired.buffers[0], 1e-4 if dtype == np.float32 else 1e-11)
     assert totals[-1] < 0.99 * totals[0]
 
 
@@ -684,11 +679,11 @@ def test_factor_of_the_learning_rate(name):
     steps = {}
     for factor in (0.0, 0.5, 1.0):
         problem = supervised_problem("log_loss", (5, 4), alpha=0.1)
-        problem.network.layers["rate"][1] = factor
+        problem.network.layers["learning_rate_scale"][1] = factor
         solver = make_solver(name)
-        buffers = make_buffers(solver, problem.params)
-        problem.train(solver, buffers, 5)
-        step = buffers[0] - problem.params
+        state = make_state(solver, problem.params)
+        problem.train(solver, state, 5)
+        step = state.buffers[0] - problem.params
         steps[factor] = [
             np.append(problem.network.weights(step, k), problem.network.bias(step, k))
             for k in range(3)
@@ -709,9 +704,9 @@ def test_norms_are_limited_after_each_step(dtype, name):
     for limit in limits:
         problem = supervised_problem("log_loss", (7, 8), dtype=dtype)
         solver = make_solver(name, max_norm=limit)
-        buffers = make_buffers(solver, problem.params)
-        problem.train(solver, buffers, 5)  # one batch
-        results.append(buffers[0])
+        state = make_state(solver, problem.params)
+        problem.train(solver, state, 5)  # one batch
+        results.append(state.buffers[0])
     free, limited = results
     network = problem.network
     for k in range(3):
@@ -730,10 +725,10 @@ def test_no_rows_no_step(name):
     network = Network.autoencoder([4, 3], ["tanh"], "squared_error", tied=True)
     problem = make_problem(network, "squared_error", rows=[], alpha=0.1)
     solver = make_solver(name)
-    buffers = make_buffers(solver, problem.params)
-    assert problem.train(solver, buffers, 3) == (0.0, 0.0)
-    assert solver.step == 0
-    np.testing.assert_array_equal(buffers[0], problem.params)
+    state = make_state(solver, problem.params)
+    assert problem.train(solver, state, 3) == (0.0, 0.0)
+    assert state.step == 0
+    np.testing.assert_array_equal(state.buffers[0], problem.params)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -742,13 +737,83 @@ def test_weight_decay_of_plain_sgd_spares_the_biases(dtype):
     network = Network.autoencoder([4, 3], ["tanh"], "squared_error", tied=True)
     problem = make_problem(network, "squared_error", dtype=dtype, weights=[0.0] * 5, alpha=0.5)
     solver = make_solver("sgd", learning_rate=0.25)
-    buffers = make_buffers(solver, problem.params)
-    problem.train(solver, buffers, 5)
+    state = make_state(solver, problem.params)
+    problem.train(solver, state, 5)
+    buffers = state.buffers
     n_weights = 4 * 3
     assert (problem.params != 0).all()
     desired = 0.875 * problem.params[:n_weights]
     np.testing.assert_allclose(buffers[0, :n_weights], desired, rtol=1e-6)
     np.testing.assert_array_equal(buffers[0, n_weights:], problem.params[n_weights:])
+
+
+# ---- the count of steps ------------------------------------------------------------------------
+
+
+class TellingState:
+    """A state that tells when training reads the number of its steps."""
+
+    def __init__(self, buffers):
+        self.buffers, self._step, self.is_read = buffers, 0, threading.Event()
+
+    @property
+    def step(self):
+        self.is_read.set()
+        return self._step
+
+    @step.setter
+    def step(self, value):
+        self._step = value
+
+
+def assert_steps_of(state, problem, solver, n_steps):
+    """A state after so many batches of one row."""
+    desired = make_state(solver, problem.params)
+    rows = problem.rows[:n_steps]
+    problem.train(solver, desired, 1, rows=rows, ids=rows)
+    assert state.step == desired.step == n_steps
+    np.testing.assert_array_equal(state.buffers, desired.buffers)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_steps_after_an_interrupt(name):
+    rows = np.arange(2_000_000) % 5
+    problem = make_problem(Network([2, 1], ["tanh"]), "squared_error", rows=rows)
+    solver = make_solver(name, learning_rate=1e-6)
+    state = TellingState(make_state(solver, problem.params).buffers)
+
+    def interrupt():
+        state.is_read.wait()
+        time.sleep(0.02)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        problem.train(solver, state, 1)
+    thread.join()
+    assert 0 < state.step < len(rows)
+    assert_steps_of(state, problem, solver, state.step)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_steps_before_a_cost_that_is_not_finite(name):
+    problem = make_problem(Network([2, 1], ["tanh"]), "squared_error", n=9)
+    problem.X = np.where(np.arange(9)[:, None] == 6, np.nan, problem.X)
+    solver = make_solver(name)
+    state = make_state(solver, problem.params)
+    assert np.isnan(problem.train(solver, state, 1)[0])
+    assert_steps_of(state, problem, solver, 6)
+
+
+def test_steps_go_on_from_those_of_the_state():
+    """Adam's bias correction depends on them."""
+    problem = make_problem(Network([2, 1], ["tanh"]), "squared_error", n=9)
+    solver = make_solver("adam")
+    state = make_state(solver, problem.params)
+    for rows in (problem.rows[:4], problem.rows[4:]):
+        problem.train(solver, state, 1, rows=rows, ids=rows)
+    assert_steps_of(state, problem, solver, 9)
 
 
 # ---- noise -----------------------------------------------------------------------------------
@@ -804,8 +869,8 @@ def test_level_one_hits_everything(dtype):
     X = 5 + np.random.default_rng(0).uniform(size=(500, 300)).astype(dtype)
     np.testing.assert_array_equal(noisy("masking", 1.0, X), 0)
     out = noisy("salt_and_pepper", 1.0, X)
-    objective = noise_problem("salt_and_pepper", 1.0, 300).objective
-    low, high = (np.asarray(side).astype(dtype) for side in (objective.low, objective.high))
+    corruption = noise_problem("salt_and_pepper", 1.0, 300).corruption
+    low, high = (np.asarray(side).astype(dtype) for side in (corruption.low, corruption.high))
     assert ((out == low) | (out == high)).all()
 
 
@@ -870,10 +935,10 @@ def test_gaussian_draws_are_independent():
 def test_salt_and_pepper_is_fair_to_each_feature(dtype):
     level, n = 0.4, 2000
     X = np.full((n, 100), 7.0, dtype=dtype)
-    objective = noise_problem("salt_and_pepper", level, 100).objective
+    corruption = noise_problem("salt_and_pepper", level, 100).corruption
     out = noisy("salt_and_pepper", level, X)
-    lows = (out == np.asarray(objective.low).astype(dtype)).sum(axis=0)
-    highs = (out == np.asarray(objective.high).astype(dtype)).sum(axis=0)
+    lows = (out == np.asarray(corruption.low).astype(dtype)).sum(axis=0)
+    highs = (out == np.asarray(corruption.high).astype(dtype)).sum(axis=0)
     kept = (out == 7).sum(axis=0)
     np.testing.assert_array_equal(lows + highs + kept, n)
     for side in (lows, highs):
@@ -937,15 +1002,15 @@ def test_noise_in_training_knows_no_batches_and_no_order(kind):
     desired = reference.row_losses(
         network, problem.objective, problem.params, corrupted, problem.target
     ).sum()
-    buffers = problem.params[None].copy()
+    solver = make_solver("sgd", learning_rate=0.0)
+    state = make_state(solver, problem.params)
     orders = [problem.rows, np.random.default_rng(0).permutation(23)]
     for rows in orders:
         for batch_size in (1, 5, 23, 40):
-            solver = make_solver("sgd", learning_rate=0.0)
-            total, weight = problem.train(solver, buffers, batch_size, rows=rows, ids=rows)
+            total, weight = problem.train(solver, state, batch_size, rows=rows, ids=rows)
             assert weight == 23
             assert total == pytest.approx(desired, rel=1e-12)
-    np.testing.assert_array_equal(buffers[0], problem.params)
+    np.testing.assert_array_equal(state.buffers[0], problem.params)
 
 
 @pytest.mark.parametrize("kind", ["masking", "salt_and_pepper", "dropout"])
@@ -1116,14 +1181,16 @@ def test_sparsity_of_a_dead_unit_is_finite(activation, mean, dtype):
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_a_cost_that_is_not_finite_is_nan(loss, activation, name, dtype):
     """A single nan, in the last of several batches."""
-    network = Network.autoencoder([3, 4], [activation], loss, tied=True)
+    network = Network([3, 4, 3], [activation, TOPS.get(loss, "identity")], tied=True)
     problem = make_problem(network, loss, n=7, dtype=dtype)
     X = problem.X.copy()
     X[6, 1] = np.nan
     problem.X = X
     solver = make_solver(name)
-    total, _ = problem.train(solver, make_buffers(solver, problem.params), 3)
+    state = make_state(solver, problem.params)
+    total, _ = problem.train(solver, state, 3)
     assert np.isnan(total)
+    assert state.step == 2  # a batch of no finite cost takes no step, and does not count
     assert np.isnan(problem.loss_and_gradient()[0])
     losses = problem.row_losses()
     assert np.isnan(losses[6]) and np.isfinite(losses[:6]).all()
@@ -1135,9 +1202,10 @@ def test_a_cost_that_grows_without_bound_is_nan(name, dtype):
     network = Network.autoencoder([3, 4], ["identity"], "squared_error", tied=False)
     problem = make_problem(network, "squared_error", n=200, dtype=dtype)
     solver = make_solver(name, learning_rate=1e6)
-    total, _ = problem.train(solver, make_buffers(solver, problem.params), 1)
+    state = make_state(solver, problem.params)
+    total, _ = problem.train(solver, state, 1)
     assert np.isnan(total)
-    assert solver.step < 200  # it stopped there
+    assert 0 < state.step < 200  # it stopped there
 
 
 # ---- refusals --------------------------------------------------------------------------------
@@ -1149,7 +1217,7 @@ def small_problem():
 
 
 CALLS = {
-    "train": lambda p: p.train(make_solver("sgd"), p.params[None].copy(), 5),
+    "train": lambda p: p.train(make_solver("sgd"), plain_state(p), 5),
     "loss_and_gradient": lambda p: p.loss_and_gradient(),
     "outputs": lambda p: p.outputs(),
     "row_losses": lambda p: p.row_losses(),
@@ -1190,21 +1258,83 @@ def test_batches_must_have_rows(batch_size):
     problem = small_problem()
     problem.workspace = lambda rows: np.empty(1000)
     with pytest.raises(ValueError, match="workspace is too small"):
-        problem.train(make_solver("sgd"), problem.params[None].copy(), batch_size)
+        problem.train(make_solver("sgd"), plain_state(problem), batch_size)
 
 
 @pytest.mark.parametrize("name", ["momentum", "nesterov", "adam"])
 def test_buffers_too_short(name):
     problem, solver = small_problem(), make_solver(name)
-    buffers = make_buffers(solver, problem.params)[:-1]
+    state = make_state(solver, problem.params)
+    state.buffers = state.buffers[:-1]
     with pytest.raises(ValueError, match="too short"):
-        problem.train(solver, buffers, 5)
+        problem.train(solver, state, 5)
 
 
 def test_an_id_for_each_row():
     problem = small_problem()
     with pytest.raises(ValueError, match="too short"):
-        problem.train(make_solver("sgd"), problem.params[None].copy(), 5, ids=problem.ids[:-1])
+        problem.train(make_solver("sgd"), plain_state(problem), 5, ids=problem.ids[:-1])
+
+
+@pytest.mark.parametrize("name", ["X", "target", "rows", "ids", "weights", "buffers"])
+def test_another_dtype(name):
+    problem = small_problem()
+    state = plain_state(problem)
+    owner = state if name == "buffers" else problem
+    if name == "weights":
+        problem.weights = np.ones(5)
+    dtype = np.int32 if name in ("rows", "ids") else np.float32
+    setattr(owner, name, getattr(owner, name).astype(dtype))
+    with pytest.raises(ValueError, match="dtype mismatch"):
+        problem.train(make_solver("sgd"), state, 5)
+    assert state.step == 0
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_too_few_parameters(call):
+    problem = small_problem()
+    problem.params = problem.params[:-1].copy()
+    with pytest.raises(ValueError, match="parameters are too few"):
+        call(problem)
+
+
+@pytest.mark.parametrize(
+    "extremes", [{}, {"low": 3}, {"low": 4, "high": 3}, {"low": 3, "high": 4}]
+)
+def test_salt_and_pepper_needs_the_extremes(extremes):
+    problem = small_problem()
+    extremes = {side: np.zeros(n) for side, n in extremes.items()}
+    problem.corruption = _sgd.Corruption("salt_and_pepper", 0.3, **extremes)
+    calls = CALLS["train"], CALLS["loss_and_gradient"], lambda p: p.corrupted(p.ids)
+    for call in calls:
+        with pytest.raises(ValueError, match="needs the extremes"):
+            call(problem)
+
+
+def test_a_row_of_results_for_each_row():
+    problem = small_problem()
+    layers, workspace, X = problem.network.layers, problem.workspace(4), problem.X
+    arguments = layers, problem.team, problem.params, workspace, 4, X
+    with pytest.raises(ValueError, match="for each of X"):
+        _sgd.outputs(*arguments, np.empty((4, 4)))
+    arguments = layers, problem.objective, *arguments[1:]
+    for target, out in ((X[:4], np.empty(5)), (X, np.empty(4))):
+        with pytest.raises(ValueError, match="for each of X"):
+            _sgd.row_losses(*arguments, target, out)
+    for ids, out in ((4, (5, 4)), (5, (4, 4)), (5, (5, 3))):
+        with pytest.raises(ValueError, match="must fit X"):
+            _sgd.corrupt_rows(problem.corruption, X, np.arange(ids), 0, np.empty(out))
+
+
+@pytest.mark.parametrize("name", ["unheard_of", None, 1, ["adam"]])
+def test_unknown_names(name):
+    with pytest.raises(ValueError, match="loss must be one of"):
+        _sgd.Objective(name)
+    with pytest.raises(ValueError, match="solver must be one of"):
+        _sgd.Solver(name, learning_rate=0.1)
+    if name is not None:
+        with pytest.raises(ValueError, match="corruption must be one of"):
+            _sgd.Corruption(name)
 
 
 # ---- adversarial rows --------------------------------------------------------------------------
@@ -1219,22 +1349,23 @@ def test_an_id_for_each_row():
     ],
 )
 def test_gradient_at_adversarial_rows(sizes, activations, loss):
-    """The same as at rows that the twin has moved, where the kernel moves no further."""
+    """The same as at rows that the reference has perturbed."""
     problem = make_problem(
         Network(sizes, activations), loss, n=6, noise="masking", adversarial_radius=0.07, alpha=0.1
     )
     actual_loss, gradient = problem.loss_and_gradient()
     X, target, *rest = problem.reference_batch()
-    arguments = problem.network, problem.objective, problem.params
+    arguments = problem.network, problem, problem.params
     assert actual_loss == pytest.approx(sum(reference.cost(*arguments, X, target, *rest)))
     desired = reference.gradient(*arguments, X, target, *rest)
     np.testing.assert_allclose(gradient, desired, rtol=1e-9, atol=1e-12)
 
-    moved = reference.seen(*arguments, X, target, *rest)
-    assert np.allclose(np.abs(moved - reference.corrupt(*arguments[:2], X, *rest[::2])), 0.07)
+    perturbed = reference.seen(*arguments, X, target, *rest)
+    corrupted = reference.corrupt(problem.corruption, X, *rest[::2])
+    assert np.allclose(np.abs(perturbed - corrupted), 0.07)
     problem.objective.adversarial_radius = 0.0
     at_rest = sum(reference.cost(*arguments, X, target, *rest))
-    assert actual_loss > at_rest  # that is what the rows were moved for
+    assert actual_loss > at_rest  # that is what the rows were perturbed for
 
 
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "adam"])
@@ -1243,27 +1374,25 @@ def test_training_on_adversarial_rows(name):
     problem = make_problem(
         network, "log_loss", n=23, noise="dropout", dropout=(0.3,), adversarial_radius=0.05
     )
-    solver, twin = make_solver(name), make_solver(name)
-    buffers = make_buffers(solver, problem.params)
-    desired = buffers.copy()
-    data = problem.X, problem.target, problem.rows, problem.ids, None, 5, problem.key
-    problem.train(solver, buffers, 5)
-    reference.train(network, problem.objective, twin, desired, *data)
-    np.testing.assert_allclose(buffers[0], desired[0], rtol=1e-8, atol=1e-11)
+    solver = make_solver(name)
+    state, desired = (make_state(solver, problem.params) for _ in range(2))
+    problem.train(solver, state, 5)
+    reference.train(network, problem.of_kernel(solver, desired), problem.batches(5))
+    np.testing.assert_allclose(state.buffers[0], desired.buffers[0], rtol=1e-8, atol=1e-11)
 
 
 def test_adversarial_rows_need_a_place():
     problem = make_problem(Network([7, 3], ["softmax"]), "log_loss", adversarial_radius=0.05)
     problem.workspace = lambda rows: problem.network.workspace(rows, np.float64)
     with pytest.raises(ValueError, match="workspace is too small"):
-        problem.train(make_solver("sgd"), problem.params[None].copy(), 5)
+        problem.train(make_solver("sgd"), plain_state(problem), 5)
 
 
 # ---- threads -----------------------------------------------------------------------------------
 
 
 def wide_problem(dtype=np.float64):
-    """Large enough that every phase is done in parts, with all that acts on columns."""
+    """Large enough that every operation is done in parts, with all that acts on columns."""
     network = Network([150, 90, 130, 150], ["tanh", "logistic", "identity"])
     return make_problem(
         network,
@@ -1309,10 +1438,10 @@ def test_training_with_a_team(name, dtype):
     def train(n_threads):
         solver = make_solver(name)
         solver.max_norm = 1.0
-        buffers = make_buffers(solver, problem.params)
+        state = make_state(solver, problem.params)
         with Team(n_threads) as problem.team:
-            cost, _ = problem.train(solver, buffers, 40)
-        return cost, buffers
+            cost, _ = problem.train(solver, state, 40)
+        return cost, state.buffers
 
     (cost, alone), (cost_2, two), (_, again) = train(1), train(2), train(2)
     np.testing.assert_array_equal(two, again)
@@ -1357,6 +1486,7 @@ def test_a_team_leaves_no_threads():
     assert threading.active_count() == before
 
 
+@pytest.mark.threads
 def test_teams_beside_each_other():
     """Many short tasks, each a chance for a thread to miss its call."""
     problems = [wide_problem() for _ in range(3)]
@@ -1384,28 +1514,29 @@ def test_teams_beside_each_other():
 
 WRAPPER = """
 #include "_elementwise.h"
-void run_activate_f(int kind, ptrdiff_t n, const float *bias, float *z)
-{ activate_f(kind, 1, n, n, bias, z); }
-void run_activate_d(int kind, ptrdiff_t n, const double *bias, double *z)
-{ activate_d(kind, 1, n, n, bias, z); }
-void run_corrupt_f(int kind, double level, uint64_t key, ptrdiff_t n, const double *low,
-                   const double *high, const float *x, float *out)
-{ corrupt_f(kind, level, row_key(key, 0), n, low, high, x, out); }
-void run_corrupt_d(int kind, double level, uint64_t key, ptrdiff_t n, const double *low,
-                   const double *high, const double *x, double *out)
-{ corrupt_d(kind, level, row_key(key, 0), n, low, high, x, out); }
+#define WRAP(suffix, real) \\
+    void run_activate##suffix(int kind, ptrdiff_t n, const real *bias, real *z) \\
+    { activate(kind, 1, n, n, bias, z); } \\
+    void run_corrupt##suffix(int kind, double level, uint64_t key, ptrdiff_t n, \\
+                             const double *low, const double *high, const real *x, real *out) \\
+    { \\
+        const corruption_settings settings = {kind, level, low, high}; \\
+        corrupt(&settings, row_key(key, 0), n, x, out); \\
+    }
+WRAP(_f, float)
+WRAP(_d, double)
 """
 
 
 @pytest.fixture(scope="module")
 def plain_library(tmp_path_factory):
-    """The loops as strict C99, for the baseline of the machine."""
+    """The loops as strict C11, for the baseline of the machine."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or os.name == "nt":
         pytest.skip("needs a C compiler")
     folder = tmp_path_factory.mktemp("plain")
     (folder / "plain.c").write_text(WRAPPER)
-    flags = "-std=c99 -O1 -Wall -Wextra -pedantic -Werror -Wno-unknown-pragmas"
+    flags = "-std=c11 -O1 -Wall -Wextra -pedantic -Werror -Wno-unknown-pragmas"
     flags += " -Wno-source-uses-openmp -Wno-unused-function -DSKAE_NO_TARGET_CLONES -shared -fPIC"
     include = f"-I{Path(_kernel.__file__).parent}"
     command = [compiler, *flags.split(), include, "plain.c", "-o", "plain.so", "-lm"]
@@ -1443,9 +1574,9 @@ def test_plain_build_gives_the_same_noise(plain_library, kind, dtype):
     desired = problem.corrupted(np.zeros(1, dtype=np.int64), X=x)
     out = np.empty_like(x)
     run = getattr(plain_library, "run_corrupt" + SUFFIX[dtype])
-    low, high = np.asarray(problem.objective.low), np.asarray(problem.objective.high)
+    low, high = np.asarray(problem.corruption.low), np.asarray(problem.corruption.high)
     run(
-        NOISES.index(kind),
+        _sgd.NOISES[kind],
         ctypes.c_double(0.3),
         ctypes.c_uint64(KEY),
         ctypes.c_ssize_t(501),
@@ -1462,7 +1593,7 @@ def test_other_threads_run_while_the_kernel_works():
     n = 20_000
     network = Network.autoencoder([64, 128], ["logistic"], "cross_entropy", tied=True)
     problem = make_problem(network, "cross_entropy", n=n, noise="gaussian")
-    buffers = problem.params[None].copy()
+    state = plain_state(problem)
     workspace = problem.workspace(n)
     problem.workspace = lambda rows: workspace
     ticks, stop = [], threading.Event()
@@ -1476,7 +1607,7 @@ def test_other_threads_run_while_the_kernel_works():
     thread.start()
     try:
         start = time.perf_counter()
-        problem.train(make_solver("sgd"), buffers, n)
+        problem.train(make_solver("sgd"), state, n)
         end = time.perf_counter()
     finally:
         stop.set()

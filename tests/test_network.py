@@ -4,19 +4,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from skae._dataset import ArrayDataset
+from skae._heads import HEADS, Linear
+from skae._inference import outputs, sample_losses
 from skae._kernel import _sgd
-from skae._network import (
-    ACTIVATIONS,
-    CODE_ACTIVATIONS,
-    CORRUPTIONS,
-    LAYER,
-    LOSSES,
-    NOISES,
-    OUTPUT_ACTIVATION,
-    RECONSTRUCTION_LOSSES,
-    Network,
-)
-from skae._rows import Rows
+from skae._kernel._sgd import ACTIVATIONS, LAYER, LOSSES, NOISES
+from skae._network import CODE_ACTIVATIONS, OUTPUT_ACTIVATION, Network
+from skae._parameters import CORRUPTIONS
 
 UNTIED = Network([5, 4, 3], ["relu", "identity"])
 TIED = Network([5, 4, 5], ["logistic", "identity"], tied=True)
@@ -27,7 +21,7 @@ NETWORKS = [UNTIED, TIED, DEEP_UNTIED, DEEP_TIED, CLASSIFIER]
 
 
 def own_layers(network):
-    return [k for k in range(len(network)) if not network.layers[k]["tied"]]
+    return [k for k in range(len(network)) if not network.layers[k]["transposed"]]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -154,7 +148,7 @@ def test_workspace_of_a_tied_pair_is_adjacent(network):
     for k in own_layers(network):
         layer = network.layers[k]
         partner = network.layers[layer["partner"]]
-        assert partner["partner"] == k and partner["tied"]
+        assert partner["partner"] == k and partner["transposed"]
         assert partner["input"] == layer["delta"] + layer["n_out"]
         assert partner["delta"] == layer["input"] + layer["n_in"]
         assert (layer["n_in"], layer["n_out"]) == (partner["n_out"], partner["n_in"])
@@ -163,7 +157,7 @@ def test_workspace_of_a_tied_pair_is_adjacent(network):
 @pytest.mark.parametrize("network", [UNTIED, DEEP_UNTIED, CLASSIFIER])
 def test_untied_layers_have_no_partner(network):
     assert (network.layers["partner"] == -1).all()
-    assert not network.layers["tied"].any()
+    assert not network.layers["transposed"].any()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -175,28 +169,19 @@ def test_workspace_size(network, dtype):
     assert workspace.size == 7 * (width + 1) + network.layers["n_out"].max()
 
 
-def test_noise_is_put_on_the_first_layer_unless_told_otherwise():
-    network = Network([3, 2, 3], ["tanh", "identity"], tied=True)
-    assert network.layers["noise"].tolist() == [NOISES[None]] * 2
-    network.corrupt("gaussian", 0.5)
-    assert network.layers["noise"].tolist() == [NOISES["gaussian"], NOISES[None]]
-    assert network.layers["noise_level"].tolist() == [0.5, 0.0]
-    network.corrupt("dropout", 0.25, layer=1)
-    assert network.layers["noise"].tolist() == [NOISES["gaussian"], NOISES["dropout"]]
-    assert network.layers["noise_level"].tolist() == [0.5, 0.25]
-
-
-def test_every_layer_learns_at_the_full_rate_unless_told_otherwise():
+def test_every_layer_learns_at_the_full_rate_without_dropout_unless_told_otherwise():
     for network in NETWORKS:
-        assert network.layers["rate"].tolist() == [1.0] * len(network)
+        assert network.layers["dropout"].tolist() == [0.0] * len(network)
+        assert network.layers["learning_rate_scale"].tolist() == [1.0] * len(network)
 
 
 def test_what_serves_codes_and_reconstructions_is_known_to_the_kernel():
     assert set(ACTIVATIONS) - set(CODE_ACTIVATIONS) == {"softmax"}
-    assert set(LOSSES) - set(RECONSTRUCTION_LOSSES) == {"log_loss"}
+    assert set(LOSSES) - set(OUTPUT_ACTIVATION) == {"log_loss"}
     assert set(NOISES) - set(CORRUPTIONS) == {None, "dropout"}
-    assert set(OUTPUT_ACTIVATION) == set(LOSSES)
-    assert set(OUTPUT_ACTIVATION.values()) <= set(ACTIVATIONS)
+    heads = [*HEADS.values(), Linear]
+    assert {head.loss for head in heads} == set(LOSSES)
+    assert {*OUTPUT_ACTIVATION.values(), *(head.activation for head in heads)} <= set(ACTIVATIONS)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -204,7 +189,7 @@ def test_spans_are_where_the_views_are(network):
     params = np.arange(network.n_params, dtype=float)
     for k, layer in enumerate(network.layers):
         weights = network.weights(params, k)
-        flat = weights.T.ravel() if layer["tied"] else weights.ravel()
+        flat = weights.T.ravel() if layer["transposed"] else weights.ravel()
         np.testing.assert_array_equal(params[network.span(k, "weight")], flat)
         np.testing.assert_array_equal(params[network.span(k, "bias")], network.bias(params, k))
 
@@ -221,12 +206,13 @@ def test_the_top_alone_does_what_it_does_in_the_network(network):
     rng = np.random.default_rng(0)
     params = rng.normal(size=network.n_params)
     X = rng.normal(size=(20, network.layers["n_in"][0]))
-    top = network.top()
+    top = network.output_layer()
     own = np.concatenate([params[network.span(-1, part)] for part in ("weight", "bias")])
     assert own.shape == (top.n_params,)
-    codes = network.outputs(params, Rows(X, X.dtype), stop=-1)
+    codes = outputs(network, params, ArrayDataset(X, X.dtype), stop=-1)
     np.testing.assert_array_equal(
-        top.outputs(own, Rows(codes, X.dtype)), network.outputs(params, Rows(X, X.dtype))
+        outputs(top, own, ArrayDataset(codes, X.dtype)),
+        outputs(network, params, ArrayDataset(X, X.dtype)),
     )
 
 
@@ -237,19 +223,19 @@ def test_rows_of_an_index_are_those_rows_of_all(n_rows, dense):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n_rows, 6))
     target = np.eye(3)[rng.integers(3, size=n_rows)]
-    rows = Rows(X if dense else sp.csr_array(X), X.dtype, target=target)
+    rows = ArrayDataset(X if dense else sp.csr_array(X), X.dtype, target=target)
     params = rng.normal(size=CLASSIFIER.n_params)
-    objective = _sgd.Objective(LOSSES["log_loss"])
+    objective = _sgd.Objective("log_loss")
     index = rng.permutation(n_rows)[: max(2, n_rows * 3 // 4)]
-    outputs = CLASSIFIER.outputs(params, rows)
-    losses = CLASSIFIER.row_losses(params, objective, rows)
+    out = outputs(CLASSIFIER, params, rows)
+    losses = sample_losses(CLASSIFIER, params, objective, rows)
     # A product of other rows may round otherwise.
-    np.testing.assert_allclose(losses, -np.log(outputs[target == 1]), rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(losses, -np.log(out[target == 1]), rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(
-        CLASSIFIER.outputs(params, rows, index=index), outputs[index], rtol=1e-12
+        outputs(CLASSIFIER, params, rows, index=index), out[index], rtol=1e-12
     )
     np.testing.assert_allclose(
-        CLASSIFIER.row_losses(params, objective, rows, index=index),
+        sample_losses(CLASSIFIER, params, objective, rows, index=index),
         losses[index],
         rtol=1e-11,
         atol=1e-13,

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from common import CODE_ACTIVATIONS, RECONSTRUCTION_LOSSES, hidden_output_activation
+from common import CODE_ACTIVATIONS, OUTPUT_ACTIVATION, hidden_output_activation
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -70,7 +70,7 @@ def regressor(**params):
 
 
 def outputs_of(estimator, rows, options=None, **more):
-    """What onnxruntime makes of rows, by the names of the outputs."""
+    """Run a graph by onnxruntime; return its outputs by name."""
     model = skl2onnx.to_onnx(estimator, rows[:1], options=options, **more)
     onnx.checker.check_model(model)
     alone = onnxruntime.SessionOptions()
@@ -115,7 +115,7 @@ def check_classes(estimator, rows, scores="predict_proba", options=NO_MAP):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("loss", RECONSTRUCTION_LOSSES)
+@pytest.mark.parametrize("loss", OUTPUT_ACTIVATION)
 @pytest.mark.parametrize("activation", CODE_ACTIVATIONS)
 def test_denoising(activation, loss, tied):
     autoencoder = denoising(activation=activation, loss=loss, tied_weights=tied).fit(X)
@@ -124,7 +124,7 @@ def test_denoising(activation, loss, tied):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("fine_tune", [False, True])
+@pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize(
     ("activation", "loss"),
     [
@@ -134,14 +134,14 @@ def test_denoising(activation, loss, tied):
         (["logistic", "relu"], ["cross_entropy", "squared_error"]),
     ],
 )
-def test_stack(activation, loss, fine_tune, tied):
+def test_stack(activation, loss, joint, tied):
     autoencoder = stack(
-        activation=activation, loss=loss, tied_weights=tied, fine_tune=fine_tune,
-        fine_tune_max_iter=2,
+        activation=activation, loss=loss, tied_weights=tied, joint=joint,
+        joint_max_iter=2,
     ).fit(X)  # fmt: skip
     # What joint training makes of the hidden decoder, so that it is put to the test.
     below = activation if isinstance(activation, str) else activation[0]
-    assert hidden_output_activation(autoencoder.layers_[1]) == (below if fine_tune else None)
+    assert hidden_output_activation(autoencoder.layers_[1]) == (below if joint else None)
     for dtype in (np.float32, np.float64):
         check_autoencoder(autoencoder, X.astype(dtype))
 
@@ -435,7 +435,7 @@ def test_final_regressor(final, y, dtype):
 
 def test_refuses_several_labels_with_a_final_estimator():
     clf = classifier(final_estimator=KNeighborsClassifier()).fit(X, LABELS)
-    with pytest.raises(NotImplementedError, match="several labels a row"):
+    with pytest.raises(NotImplementedError, match="several labels a sample"):
         outputs_of(clf, X)
 
 

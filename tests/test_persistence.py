@@ -30,7 +30,7 @@ FEW = dict(max_iter=2, random_state=0, warm_start=True)
 ESTIMATORS = {
     "layer": DenoisingAutoencoder(12, corruption="salt_and_pepper", **FEW),
     "stack": StackedAutoencoder((12, 6), corruption="gaussian", **FEW),
-    "joint": StackedAutoencoder((12, 6), fine_tune=True, fine_tune_max_iter=2, **FEW),
+    "joint": StackedAutoencoder((12, 6), joint=True, joint_max_iter=2, **FEW),
     "classifier": StackedAutoencoderClassifier((12, 6), dropout=0.2, **FEW),
     "regressor": StackedAutoencoderRegressor((12, 6), solver="sgd", **FEW),
     "final": StackedAutoencoderClassifier(
@@ -123,7 +123,7 @@ def test_a_pipeline_is_saved_as_one(tmp_path):
 
 
 @each_estimator
-def test_another_version_is_told(name):
+def test_another_version_warns(name):
     fitted = clone(ESTIMATORS[name]).fit(X, y)
     saved = pickle.dumps(fitted)
     with warnings.catch_warnings():
@@ -134,7 +134,7 @@ def test_another_version_is_told(name):
         assert_equal(pickle.loads(old), fitted)
 
 
-def test_a_pickle_without_a_version_is_told():
+def test_a_pickle_without_a_version_warns():
     state = DenoisingAutoencoder(3).__getstate__()
     assert state.pop("_skae_version") == __version__
     with pytest.warns(InconsistentVersionWarning, match="unknown"):

@@ -174,8 +174,8 @@ def test_shared_parameters_reach_every_layer():
         ({"learning_rate_init": [0.1, 0.1, 0.0]}, "'learning_rate_init' parameter of .* must be"),
         ({"max_iter": [1, 0, 1]}, "'max_iter' parameter of .* must be"),
         ({"max_iter": [1, 2.5, 1]}, "'max_iter' parameter of .* must be"),
-        ({"hidden_layer_sizes": ()}, "hidden_layer_sizes must name at least one layer"),
-        ({"hidden_layer_sizes": []}, "hidden_layer_sizes must name at least one layer"),
+        ({"hidden_layer_sizes": ()}, "hidden_layer_sizes is empty"),
+        ({"hidden_layer_sizes": []}, "hidden_layer_sizes is empty"),
         ({"hidden_layer_sizes": np.array([[3, 2]])}, "_(sizes|components)' parameter .* must be"),
         (
             {"sparsity_penalty": 0.1, "activation": ("tanh", "tanh", "relu")},
@@ -286,7 +286,7 @@ ACTIVATE = {
 
 
 def joint(**params):
-    return stacked(**{"fine_tune": True, "fine_tune_max_iter": 3, "corruption": None, **params})
+    return stacked(**{"joint": True, "joint_max_iter": 3, "corruption": None, **params})
 
 
 def mean_loss_of_the_unrolled(estimator, matrices):
@@ -321,7 +321,7 @@ def test_a_step_of_joint_training_goes_down_the_unrolled_loss(params):
     rate = 1e-3
     params = {**params, "solver": "sgd", "momentum": 0, "batch_size": len(X)}
     greedy = stacked(corruption=None, **params).fit(X)
-    moved = joint(**params, fine_tune_max_iter=1, fine_tune_learning_rate_init=rate).fit(X)
+    moved = joint(**params, joint_max_iter=1, joint_learning_rate_init=rate).fit(X)
     before, after = matrices_of(greedy), matrices_of(moved)
     rng, eps, tied = np.random.default_rng(0), 1e-5, params.get("tied_weights", False)
     for k in range(3):
@@ -351,7 +351,7 @@ def test_what_is_decoded_after_joint_training_is_what_was_trained(params):
 
 def test_joint_training_improves_the_reconstruction():
     greedy = stacked(corruption=None).fit(X)
-    assert joint(fine_tune_max_iter=50).fit(X).score(X) > greedy.score(X) + 0.01
+    assert joint(joint_max_iter=50).fit(X).score(X) > greedy.score(X) + 0.01
 
 
 def test_linear_layers_trained_jointly_span_the_principal_subspace():
@@ -359,8 +359,8 @@ def test_linear_layers_trained_jointly_span_the_principal_subspace():
     rows = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 9)) + 0.05 * rng.normal(size=(300, 9))
     rows -= rows.mean(axis=0)
     estimator = joint(
-        hidden_layer_sizes=(6, 3), activation="identity", fine_tune_max_iter=400,
-        max_iter=20, learning_rate="cosine", fine_tune_learning_rate_init=0.01,
+        hidden_layer_sizes=(6, 3), activation="identity", joint_max_iter=400,
+        max_iter=20, learning_rate="cosine", joint_learning_rate_init=0.01,
     ).fit(rows)  # fmt: skip
     components = np.linalg.svd(rows, full_matrices=False)[2][:3]
     best = ((rows - rows @ components.T @ components) ** 2).sum(axis=1).mean()
@@ -370,11 +370,11 @@ def test_linear_layers_trained_jointly_span_the_principal_subspace():
 @pytest.mark.parametrize("pickled", [False, True])
 @pytest.mark.parametrize("params", JOINT_CASES)
 def test_joint_training_continues_where_it_ended(params, pickled):
-    two = joint(**params, warm_start=True, corruption="masking", fine_tune_max_iter=2).fit(X)
+    two = joint(**params, warm_start=True, corruption="masking", joint_max_iter=2).fit(X)
     if pickled:
         two = pickle.loads(pickle.dumps(two))
-    two.set_params(fine_tune_max_iter=3).fit(X)
-    whole = joint(**params, corruption="masking", fine_tune_max_iter=5).fit(X)
+    two.set_params(joint_max_iter=3).fit(X)
+    whole = joint(**params, corruption="masking", joint_max_iter=5).fit(X)
     assert_same_fit(two, whole)
     assert two.loss_curve_ == whole.loss_curve_
 
@@ -386,7 +386,7 @@ def test_joint_training_that_fails_while_it_continues_leaves_no_trace(monkeypatc
         interrupt(patch, 2, when="after", error=MemoryError(error))
         refuses(estimator, "fit", X, match=error, error=MemoryError, trains=True)
     assert_array_equal(estimator.transform(X), codes)
-    assert_same_fit(estimator.fit(X), joint(fine_tune_max_iter=6).fit(X))
+    assert_same_fit(estimator.fit(X), joint(joint_max_iter=6).fit(X))
 
 
 def test_what_was_trained_jointly_does_not_change_when_a_fit_continues():
@@ -412,7 +412,7 @@ def test_the_seed_of_a_layer_is_that_of_its_weights(method):
 
 
 def test_layers_trained_jointly_cannot_be_trained_one_by_one():
-    estimator = joint(warm_start=True).fit(X).set_params(fine_tune=False)
+    estimator = joint(warm_start=True).fit(X).set_params(joint=False)
     refuses(estimator, "fit", X, match="trained jointly")
 
 
@@ -429,7 +429,7 @@ def test_a_layer_taken_from_joint_training_has_forgotten_its_moments():
 
 def test_early_stopping_of_joint_training_restores_the_best_weights():
     estimator = joint(
-        early_stopping=True, fine_tune_max_iter=60, fine_tune_learning_rate_init=0.05,
+        early_stopping=True, joint_max_iter=60, joint_learning_rate_init=0.05,
         validation_fraction=0.3,
     ).fit(X)  # fmt: skip
     curve = estimator.validation_loss_curve_
@@ -573,3 +573,23 @@ def test_defaults_on_digits(digits):
     assert mean["logistic, codes"] >= 0.94, mean
     assert mean["logistic, raw + codes"] >= 0.95, mean
     assert mean["SVC, codes"] >= 0.95, mean
+
+
+def test_a_fitted_stack_does_not_depend_on_later_parameters_of_its_layers():
+    estimator = stacked().fit(X)
+    codes, names = estimator.transform(X), estimator.get_feature_names_out()
+    estimator.layers_[-1].set_params(n_components=9, activation="relu", loss="cross_entropy")
+    assert_array_equal(estimator.transform(X), codes)
+    assert_array_equal(estimator.get_feature_names_out(), names)
+
+
+def test_a_subclass_may_have_a_parameter_of_its_own():
+    class Named(StackedAutoencoder):
+        def __init__(self, hidden_layer_sizes=(4, 3), *, name="", max_iter=2, random_state=0):
+            super().__init__(hidden_layer_sizes, max_iter=max_iter, random_state=random_state)
+            self.name = name
+
+    assert_same_fit(
+        clone(Named(name="a")).fit(X),
+        StackedAutoencoder((4, 3), max_iter=2, random_state=0).fit(X),
+    )

@@ -1,4 +1,4 @@
-"""The classifier and the regressor: pretraining, fine-tuning, targets, what may be handed in."""
+"""The classifier and the regressor: pretraining, fine-tuning, targets, input."""
 
 import copy
 import pickle
@@ -169,7 +169,7 @@ def test_log_probabilities_do_not_underflow(y, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @targets
 def test_a_forward_pass_by_hand(make, y, dtype, activation):
-    """Of coefs_ and intercepts_, of the shapes that scikit-learn has."""
+    """Shapes of coefs_ and intercepts_ are those of scikit-learn."""
     estimator = make(activation=activation).fit(X.astype(dtype), y)
     n_outputs = {"i": 3, "U": 3, "f": 1}[y.dtype.kind] if y.ndim == 1 else y.shape[1]
     if make is classifier and y.ndim == 1 and len(np.unique(y)) == 2:
@@ -642,8 +642,8 @@ def test_equal_weights_are_no_weights_and_others_are(make):
 def test_schedule_of_the_learning_rate(make, epochs, fine_tune):
     fitted = stack().fit(X)
     epochs.clear()
-    make(pretrain=fitted, fine_tune=fine_tune, warm_up=2, learning_rate="cosine", max_iter=6,
-         learning_rate_init=0.03).fit(X, y_for(make))  # fmt: skip
+    make(pretrain=fitted, fine_tune=fine_tune, n_warmup_epochs=2, learning_rate="cosine",
+         max_iter=6, learning_rate_init=0.03).fit(X, y_for(make))  # fmt: skip
     falling = 0.03 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
     assert_allclose([epoch.learning_rate for epoch in epochs], [0.01, 0.02, *falling])
 
@@ -651,7 +651,7 @@ def test_schedule_of_the_learning_rate(make, epochs, fine_tune):
 @both
 def test_partial_fit_warms_up_as_a_fit_does_or_not_at_all(make, epochs):
     """One epoch a call must not mean that each is the first one of a warm-up."""
-    estimator = make(warm_up=2, max_iter=5)
+    estimator = make(n_warmup_epochs=2, max_iter=5)
     if not hasattr(estimator, "partial_fit"):
         return
     options = {"classes": np.unique(CODES)} if make is classifier else {}
@@ -661,15 +661,18 @@ def test_partial_fit_warms_up_as_a_fit_does_or_not_at_all(make, epochs):
     assert_allclose(rates[2:], 0.01)
 
 
-@pytest.mark.parametrize("n_average", [1, 3, 4])
+@pytest.mark.parametrize("n_averaged_epochs", [1, 3, 4])
 @both
-def test_mean_of_the_weights_of_the_last_epochs(make, n_average):
+def test_mean_of_the_weights_of_the_last_epochs(make, n_averaged_epochs):
     y = y_for(make)
     ends = [weights_of(make(max_iter=k).fit(X, y)) for k in range(1, 5)]
-    found = make(n_average=n_average).fit(X, y)
+    found = make(n_averaged_epochs=n_averaged_epochs).fit(X, y)
     for k, array in enumerate(weights_of(found)):
         assert_allclose(
-            array, np.mean([end[k] for end in ends[-n_average:]], axis=0), rtol=1e-12, atol=1e-15
+            array,
+            np.mean([end[k] for end in ends[-n_averaged_epochs:]], axis=0),
+            rtol=1e-12,
+            atol=1e-15,
         )
 
 
@@ -1009,8 +1012,8 @@ EFFECTS = {
     "max_norm": ({}, None, 0.5),
     "adversarial_radius": ({}, 0.0, 0.1),
     "learning_rate_factors": ({}, None, [0.1, 0.2, 0.3]),
-    "warm_up": ({}, 0, 2),
-    "n_average": ({}, 0, 2),
+    "n_warmup_epochs": ({}, 0, 2),
+    "n_averaged_epochs": ({}, 0, 2),
     **TRAINING_EFFECTS,
 }
 ELSEWHERE = {"verbose", "final_estimator"}
@@ -1042,7 +1045,7 @@ def test_verbose_prints_a_line_an_epoch(make, capsys):
     assert len(lines) == 8
     assert all("validation score = " in line for line in lines)
     name = type(make()).__name__
-    assert lines[0].startswith(f"[{name}, top layer] epoch 1,")
+    assert lines[0].startswith(f"[{name}, output layer] epoch 1,")
     assert lines[-1].startswith(f"[{name}] epoch 8,")
     make(verbose=True, pretrain=True, max_iter=1).fit(X, y_for(make))
     assert "[StackedAutoencoder, layer 2 of 2]" in capsys.readouterr().out
@@ -1058,11 +1061,11 @@ BAD_Y = {  # make, more parameters, y, what the error says
     "too short": (classifier, {}, CODES[:-1], "inconsistent numbers of samples"),
     "too long": (regressor, {}, np.append(VALUES, 1.0), "inconsistent numbers of samples"),
     "3-D": (classifier, {}, np.zeros((60, 2, 2), dtype=int), "dim 3"),
-    "all unlabelled": (classifier, {}, np.full(60, -1), "no labelled rows: all are -1"),
-    "all unlabelled, object": (classifier, {}, np.full(60, -1, dtype=object), "no labelled rows"),
-    "all unlabelled, labels": (classifier, {}, np.full((60, 3), -1), "no labelled rows"),
-    "all nan": (regressor, {}, np.full(60, np.nan), "no labelled rows: all are nan"),
-    "all nan, pairs": (regressor, {}, np.full((60, 2), np.nan), "no labelled rows"),
+    "all unlabelled": (classifier, {}, np.full(60, -1), "no labelled samples: all are -1"),
+    "all unlabelled, object": (classifier, {}, np.full(60, -1, dtype=object), "no labelled"),
+    "all unlabelled, labels": (classifier, {}, np.full((60, 3), -1), "no labelled samples"),
+    "all nan": (regressor, {}, np.full(60, np.nan), "no labelled samples: all are nan"),
+    "all nan, pairs": (regressor, {}, np.full((60, 2), np.nan), "no labelled samples"),
     "one class": (classifier, {}, np.full(60, 4), "one class only, .*4"),
     "one class and unlabelled": (classifier, {}, np.where(BINARY == 1, 0, -1), "LabelEncoder"),
     "one class of names": (classifier, {}, np.full(60, "a"), "one class only, .*'a'"),
@@ -1111,15 +1114,15 @@ BAD_PARAMETERS = {  # for both estimators: what is set, what the error says
     "max_norm": ({"max_norm": 0.0}, "'max_norm' parameter"),
     "adversarial_radius": ({"adversarial_radius": -0.1}, "'adversarial_radius' parameter"),
     "fine_tune": ({"fine_tune": "bottom"}, "'fine_tune' parameter"),
-    "warm_up": ({"warm_up": 4}, "warm_up=4 must be less than max_iter=4"),
-    "warm_up below zero": ({"warm_up": -1}, "'warm_up' parameter"),
-    "n_average": ({"n_average": 2, "early_stopping": True}, "use one of them"),
+    "n_warmup_epochs": ({"n_warmup_epochs": 4}, "n_warmup_epochs=4 must be less than max_iter=4"),
+    "n_warmup_epochs below zero": ({"n_warmup_epochs": -1}, "'n_warmup_epochs' parameter"),
+    "n_averaged_epochs": ({"n_averaged_epochs": 2, "early_stopping": True}, "use one of them"),
     "pretrain": ({"pretrain": "yes"}, "'pretrain' parameter"),
     "pretrain, another estimator": ({"pretrain": SVC()}, "'pretrain' parameter"),
     "pretrain, another estimator frozen": (
         {"pretrain": FrozenEstimator(SVC()), "activation": None}, "pretrain"),
     "sizes": ({"hidden_layer_sizes": (7, 0)}, "n_components|hidden_layer_sizes"),
-    "no sizes": ({"hidden_layer_sizes": ()}, "at least one layer"),
+    "no sizes": ({"hidden_layer_sizes": ()}, "hidden_layer_sizes is empty"),
     "activation": ({"activation": "softmax"}, "'activation' parameter"),
     "activation of a layer": ({"activation": ["tanh", "softmax"]}, "'activation' parameter"),
     "other sizes than the stack": (
@@ -1174,12 +1177,12 @@ def test_classes_of_partial_fit():
         classifier(), "partial_fit", X, CODES, match="classes must be passed on the first call"
     )
     refuses(
-        classifier(), "partial_fit", X, CODES, classes=[0, 1], match=r"classes \[2\].*announced"
+        classifier(), "partial_fit", X, CODES, classes=[0, 1], match=r"classes \[2\].*declared"
     )
     refuses(classifier(), "partial_fit", X, CODES * 0, classes=[0], match="one class only")
     estimator = classifier().partial_fit(X, CODES, classes=[0, 1, 2])
     refuses(estimator, "partial_fit", X, CODES, classes=[0, 1], match="not the same as on last")
-    refuses(estimator, "partial_fit", X, CODES + 1, match=r"classes \[3\].*announced")
+    refuses(estimator, "partial_fit", X, CODES + 1, match=r"classes \[3\].*declared")
     refuses(estimator, "partial_fit", X, LABELS, match="labels")
     fitted = classifier(warm_start=True).fit(X, CODES)
     for method in ("fit", "partial_fit"):
@@ -1191,9 +1194,13 @@ def test_classes_of_partial_fit():
         refuses(fitted, method, X, VALUES, match="y has 1 outputs, but 2 were fitted")
 
 
-@pytest.mark.parametrize("first, later", [(CODES, LABELS[:, :3]), (LABELS[:, :3], CODES)])
+@pytest.mark.parametrize(
+    "first, later",
+    [(CODES, LABELS[:, :3]), (LABELS[:, :3], CODES), (BINARY, LABELS[:, :2]),
+     (LABELS[:, :2], BINARY)],
+)  # fmt: skip
 def test_labels_do_not_follow_classes(first, later):
-    """Of as many outputs, but another kind of target."""
+    """Another kind of target is refused, even with as many outputs."""
     estimator = classifier(warm_start=True).fit(X, first)
     for method in ("fit", "partial_fit"):
         refuses(estimator, method, X, later, match="label|class")
@@ -1213,7 +1220,7 @@ BAD_WEIGHTS = {
     "negative": (np.r_[-1.0, np.ones(59)], "Negative values in .*sample_weight"),
     "all zero": (np.zeros(60), "sample_weight sums to zero|at least one non-zero"),
     "too few": (np.ones(59), r"sample_weight.shape == \(59,\)"),
-    "none for labelled rows": (np.where(UNLABELLED, 1.0, 0.0), "no labelled rows"),
+    "none for labelled rows": (np.where(UNLABELLED, 1.0, 0.0), "no labelled samples"),
 }
 
 

@@ -58,8 +58,8 @@ def test_an_interrupt_leaves_no_limit(monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_threads, "_hold_own", interrupted)
-    with pytest.raises(KeyboardInterrupt), _threads.blas_held():
+    monkeypatch.setattr(_threads, "_limit_thread_local_pools", interrupted)
+    with pytest.raises(KeyboardInterrupt), _threads.single_threaded_blas():
         pass
     assert limits() == before
     assert _threads._users == 0

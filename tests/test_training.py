@@ -14,9 +14,9 @@ import scipy.sparse as sp
 from common import (
     Options,
     interrupt,
+    make_solver,
     noise_key,
     random_stream,
-    solver_of,
     split,
     state_of,
     train_classifier,
@@ -188,7 +188,7 @@ def test_rows_of_weight_zero_are_not_seen(epochs):
 @pytest.mark.parametrize(
     "params, kind, n_buffers",
     [
-        ({"solver": "sgd", "momentum": 0.0}, "plain", 1),
+        ({"solver": "sgd", "momentum": 0.0}, "plain_sgd", 1),
         ({"solver": "sgd", "momentum": 0.5}, "momentum", 3),
         ({"solver": "adam"}, "adam", 4),
     ],
@@ -369,32 +369,34 @@ def test_options_of_an_estimator():
     for name, value in estimator.get_params().items():
         if hasattr(options, name):
             assert getattr(options, name) == (77 if name == "max_iter" else value)
-    assert (options.max_norm, options.warm_up, options.n_average) == (None, 0, 0)
-    supervised = StackedAutoencoderClassifier(max_norm=2.0, warm_up=3, n_average=4)
+    assert (options.max_norm, options.n_warmup_epochs, options.n_averaged_epochs) == (None, 0, 0)
+    supervised = StackedAutoencoderClassifier(max_norm=2.0, n_warmup_epochs=3, n_averaged_epochs=4)
     options = Options.of(supervised)
-    assert (options.max_norm, options.warm_up, options.n_average) == (2.0, 3, 4)
-    assert solver_of(options).max_norm == 2.0
-    assert solver_of(Options.of(estimator)).max_norm == 0.0
+    assert (options.max_norm, options.n_warmup_epochs, options.n_averaged_epochs) == (2.0, 3, 4)
+    assert make_solver(options).max_norm == 2.0
+    assert make_solver(Options.of(estimator)).max_norm == 0.0
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_learning_rate_warms_up(epochs, solver):
-    run(solver=solver, warm_up=3, max_iter=6, learning_rate_init=0.02)
+    run(solver=solver, n_warmup_epochs=3, max_iter=6, learning_rate_init=0.02)
     assert_allclose(rates(epochs), [0.005, 0.01, 0.015, 0.02, 0.02, 0.02])
 
 
 def test_the_cosine_begins_after_the_warm_up(epochs):
-    run(warm_up=2, max_iter=6, learning_rate="cosine", learning_rate_init=0.03)
+    run(n_warmup_epochs=2, max_iter=6, learning_rate="cosine", learning_rate_init=0.03)
     falling = 0.03 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
     assert_allclose(rates(epochs), [0.01, 0.02, *falling])
 
 
-@pytest.mark.parametrize("n_average", [1, 3, 5, 8])
-def test_weights_are_the_mean_of_the_last_epochs(n_average):
+@pytest.mark.parametrize("n_averaged_epochs", [1, 3, 5, 8])
+def test_weights_are_the_mean_of_the_last_epochs(n_averaged_epochs):
     """More epochs than there are means all of them."""
     ends = [run(max_iter=k).params for k in range(1, 6)]
-    found = run(max_iter=5, n_average=n_average)
-    assert_allclose(found.params, np.mean(ends[-n_average:], axis=0), rtol=1e-12, atol=1e-15)
+    found = run(max_iter=5, n_averaged_epochs=n_averaged_epochs)
+    assert_allclose(
+        found.params, np.mean(ends[-n_averaged_epochs:], axis=0), rtol=1e-12, atol=1e-15
+    )
     assert found.loss_curve == run(max_iter=5).loss_curve
 
 
@@ -402,7 +404,7 @@ def test_a_mean_is_taken_of_what_there_is_when_training_is_interrupted(monkeypat
     ends = [run(max_iter=k).params for k in range(1, 4)]
     interrupt(monkeypatch, 4)
     with pytest.warns(UserWarning, match="interrupted"):
-        found = run(max_iter=5, n_average=4)
+        found = run(max_iter=5, n_averaged_epochs=4)
     assert_allclose(found.params, np.mean(ends[1:], axis=0), rtol=1e-12, atol=1e-15)
 
 
@@ -412,8 +414,9 @@ def test_early_stopping_goes_by_the_score_if_there_is_one(best):
     script, seen = np.zeros(5), []
     script[best] = 1.0
 
-    def score(outputs, index):
-        seen.append((outputs.copy(), index))
+    def score(targets, outputs, weights):
+        assert weights is None
+        seen.append((targets.copy(), outputs.copy()))
         return script[len(seen) - 1]
 
     found = run(early_stopping=True, score=score)
@@ -424,11 +427,11 @@ def test_early_stopping_goes_by_the_score_if_there_is_one(best):
     assert_array_equal(found.params, short.params if best == 0 else end_of(best + 1))
     # The score has the outputs of the held-out rows.
     assert len(seen) == 5
-    for outputs, index in seen:
-        assert outputs.shape == (len(index), 3)
+    for targets, outputs in seen:
+        assert outputs.shape == targets.shape
         assert_allclose(outputs.sum(axis=1), 1)
-        assert_array_equal(index, seen[0][1])
-    losses = [-np.mean(np.log(outputs[classes()[0][index] == 1])) for outputs, index in seen]
+        assert_array_equal(targets, seen[0][0])
+    losses = [-np.mean(np.log(outputs[targets == 1])) for targets, outputs in seen]
     assert_allclose(found.validation_loss_curve, losses, rtol=1e-12)
 
 

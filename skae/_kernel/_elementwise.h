@@ -3,10 +3,11 @@
  * The loops are written once, in _elementwise_impl.h, over REAL, and compiled
  * twice. Everything works on plain `restrict` pointers, allocates nothing and
  * keeps no state, so that the compiler can vectorise and threads can share it.
+ * Callers use the names without suffix; see the end of this file.
  *
- * This is C99. With GCC >= 12 on x86-64 glibc each loop is compiled for
- * three instruction sets and the dynamic linker picks one; elsewhere the
- * same lines compile once, for the baseline of the target.
+ * This is C11, the default of GCC >= 5 and clang >= 3.6. With GCC >= 12 on x86-64
+ * glibc each loop is compiled for three instruction sets and the dynamic linker
+ * picks one; elsewhere the same lines compile once, for the baseline of the target.
  */
 #ifndef SKAE_ELEMENTWISE_H
 #define SKAE_ELEMENTWISE_H
@@ -42,16 +43,24 @@
 #define SIMD_SUM_PRODUCT(x, y) PRAGMA(omp simd reduction(+ : x) reduction(* : y))
 #endif
 
-/* The same numbers stand in skae/_network.py, which is the only caller to name them. */
-enum { ACT_IDENTITY = 0, ACT_LOGISTIC = 1, ACT_TANH = 2, ACT_RELU = 3, ACT_SOFTMAX = 4 };
-enum { LOSS_SQUARED_ERROR = 0, LOSS_CROSS_ENTROPY = 1, LOSS_SOFTMAX = 2 };
-enum {
-    NOISE_NONE = 0,
-    NOISE_MASKING = 1,
-    NOISE_GAUSSIAN = 2,
-    NOISE_SALT_AND_PEPPER = 3,
-    NOISE_DROPOUT = 4
-};
+/* Each number, and its name in Python, is written here and nowhere else. */
+enum { ACT_IDENTITY, ACT_LOGISTIC, ACT_TANH, ACT_RELU, ACT_SOFTMAX };
+#define ACTIVATION_NAMES "identity logistic tanh relu softmax"
+enum { LOSS_SQUARED_ERROR, LOSS_CROSS_ENTROPY, LOSS_SOFTMAX };
+#define LOSS_NAMES "squared_error cross_entropy log_loss"
+enum { NOISE_NONE, NOISE_MASKING, NOISE_GAUSSIAN, NOISE_SALT_AND_PEPPER, NOISE_DROPOUT };
+#define NOISE_NAMES "none masking gaussian salt_and_pepper dropout"
+enum { SOLVER_PLAIN_SGD, SOLVER_MOMENTUM, SOLVER_ADAM };
+#define SOLVER_NAMES "plain_sgd momentum adam"
+
+/* Noise on the input of a network. Salt and pepper sets elements to the extremes of
+ * their columns, and is the only one to read them. */
+typedef struct {
+    int kind;
+    double level; /* probability of a hit; of Gaussian noise the standard deviation */
+    const double *low;
+    const double *high;
+} corruption_settings;
 
 /* ---- counter-based noise ------------------------------------------------
  * A draw is a hash of (key, row, column) and nothing else, so it is the same
@@ -67,7 +76,7 @@ INLINE uint64_t row_key(uint64_t key, uint64_t row)
     return z ^ (z >> 31);
 }
 
-/* Of the noise on one row on its way into a layer. */
+/* The key for the noise on one row of the input of a layer. */
 INLINE uint64_t layer_key(uint64_t key, uint64_t layer, uint64_t row)
 {
     return row_key(key + layer * 0xD1B54A32D192ED03u, row);
@@ -153,5 +162,34 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
 #undef NAME
 #undef FABS
 #undef SQRT
+
+/* ---- one name for both types ------------------------------------------------
+ * Cython's fused types do not reach into C, but generic selection does. The type is that
+ * of the last pointer, which is always one that the loop writes to.
+ */
+#define BY_TYPE(name, pointer) _Generic((pointer), float *: name##_f, double *: name##_d)
+
+#define activate(kind, m, n, stride, bias, z) BY_TYPE(activate, z)(kind, m, n, stride, bias, z)
+#define activation_backward(kind, m, n, stride, keep, a, d) \
+    BY_TYPE(activation_backward, d)(kind, m, n, stride, keep, a, d)
+#define squared_error(kind, n, scale, bias, target, d) \
+    BY_TYPE(squared_error, d)(kind, n, scale, bias, target, d)
+#define cross_entropy(n, scale, bias, target, d) \
+    BY_TYPE(cross_entropy, d)(n, scale, bias, target, d)
+#define softmax_loss(n, scale, bias, target, d) \
+    BY_TYPE(softmax_loss, d)(n, scale, bias, target, d)
+#define dropout(level, key, first, n, x) BY_TYPE(dropout, x)(level, key, first, n, x)
+#define corrupt(settings, key, n, x, out) BY_TYPE(corrupt, out)(settings, key, n, x, out)
+#define perturb(m, n, stride, radius, slope, x) \
+    BY_TYPE(perturb, x)(m, n, stride, radius, slope, x)
+#define add_rows(m, n, stride, alpha, d, out) \
+    BY_TYPE(add_rows, out)(m, n, stride, alpha, d, out)
+#define sparsity(kind, m, n, stride, target, penalty, scale, a, d, rho) \
+    BY_TYPE(sparsity, rho)(kind, m, n, stride, target, penalty, scale, a, d, rho)
+#define limit_norms(m, n, limit, w) BY_TYPE(limit_norms, w)(m, n, limit, w)
+#define momentum_update(size, rate, momentum, nesterov, decay, gradient, velocity, w) \
+    BY_TYPE(momentum_update, w)(size, rate, momentum, nesterov, decay, gradient, velocity, w)
+#define adam_update(size, rate, beta_1, beta_2, epsilon, decay, gradient, mean, square, w) \
+    BY_TYPE(adam_update, w)(size, rate, beta_1, beta_2, epsilon, decay, gradient, mean, square, w)
 
 #endif

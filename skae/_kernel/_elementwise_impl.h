@@ -226,11 +226,13 @@ CLONES static void NAME(dropout)(double level, uint64_t key, ptrdiff_t first, pt
     }
 }
 
-/* out := corrupted x, one row. `low` and `high` are read for salt and pepper only. */
-CLONES static void NAME(corrupt)(int kind, double level, uint64_t key, ptrdiff_t n,
-                                 const double *RESTRICT low, const double *RESTRICT high,
+/* out := corrupted x, one row */
+CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t key, ptrdiff_t n,
                                  const REAL *RESTRICT x, REAL *RESTRICT out)
 {
+    const int kind = settings->kind;
+    const double level = settings->level;
+    const double *RESTRICT low = settings->low, *RESTRICT high = settings->high;
     const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32), columns = (uint32_t)n;
     const int32_t below = hit_threshold(kind == NOISE_GAUSSIAN ? 0.0 : level);
     switch (kind) {
@@ -261,8 +263,8 @@ CLONES static void NAME(corrupt)(int kind, double level, uint64_t key, ptrdiff_t
 }
 
 /* x += radius * sign(slope), rows `stride` numbers apart */
-CLONES static void NAME(move)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, REAL radius,
-                              const REAL *RESTRICT slope, REAL *RESTRICT x)
+CLONES static void NAME(perturb)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, REAL radius,
+                                 const REAL *RESTRICT slope, REAL *RESTRICT x)
 {
     for (ptrdiff_t i = 0; i < m; i++, slope += stride, x += stride)
         for (ptrdiff_t j = 0; j < n; j++) {

@@ -1,4 +1,4 @@
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,12 +7,14 @@ from skae._kernel._team import Team
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
-PLAIN_SGD: int
-MOMENTUM: int
-ADAM: int
+ACTIVATIONS: dict[str, int]
+LOSSES: dict[str, int]
+NOISES: dict[str | None, int]
+SOLVERS: dict[str, int]
+LAYER: np.dtype[np.void]
 
 class Objective:
-    loss: int
+    loss: Final[str]
     alpha: float
     sparse_layer: int
     sparsity_target: float
@@ -20,23 +22,17 @@ class Objective:
     adversarial_radius: float
     def __init__(
         self,
-        loss: int,
+        loss: str,
         *,
         alpha: float = 0.0,
         sparse_layer: int = -1,
         sparsity_target: float = 0.05,
         sparsity_penalty: float = 0.0,
         adversarial_radius: float = 0.0,
-        low: NDArray[np.float64] | None = None,
-        high: NDArray[np.float64] | None = None,
     ) -> None: ...
-    @property
-    def low(self) -> Any: ...
-    @property
-    def high(self) -> Any: ...
 
 class Solver:
-    kind: int
+    kind: Final[str]
     learning_rate: float
     momentum: float
     nesterov: bool
@@ -44,10 +40,9 @@ class Solver:
     beta_2: float
     epsilon: float
     max_norm: float
-    step: int
     def __init__(
         self,
-        kind: int,
+        kind: str,
         *,
         learning_rate: float,
         momentum: float = 0.0,
@@ -56,40 +51,67 @@ class Solver:
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         max_norm: float = 0.0,
-        step: int = 0,
     ) -> None: ...
     @property
     def n_buffers(self) -> int: ...
 
-# `layers` are rows of skae._network.LAYER.
+class Corruption:
+    kind: Final[str | None]
+    level: Final[float]
+    low: Final[Any]
+    high: Final[Any]
+    def __init__(
+        self,
+        kind: str | None = None,
+        level: float = 0.0,
+        *,
+        low: NDArray[np.float64] | None = None,
+        high: NDArray[np.float64] | None = None,
+    ) -> None: ...
+
+class Problem:
+    layers: Final[Any]
+    objective: Final[Objective]
+    solver: Final[Solver]
+    state: Final[Any]
+    corruption: Final[Corruption]
+    def __init__(
+        self,
+        layers: NDArray[np.void],
+        objective: Objective,
+        solver: Solver,
+        state: Any,
+        corruption: Corruption | None = None,
+    ) -> None: ...
+
+class Batches:
+    X: Final[NDArray[Any]]
+    target: Final[NDArray[Any]]
+    rows: Final[NDArray[np.int64]]
+    ids: Final[NDArray[np.int64]]
+    weights: Final[NDArray[np.float64] | None]
+    size: Final[int]
+    key: Final[int]
+    def __init__(
+        self,
+        X: NDArray[Any],
+        target: NDArray[Any],
+        rows: NDArray[np.int64],
+        ids: NDArray[np.int64],
+        weights: NDArray[np.float64] | None,
+        size: int,
+        key: int,
+    ) -> None: ...
+
 def train(
-    layers: NDArray[np.void],
-    objective: Objective,
-    solver: Solver,
-    team: Team,
-    buffers: NDArray[_Float],
-    workspace: NDArray[_Float],
-    X: NDArray[_Float],
-    target: NDArray[_Float],
-    rows: NDArray[np.int64],
-    ids: NDArray[np.int64],
-    weights: NDArray[np.float64] | None,
-    batch_size: int,
-    key: int,
+    problem: Problem, batches: Batches, team: Team, workspace: NDArray[Any]
 ) -> tuple[float, float]: ...
 def loss_and_gradient(
-    layers: NDArray[np.void],
-    objective: Objective,
+    problem: Problem,
+    batches: Batches,
     team: Team,
-    params: NDArray[_Float],
     gradient: NDArray[_Float],
     workspace: NDArray[_Float],
-    X: NDArray[_Float],
-    target: NDArray[_Float],
-    rows: NDArray[np.int64],
-    ids: NDArray[np.int64],
-    weights: NDArray[np.float64] | None,
-    key: int,
 ) -> float: ...
 def outputs(
     layers: NDArray[np.void],
@@ -112,8 +134,7 @@ def row_losses(
     out: NDArray[np.float64],
 ) -> None: ...
 def corrupt_rows(
-    layers: NDArray[np.void],
-    objective: Objective,
+    corruption: Corruption,
     X: NDArray[_Float],
     ids: NDArray[np.int64],
     key: int,

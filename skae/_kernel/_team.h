@@ -2,12 +2,12 @@
  *
  * One thread leads. It publishes a task of so many parts, takes parts itself, and goes on when
  * all are done; the others take what they can get. A thread that the machine is slow to run
- * thus holds up the part it has begun, and no other. Who waits spins for some microseconds, about
- * the time between two tasks, and then sleeps, so that another process can have the core.
+ * thus holds up the part it has begun, and no other. A waiting thread spins ~50 us, about the
+ * time between two tasks, then sleeps, so that another process can have the core.
  *
  * The threads themselves are Python's, without the interpreter lock, and so are the locks that
- * they sleep on: what is needed beside is five atomic operations of GCC and clang. With
- * another compiler, or 32-bit pointers, a team has no members but the leader.
+ * they sleep on. The rest is five atomic operations of GCC and clang; with another compiler,
+ * or 32-bit pointers, a team has no members but the leader.
  */
 #ifndef SKAE_TEAM_H
 #define SKAE_TEAM_H
@@ -40,7 +40,7 @@
 #define TEAM_PAUSE()
 #endif
 
-/* How long to spin before going to sleep: some 50 microseconds. */
+/* Spins before a thread goes to sleep: ~50 us. */
 enum { TEAM_SPINS = 1500, TEAM_MOST = 64, TEAM_CACHE_LINES = 128 };
 
 typedef void (*team_function)(void *context, int part, int n_parts);
@@ -48,16 +48,16 @@ typedef void (*team_function)(void *context, int part, int n_parts);
 typedef struct {
     PyThread_type_lock lock; /* held, except for the moment of a call to wake up */
     int asleep;
-    char apart[TEAM_CACHE_LINES];
+    char padding[TEAM_CACHE_LINES];
 } team_member;
 
 typedef struct {
     /* The task's number, how many parts it has and which is next: 32, 16 and 16 bits, so that
      * a part can only be taken of the task that was looked at. */
     uint64_t ticket;
-    char apart_1[TEAM_CACHE_LINES];
+    char padding_1[TEAM_CACHE_LINES];
     int64_t unfinished;
-    char apart_2[TEAM_CACHE_LINES];
+    char padding_2[TEAM_CACHE_LINES];
     team_function function;
     void *context;
     int stop;
@@ -126,7 +126,7 @@ static inline void team_run(team_state *team, int n_members, team_function funct
     while (TEAM_LOAD(&team->unfinished) > 0) team_wait(team, 0);
 }
 
-/* What the other members do until the team is dissolved. */
+/* Do parts until the team is dissolved; for the other members. */
 static inline void team_work(team_state *team, int member)
 {
     while (!TEAM_LOAD(&team->stop))

@@ -11,17 +11,16 @@ HAS_MEMBERS = bool(TEAM_HAS_MEMBERS)
 
 
 cdef class Team:
-    """Some threads that share out the parts of a task; a context manager.
+    """Threads that share out the parts of a task; a context manager.
 
-    They live from ``__enter__`` to ``__exit__``, and hold the interpreter lock in between
-    no more than the thread that leads.
+    They live from ``__enter__`` to ``__exit__``, and do not hold the interpreter lock in between.
 
     Parameters
     ----------
     n_threads : int
         The leader included. One where the compiler had no atomic operations.
     begin : callable, default=None
-        What each of the others does first.
+        Called first by each of the others.
     """
 
     def __cinit__(self, int n_threads=1, begin=None):

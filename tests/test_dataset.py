@@ -1,4 +1,4 @@
-"""Rows: dense blocks of the right type, by reference where that is possible, never all of X."""
+"""Data sets: dense blocks of the right type, without a copy where possible, never all of X."""
 
 import tracemalloc
 
@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from sklearn import config_context
 
 from skae import DenoisingAutoencoder, StackedAutoencoder, StackedAutoencoderClassifier
-from skae._rows import Rows, codes_of
+from skae._dataset import ArrayDataset
 
 X = np.random.default_rng(0).uniform(size=(23, 4)) * (np.arange(4) != 2)
 WEIGHTS = np.linspace(1, 2, 23)
@@ -26,25 +26,26 @@ indirect = pytest.mark.parametrize("name", INDIRECT)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_array_that_fits_is_handed_on_as_it_is(dtype):
+def test_an_array_that_fits_is_passed_on_without_a_copy(dtype):
     array = X.astype(dtype)
     array.flags.writeable = False
-    rows = Rows(array, dtype, sample_weight=WEIGHTS)
-    assert rows.direct
+    rows = ArrayDataset(array, dtype, sample_weight=WEIGHTS)
+    assert rows.zero_copy
     assert len(rows) == 23
     ((where, block),) = rows.blocks(5)
     assert where == slice(None)
     assert block is array
-    ((batch, target, index, ids, weights),) = rows.batches(ORDER, 5)
-    assert batch is target is array
-    assert index is ids is ORDER
-    assert weights is WEIGHTS
+    (batches,) = rows.batches(ORDER, 5, key=7)
+    assert batches.X is batches.target is array
+    assert batches.rows is batches.ids is ORDER
+    assert batches.weights is WEIGHTS
+    assert (batches.size, batches.key) == (5, 7)
 
 
 @indirect
 def test_what_does_not_fit_comes_a_block_at_a_time(name):
-    rows = Rows(INDIRECT[name], np.float64)
-    assert not rows.direct
+    rows = ArrayDataset(INDIRECT[name], np.float64)
+    assert not rows.zero_copy
     assert len(rows) == 23
     parts = list(rows.blocks(5))
     assert [where for where, _ in parts] == [slice(k, min(k + 5, 23)) for k in (0, 5, 10, 15, 20)]
@@ -58,7 +59,7 @@ def test_what_does_not_fit_comes_a_block_at_a_time(name):
 
 @pytest.mark.parametrize("name", ["direct", *INDIRECT])
 def test_blocks_of_an_index(name):
-    rows = Rows(INDIRECT.get(name, X), np.float64)
+    rows = ArrayDataset(INDIRECT.get(name, X), np.float64)
     parts = list(rows.blocks(6, ORDER))
     assert [block.shape for _, block in parts] == [(6, 4), (6, 4), (5, 4)]
     for where, block in parts:
@@ -67,14 +68,15 @@ def test_blocks_of_an_index(name):
 
 @indirect
 def test_mini_batches_follow_the_order_and_name_their_rows(name):
-    rows = Rows(INDIRECT[name], np.float64, sample_weight=WEIGHTS)
+    rows = ArrayDataset(INDIRECT[name], np.float64, sample_weight=WEIGHTS)
     seen = []
-    for batch, target, index, ids, weights in rows.batches(ORDER, 6):
-        assert target is batch
-        assert_array_equal(index, np.arange(len(batch)))
-        assert_array_equal(weights, WEIGHTS[ids])
-        np.testing.assert_allclose(batch, X[ids], rtol=1e-7)
-        seen.append(ids)
+    for batch in rows.batches(ORDER, 6, key=7):
+        assert batch.target is batch.X
+        assert (batch.size, batch.key) == (6, 7)
+        assert_array_equal(batch.rows, np.arange(len(batch.X)))
+        assert_array_equal(batch.weights, WEIGHTS[batch.ids])
+        np.testing.assert_allclose(batch.X, X[batch.ids], rtol=1e-7)
+        seen.append(batch.ids)
     assert [len(ids) for ids in seen] == [6, 6, 5]
     assert_array_equal(np.concatenate(seen), ORDER)
 
@@ -82,19 +84,19 @@ def test_mini_batches_follow_the_order_and_name_their_rows(name):
 @pytest.mark.parametrize("name", ["direct", *INDIRECT])
 def test_targets_go_with_their_rows(name):
     target = np.arange(46.0).reshape(23, 2)
-    rows = Rows(INDIRECT.get(name, X), np.float64, target=target)
+    rows = ArrayDataset(INDIRECT.get(name, X), np.float64, target=target)
     seen = 0
-    for batch, part, index, ids, weights in rows.batches(ORDER, 6):
-        assert weights is None
-        np.testing.assert_allclose(batch[index], X[ids], rtol=1e-7)
-        assert_array_equal(part[index], target[ids])
-        seen += len(ids)
+    for batch in rows.batches(ORDER, 6, key=7):
+        assert batch.weights is None
+        np.testing.assert_allclose(batch.X[batch.rows], X[batch.ids], rtol=1e-7)
+        assert_array_equal(batch.target[batch.rows], target[batch.ids])
+        seen += len(batch.ids)
     assert seen == len(ORDER)
 
 
 def test_single_precision_on_request():
     for array in INDIRECT.values():
-        for _, block in Rows(array, np.float32).blocks(10):
+        for _, block in ArrayDataset(array, np.float32).blocks(10):
             assert block.dtype == np.float32
 
 
@@ -160,18 +162,19 @@ def encode(rows):
 
 
 def test_codes_are_held_where_there_is_room():
-    rows = Rows(X, sample_weight=WEIGHTS)
+    rows = ArrayDataset(X, sample_weight=WEIGHTS)
     with config_context(working_memory=1):
-        held = codes_of(rows, encode, 3)
-    assert held.direct
+        held = rows.encoded(encode, 3)
+    assert held.zero_copy
     with config_context(working_memory=0):
-        made = codes_of(rows, encode, 3)
-    assert not made.direct
+        made = rows.encoded(encode, 3)
+    assert not made.zero_copy
     for codes in (held, made):
         assert (len(codes), codes.n_features, codes.dtype) == (23, 3, np.float64)
         assert codes.sample_weight is WEIGHTS
         assert_array_equal(codes.take(ORDER), X[ORDER, :3] * 2)
-        assert_array_equal(codes.extremes(), [X[:, :3].min(axis=0) * 2, X[:, :3].max(axis=0) * 2])
+        extremes = [X[:, :3].min(axis=0) * 2, X[:, :3].max(axis=0) * 2]
+        assert_array_equal(codes.feature_ranges(), extremes)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -180,10 +183,10 @@ def test_room_for_codes_is_counted_in_mebibytes(dtype):
     n_codes = 2**20 // np.dtype(dtype).itemsize  # a row of them takes one
     one_row = np.zeros((1, 1), dtype=dtype)
     for n_rows, fits in ((3, True), (4, False)):
-        rows = Rows(np.zeros((n_rows, 1), dtype=dtype))
+        rows = ArrayDataset(np.zeros((n_rows, 1), dtype=dtype))
         with config_context(working_memory=3):
-            codes = codes_of(rows, lambda rows: np.resize(one_row, (len(rows), n_codes)), n_codes)
-        assert codes.direct == fits
+            codes = rows.encoded(lambda rows: np.resize(one_row, (len(rows), n_codes)), n_codes)
+        assert codes.zero_copy == fits
 
 
 @pytest.mark.parametrize("container", [np.asarray, sp.csr_array, np.asfortranarray])

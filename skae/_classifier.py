@@ -1,0 +1,316 @@
+"""StackedAutoencoderClassifier: pretrained on all samples, fine-tuned on the labelled ones."""
+
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils import compute_sample_weight, get_tags
+from sklearn.utils.multiclass import check_classification_targets
+
+from skae._base import check_weights, unchanged_on_error
+from skae._compat import ClassifierMixin, StrOptions, _fit_context, available_if
+from skae._fine_tuning import FineTunedStack, Labels, check_y, final_estimator_has
+from skae._heads import HEADS, classification_head
+from skae._parameters import BELOW_ONE, estimator, parameter
+from skae._typing import ArrayLike, MatrixLike, NDArray
+
+UNLABELLED = -1
+
+
+def _is_plus_minus_one(labels):
+    """Whether these are the two classes -1 and 1."""
+    return len(labels) == 2 and set(np.asarray(labels).tolist()) == {UNLABELLED, 1}
+
+
+@estimator
+class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
+    """Classifier on a stack of autoencoders: pretrained on all samples, fine-tuned on labels.
+
+    A `StackedAutoencoder` learns its layers from all samples, those with ``y == -1`` (unlabelled)
+    included. A linear output layer is added, and the whole network is trained on the labelled
+    samples [1]_ [2]_: softmax for several classes, a logistic unit for two, or one for each label.
+    Pretraining can only pay where labelled samples are few and unlabelled ones many.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels; with several labels a sample, their numbers.
+    loss_ : float
+        Mean cost of the last epoch of fine-tuning: log loss of a sample in nats,
+        plus the L2 penalty.
+    loss_curve_ : list of float
+        `loss_` after each epoch.
+    validation_scores_ : list of float
+        Accuracy of the held-out samples after each epoch. Only with
+        ``early_stopping=True``, as the next two.
+    {fine_tuning_attributes}
+    {input_attributes}
+
+    See Also
+    --------
+    StackedAutoencoder : The layers alone, without labels.
+    sklearn.neural_network.MLPClassifier : The same network without pretraining.
+
+    Notes
+    -----
+    Early stopping holds out labelled samples only, stratified by class.
+
+    References
+    ----------
+    {references}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from skae import StackedAutoencoderClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, random_state=0)
+    >>> y_train[100:] = -1  # only 100 samples keep their labels
+    >>> clf = StackedAutoencoderClassifier((256, 128), random_state=0).fit(X_train, y_train)
+    >>> bool(clf.score(X_test, y_test) > 0.8)
+    True
+    """
+
+    label_smoothing: float = parameter(
+        default=0.0,
+        constraint=[BELOW_ONE],
+        doc="""float in [0, 1)
+        Part of each target that is spread evenly over the classes.""",
+    )
+    class_weight: dict[Any, float] | str | None = parameter(
+        default=None,
+        constraint=[dict, StrOptions({"balanced"}), None],
+        doc="""dict, 'balanced' or None
+        Weight of the samples of each class in fine-tuning, as in scikit-learn's classifiers.""",
+    )
+    _unlabelled_as = "-1"
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        final = self.final_estimator
+        tags.classifier_tags.multi_label = (
+            final is None or get_tags(final).classifier_tags.multi_label
+        )
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Pretrain the layers on all samples, and fine-tune them on the labelled ones.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training samples. Scale the features, e.g. to [0, 1].
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels: numbers, strings, or an indicator of several labels a sample. Samples with -1
+            (in all columns) are unlabelled. Exception: if y contains only -1 and 1, both are
+            classes and every sample is labelled.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the cost of its mini-batch, not negative. Samples of weight
+            zero are left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, y, `sample_weight` or a parameter is not as described, or if the loss becomes
+            infinite or nan. The estimator is then as it was before the call.
+        """
+        with unchanged_on_error(self):
+            if not self.warm_start:
+                vars(self).pop("_declared_classes", None)  # by an earlier partial_fit
+            return self._fit(X, y, sample_weight)
+
+    @available_if(lambda self: self._can_partial_fit())
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Fine-tune for one epoch over the labelled samples of X.
+
+        The first call pretrains on its own X as ``fit`` does; a later one without a labelled
+        sample changes nothing. Not available with ``early_stopping=True``,
+        ``learning_rate='cosine'`` or a `final_estimator`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            As for ``fit``.
+        classes : array-like of shape (n_classes,), default=None
+            All classes that y may hold, now or later. Needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the cost of its mini-batch, not negative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        declared = getattr(self, "_declared_classes", None)
+        if classes is not None:
+            classes = self._check_declared(np.unique(classes))
+        elif declared is None and not hasattr(self, "_state"):
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        with unchanged_on_error(self):
+            self._declared_classes = classes if classes is not None else declared
+            return self._fit(X, y, sample_weight, incremental=True)
+
+    def _check_declared(self, classes):
+        known = getattr(self, "classes_", classes)
+        if not np.array_equal(known, classes):
+            raise ValueError(
+                f"`classes={classes}` is not the same as on last call to partial_fit, was: {known}"
+            )
+        if UNLABELLED in classes.tolist() and not _is_plus_minus_one(classes):
+            raise ValueError(
+                f"classes={classes} names -1, which marks unlabelled samples in y. Encode the "
+                "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
+            )
+        return classes
+
+    # -- labels -------------------------------------------------------------------------
+
+    def _read_labels(self, X, y, weights, first):
+        y = check_y(self, X, y, dtype=None)
+        if y.dtype.kind == "O" and all(isinstance(label, Real) for label in y.ravel()):
+            y = np.array(y.tolist())
+        declared = getattr(self, "_declared_classes", None)
+        known = self.classes_ if declared is None and not first else declared
+        mask = self._is_labelled(y, known)
+        if weights is not None:
+            mask &= weights > 0
+        if not mask.any():
+            return Labels(mask=mask)
+        y = y[mask]
+        check_classification_targets(y)
+        if y.dtype.kind == "O":
+            y = np.array(y.tolist())
+        if not first:
+            known = self.classes_
+        elif y.ndim == 2:
+            known = None
+        head = classification_head(y, known)
+        self.classes_ = head.classes
+        targets, strata = head.encode(y, self.label_smoothing)
+        if self.early_stopping and strata is not None:
+            self._check_strata(strata)
+        weights = self._class_weighted(y, None if weights is None else weights[mask])
+        return Labels(
+            mask=mask, y=y, targets=targets, strata=strata, sample_weight=weights, head=head
+        )
+
+    @staticmethod
+    def _is_labelled(y, known):
+        """Mask of the labelled samples. Two classes -1 and 1 are classes, and all are labelled."""
+        if y.ndim == 2:
+            return ~(y == UNLABELLED).all(axis=1)
+        if y.dtype.kind in "US":
+            return np.ones(len(y), dtype=bool)
+        if known is None:
+            known = np.unique(y) if y.dtype.kind != "O" else ()
+        if _is_plus_minus_one(known):
+            return np.ones(len(y), dtype=bool)
+        return np.array([label != UNLABELLED for label in y], dtype=bool)
+
+    def _check_strata(self, codes):
+        counts = np.bincount(codes, minlength=len(self.classes_))
+        if counts[counts > 0].min() < 2:
+            rare = self.classes_[np.flatnonzero(counts == 1)].tolist()
+            raise ValueError(
+                f"early_stopping=True holds out labelled samples of each class, but the classes "
+                f"{rare} have only 1 labelled sample. Label more, or set early_stopping=False."
+            )
+
+    def _class_weighted(self, y, weights):
+        """Sample weights, multiplied by those of the classes."""
+        if self.class_weight is None:
+            return weights
+        balance = compute_sample_weight(self.class_weight, y)
+        return check_weights(balance if weights is None else balance * weights, y)
+
+    @property
+    def _head(self):
+        return HEADS[self._output](self.classes_)
+
+    # -- predict ------------------------------------------------------------------------
+
+    def predict(self, X: MatrixLike) -> NDArray[Any]:
+        """Predict the class, or the indicator of the labels, of each sample.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples to classify.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Predicted classes; never -1 for unlabelled.
+        """
+        return self._predict_by("predict", X)
+
+    @available_if(final_estimator_has("decision_function"))
+    def decision_function(self, X: MatrixLike) -> NDArray[Any]:
+        """Score of each class, or label, before it becomes a probability.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples to classify.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Logits; of the second class if there are two. The scores of the `final_estimator` if
+            there is one.
+        """
+        return self._predict_by("decision_function", X)
+
+    @available_if(final_estimator_has("predict_proba"))
+    def predict_proba(self, X: MatrixLike) -> NDArray[Any]:
+        """Probability of each class, or of each label.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples to classify.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`. With several labels a sample, the probability of each.
+        """
+        return self._predict_by("predict_proba", X)
+
+    @available_if(final_estimator_has("predict_proba"))
+    def predict_log_proba(self, X: MatrixLike) -> NDArray[Any]:
+        """Logarithm of the probability of each class, or of each label.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples to classify.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            As `predict_proba`, computed so that none underflows.
+        """
+        if hasattr(self, "final_estimator_"):  # it may have no such method
+            return np.log(self._predict_by("predict_proba", X))
+        return self._predict_by("predict_log_proba", X)

@@ -1,0 +1,166 @@
+"""Samples as the kernel takes them: dense, C-contiguous, of one floating type.
+
+An array that already is all of that is passed on without a copy. Anything else (sparse, Fortran
+order, another type, codes of a layer below) is converted a block at a time, never as a whole.
+"""
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn import get_config
+from sklearn.utils.sparsefuncs import min_max_axis
+
+from skae._kernel._sgd import Batches
+
+# Samples in a block when nothing is learned, for all threads together.
+BLOCK_SIZE = 512
+
+
+def compute_dtype(X):
+    """The type that X is computed in: float32 for float32, else float64."""
+    return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+
+
+class Dataset:
+    """Samples, with their targets and weights if they have any.
+
+    Subclasses have ``len``, `n_features`; `astype`, the same samples in another type;
+    `feature_ranges`, the extremes of each feature as float64, shape (2, n_features); and `take`,
+    the samples of an index (a slice, or an array of positions) as a dense block.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Type to compute in.
+    target : ndarray of shape (n_samples, n_outputs), default=None
+        Desired outputs; the samples themselves if None.
+    sample_weight : ndarray of shape (n_samples,), float64, default=None
+    strata : ndarray of shape (n_samples,), default=None
+        Classes that a held-out part should have in the same proportions.
+    """
+
+    zero_copy = False  # whether the kernel can read the samples where they are
+
+    def __init__(self, dtype, *, target=None, sample_weight=None, strata=None):
+        self.dtype = np.dtype(dtype)
+        self.target, self.sample_weight, self.strata = target, sample_weight, strata
+
+    @property
+    def labels(self):
+        """Everything but the samples, as keyword arguments."""
+        return {name: getattr(self, name) for name in ("target", "sample_weight", "strata")}
+
+    def blocks(self, size, index=None):
+        """Yield (where, block) for consecutive samples, or those of `index`.
+
+        A block has `size` samples, unless all can be passed on at once without a copy.
+        """
+        if index is None and self.zero_copy:
+            yield slice(None), self.X
+            return
+        n_samples = len(self) if index is None else len(index)
+        for start in range(0, n_samples, size):
+            where = slice(start, min(start + size, n_samples))
+            yield where, self.take(where if index is None else index[where])
+
+    def batches(self, order, size, key):
+        """Yield the samples of `order` for the kernel to step through, in mini-batches of `size`.
+
+        Either everything at once, by reference, or a copy of one mini-batch after another. `key`
+        is that of the noise.
+        """
+        target, weights = self.target, self.sample_weight
+        if self.zero_copy:
+            target = self.X if target is None else target
+            yield Batches(self.X, target, order, order, weights, size, key)
+            return
+        for where, block in self.blocks(size, order):
+            ids = order[where]
+            yield Batches(
+                block,
+                block if target is None else target[ids],
+                np.arange(len(ids)),
+                ids,
+                None if weights is None else weights[ids],
+                size,
+                key,
+            )
+
+    def encoded(self, encode, n_components):
+        """The codes of the samples, computed at once if `working_memory` has room for them.
+
+        Parameters
+        ----------
+        encode : callable
+            ``encode(dataset)`` gives the codes, shape (len(dataset), n_components).
+        n_components : int
+        """
+        size = len(self) * n_components * self.dtype.itemsize
+        if size > get_config()["working_memory"] * 2**20:
+            return EncodedDataset(self, encode, n_components)
+        return ArrayDataset(encode(self), **self.labels)
+
+
+class ArrayDataset(Dataset):
+    """Samples of a dense array or of a CSR matrix.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR matrix or array} of shape (n_samples, n_features)
+    dtype : dtype, default=None
+        `compute_dtype` of X if None.
+    """
+
+    def __init__(self, X, dtype=None, **labels):
+        super().__init__(dtype or compute_dtype(X), **labels)
+        self.X = X
+        self.zero_copy = (
+            not issparse(X) and X.dtype == self.dtype and X.flags.c_contiguous and X.flags.aligned
+        )
+
+    def __len__(self):
+        return self.X.shape[0]
+
+    @property
+    def n_features(self):
+        return self.X.shape[1]
+
+    def astype(self, dtype):
+        return ArrayDataset(self.X, dtype, **self.labels)
+
+    def feature_ranges(self):
+        if issparse(self.X):
+            return np.array(min_max_axis(self.X, axis=0), dtype=np.float64)
+        return np.array([self.X.min(axis=0), self.X.max(axis=0)], dtype=np.float64)
+
+    def take(self, index):
+        block = self.X[index]
+        if issparse(block):
+            block = block.toarray()
+        return np.ascontiguousarray(block, dtype=self.dtype)
+
+
+class EncodedDataset(Dataset):
+    """Codes of samples, computed block by block each time that they are asked for."""
+
+    def __init__(self, dataset, encode, n_components):
+        super().__init__(dataset.dtype, **dataset.labels)
+        self.dataset, self.encode, self.n_components = dataset, encode, n_components
+
+    def __len__(self):
+        return len(self.dataset)
+
+    @property
+    def n_features(self):
+        return self.n_components
+
+    def astype(self, dtype):
+        if dtype != self.dtype:
+            raise ValueError(f"these codes are computed in {self.dtype}")
+        return self
+
+    def feature_ranges(self):
+        parts = [ArrayDataset(block).feature_ranges() for _, block in self.blocks(BLOCK_SIZE)]
+        return np.array([np.min(parts, axis=0)[0], np.max(parts, axis=0)[1]])
+
+    def take(self, index):
+        return self.encode(ArrayDataset(self.dataset.take(index)))

@@ -1,0 +1,180 @@
+"""Heads: the meaning of the output layer of a supervised estimator.
+
+A head knows the activation and the loss of the output layer, how y becomes targets, and how
+logits (outputs before their activation) become scores, probabilities, predictions and ONNX nodes.
+Nothing else asks which kind of output there is.
+"""
+
+import numpy as np
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.metrics import r2_score
+from sklearn.utils.multiclass import type_of_target
+
+
+class Softmax:
+    """One class of several: probabilities that sum to one.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+    """
+
+    activation, loss = "softmax", "log_loss"
+    dtype = np.float64  # of logits: in single precision, a probability near one would be one
+    label_ndim = 1  # dimensions of what `predict` gives
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def encode(self, y, label_smoothing):
+        """Targets of the labels, shape (n_samples, n_outputs), and strata for a split."""
+        codes = np.searchsorted(self.classes, y)
+        n_classes = len(self.classes)
+        targets = (1 - label_smoothing) * np.eye(n_classes)[codes] + label_smoothing / n_classes
+        return targets, codes
+
+    def score(self, targets, outputs, sample_weight):
+        """Accuracy of activated outputs."""
+        right = outputs.argmax(axis=1) == targets.argmax(axis=1)
+        return np.average(right, weights=sample_weight)
+
+    def predict(self, logits):
+        return self.classes[logits.argmax(axis=1)]
+
+    def decision_function(self, logits):
+        return logits
+
+    def predict_proba(self, logits):
+        return softmax(logits, axis=1)
+
+    def predict_log_proba(self, logits):
+        return log_softmax(logits, axis=1)
+
+    def onnx(self, graph, logits, labels):
+        """Nodes of the label, the scores and the probabilities; `labels` are ONNX's classes."""
+        label = self._onnx_largest(graph, logits, labels)
+        return label, logits, graph.node("Softmax", logits, axis=1)
+
+    @staticmethod
+    def _onnx_largest(graph, scores, labels):
+        return graph.node("Gather", labels, graph.node("ArgMax", scores, axis=1, keepdims=0))
+
+
+class Logistic(Softmax):
+    """One class of two: the probability of the second."""
+
+    activation, loss = "logistic", "cross_entropy"
+
+    def encode(self, y, label_smoothing):
+        targets, codes = super().encode(y, label_smoothing)
+        return targets[:, 1:], codes
+
+    def score(self, targets, outputs, sample_weight):
+        right = ((outputs > 0.5) == (targets > 0.5)).all(axis=1)
+        return np.average(right, weights=sample_weight)
+
+    def predict(self, logits):
+        return self.classes[(logits[:, 0] > 0).astype(int)]
+
+    def decision_function(self, logits):
+        return logits[:, 0]
+
+    def predict_proba(self, logits):
+        return expit(np.hstack([-logits, logits]))
+
+    def predict_log_proba(self, logits):
+        return log_expit(np.hstack([-logits, logits]))
+
+    def onnx(self, graph, logits, labels):
+        scores = graph.node("Concat", graph.node("Neg", logits), logits, axis=1)
+        label = self._onnx_largest(graph, scores, labels)
+        return label, scores, graph.node("Sigmoid", scores)
+
+
+class Multilabel(Logistic):
+    """Any number of labels a sample: the probability of each."""
+
+    label_ndim = 2
+
+    def encode(self, y, label_smoothing):
+        return (1 - label_smoothing) * y + label_smoothing / 2, None
+
+    def predict(self, logits):
+        return (logits > 0).astype(int)
+
+    def decision_function(self, logits):
+        return logits
+
+    def predict_proba(self, logits):
+        return expit(logits)
+
+    def predict_log_proba(self, logits):
+        return log_expit(logits)
+
+    def onnx(self, graph, logits, labels):
+        positive = graph.node("Greater", logits, np.zeros(1, dtype=graph.dtype))
+        return graph.cast_to_int(positive), logits, graph.node("Sigmoid", logits)
+
+
+class Linear:
+    """Numbers: one or several a sample.
+
+    Parameters
+    ----------
+    ndim : int
+        Dimensions of y.
+    """
+
+    activation, loss = "identity", "squared_error"
+    dtype = None  # that of X
+
+    def __init__(self, ndim):
+        self.ndim = ndim
+
+    def encode(self, y):
+        return y.reshape(len(y), -1), None
+
+    def score(self, targets, outputs, sample_weight):
+        """R^2."""
+        return r2_score(targets, outputs, sample_weight=sample_weight)
+
+    def predict(self, logits):
+        return logits[:, 0] if self.ndim == 1 else logits
+
+
+HEADS = {head.__name__: head for head in (Softmax, Logistic, Multilabel)}
+
+
+def classification_head(y, known=None):
+    """The head for labels y; ValueError if they don't fit the classes that are `known`.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        Labels of the labelled samples.
+    known : ndarray of shape (n_classes,), default=None
+        Classes that were declared or fitted before.
+    """
+    if y.ndim == 2:
+        if type_of_target(y) != "multilabel-indicator" or not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                "y with several columns must hold an indicator, 0 or 1, for each label (a row of "
+                f"-1 is unlabelled), but it is of type {type_of_target(y)!r}."
+            )
+        if known is not None and len(known) != y.shape[1]:
+            raise ValueError(f"y has {y.shape[1]} labels, but {len(known)} were fitted.")
+        return Multilabel(np.arange(y.shape[1]))
+    classes = np.unique(y) if known is None else known
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(
+            f"y has the classes {unknown.tolist()}, which are not among those declared or "
+            f"fitted before: {classes.tolist()}."
+        )
+    if len(classes) < 2:
+        raise ValueError(
+            f"The labelled samples of y have one class only, {classes[0]!r}; at least 2 classes "
+            "are needed. Samples with y == -1 count as unlabelled: if -1 is a class, encode the "
+            "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
+        )
+    return (Logistic if len(classes) == 2 else Softmax)(classes)

@@ -1,0 +1,193 @@
+"""Declared parameters: what `estimator` makes from them."""
+
+import inspect
+import re
+from typing import get_type_hints
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+import skae
+from skae._compat import Interval
+from skae._parameters import (
+    AutoencoderParameters,
+    TrainingParameters,
+    estimator,
+    fill_docstring,
+    for_each_layer,
+    parameter,
+    parameter_group,
+)
+
+ESTIMATORS = [
+    skae.DenoisingAutoencoder,
+    skae.StackedAutoencoder,
+    skae.StackedAutoencoderClassifier,
+    skae.StackedAutoencoderRegressor,
+]
+
+
+@parameter_group
+class Shared:
+    first: int = parameter(default=1, constraint=[int], doc="int\n        The first.")
+    second: str = parameter(default="b", constraint=[str], doc="str\n        The second.")
+
+
+@estimator
+class Example(Shared):
+    """An example.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    none
+    """
+
+    size: int = parameter(
+        default=3, kw_only=False, constraint=[int], doc="int\n        The size.\n        Of it."
+    )
+    second: str | None = parameter(default=None, constraint=[None], doc="None\n        Another.")
+
+
+class Inherited(Example):
+    def __init__(self, size=5, *, third=0, **others):
+        super().__init__(size, **others)
+        self.third = third
+
+
+def test_signature():
+    assert str(inspect.signature(Example)) == (
+        "(size: int = 3, *, first: int = 1, second: str | None = None) -> None"
+    )
+
+
+def test_init_stores_its_arguments_alone():
+    assert vars(Example()) == {"size": 3, "first": 1, "second": None}
+    marker = object()
+    assert vars(Example(4, second=marker)) == {"size": 4, "first": 1, "second": marker}
+    assert vars(Inherited(first=2)) == {"size": 5, "first": 2, "second": None, "third": 0}
+    assert not hasattr(Example, "first")
+
+
+class Checked(Example):
+    @property
+    def first(self):
+        return self._first
+
+    @first.setter
+    def first(self, value):
+        self._first = 2 * value
+
+
+def test_init_assigns_as_any_init_does():
+    assert vars(Checked(first=3)) == {"size": 3, "_first": 6, "second": None}
+
+
+def test_annotations():
+    assert get_type_hints(Example.__init__) == {"size": int, "first": int, "second": str | None}
+
+
+@pytest.mark.parametrize(
+    "args, kwargs, message",
+    [
+        ((), {"other": 1}, "unexpected keyword argument 'other'"),
+        ((1, 2), {}, "too many positional arguments"),
+        ((1,), {"size": 2}, "multiple values for argument 'size'"),
+    ],
+)
+def test_init_refuses_other_arguments(args, kwargs, message):
+    with pytest.raises(TypeError, match=rf"Example.__init__\(\): .*{message}"):
+        Example(*args, **kwargs)
+
+
+def test_the_nearest_declaration_counts():
+    assert Example._parameter_constraints == {"size": [int], "first": [int], "second": [None]}
+
+
+def test_docstring():
+    assert inspect.cleandoc(Example.__doc__) == inspect.cleandoc(
+        """An example.
+
+        Parameters
+        ----------
+        size : int, default=3
+            The size.
+            Of it.
+        first : int, default=1
+            The first.
+        second : None, default=None
+            Another.
+
+        Attributes
+        ----------
+        none
+        """
+    )
+
+
+def test_docstring_without_its_indentation():
+    """Python 3.13 and later remove it when they compile a class."""
+    text = "    first : int\n        The first.\n    second : str\n        The second.\n"
+    indented = fill_docstring("Text.\n\n    {place}\n    End.\n", "place", text)
+    assert indented == f"Text.\n\n{text}    End.\n"
+    plain = fill_docstring("Text.\n\n{place}\nEnd.\n", "place", text)
+    assert plain == inspect.cleandoc(indented) + "\n"
+    assert fill_docstring(plain, "place", text) == plain
+
+
+def test_one_value_or_one_a_layer():
+    shared, each = AutoencoderParameters._declared["loss"], for_each_layer("loss")
+    assert each.default == shared.default
+    assert each.constraint == [*shared.constraint, "array-like"]
+    assert each.doc.partition("\n")[2] == shared.doc.partition("\n")[2]
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_all_parameters_of_an_estimator_are_documented_with_their_defaults(cls):
+    section = inspect.cleandoc(cls.__doc__).partition("Parameters\n----------\n")[2]
+    section = section.partition("\nAttributes\n")[0]
+    documented = re.findall(r"^(\w+) : .*, default=(.*)$", section, re.MULTILINE)
+    signature = inspect.signature(cls).parameters.values()
+    assert documented == [(one.name, repr(one.default)) for one in signature]
+    assert "{" not in re.sub(r"\{'.*?'\}", "", section)  # no place left unfilled
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_all_parameters_but_the_first_are_by_name_and_all_are_annotated(cls):
+    first, *others = inspect.signature(cls).parameters.values()
+    assert first.kind is first.POSITIONAL_OR_KEYWORD
+    assert {one.kind for one in others} == {first.KEYWORD_ONLY}
+    assert not any(one.annotation is one.empty for one in (first, *others))
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_documented_ranges_are_those_of_the_constraints(cls):
+    """Such as ``float in [0, 1)`` for an `Interval`."""
+    for name, declaration in cls._declared.items():
+        kind = declaration.doc.partition("\n")[0]
+        for constraint in declaration.constraint:
+            if isinstance(constraint, Interval):
+                low = "(" if constraint.closed in ("neither", "right") else "["
+                high = ")" if constraint.closed in ("neither", "left") else "]"
+                right = "inf" if constraint.right is None else constraint.right
+                if name == "n_warmup_epochs":
+                    right = "max_iter"
+                assert f"{low}{constraint.left}, {right}{high}" in kind, name
+
+
+def test_shared_parameters_are_declared_once():
+    for cls in ESTIMATORS:
+        for name, declaration in TrainingParameters._declared.items():
+            its = cls._declared[name]
+            assert its is declaration or its.for_each_layer
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_clone_and_repr_of_changed_parameters(cls):
+    changed = cls(3, random_state=7, beta_1=np.float64(0.5))
+    assert clone(changed).get_params() == changed.get_params()
+    assert "random_state=7" in repr(changed)
