@@ -1,7 +1,7 @@
-"""The tables of benchmarks/results/*.json as reStructuredText: figures are not typed twice.
+"""The tables of benchmarks/results/*.json as reStructuredText, so that no figure is typed twice.
 
-Each function of `TABLES` reads its file and gives the text of one table, or of several.
-It needs nothing but Python.
+Each function of `TABLES` reads its file and returns the text of one or several tables. Only the
+standard library is needed.
 """
 
 import json
@@ -20,8 +20,8 @@ RATIOS = {
     "mlp/skae": "MLP / skae",
 }
 BATCHES = (20, 100, 500)
-# What was to be reached, for batches of 20, 100 and 500, by ratio and threads: skae / floor at
-# most so much, the others at least.
+# Goals for batches of 20, 100 and 500, by ratio and number of threads: upper bounds for
+# skae / floor, lower bounds for the others.
 GOALS = {
     ("skae/floor", 1): (0.95, 1.02, 1.0),
     ("skae/floor", 2): (0.95, 1.02, 1.0),
@@ -30,7 +30,8 @@ GOALS = {
     ("rbm/skae", 2): (2.0, 3.0, 3.0),
     ("mlp/skae", 2): (None, None, None),
 }
-DIGITS_ROWS = 1797  # in an epoch of the small net
+AXES = {"rows": "samples"}  # shown instead of the names in scaling.json
+N_DIGITS = 1797  # samples in an epoch of the small network
 
 
 def load(name):
@@ -41,7 +42,7 @@ def load(name):
 
 
 def table(header, rows, *, numbers=True, widths=None):
-    """A list-table; a cell of several lines keeps them."""
+    """Return a list-table; cells may have several lines."""
     lines = [".. list-table::", "   :header-rows: 1"]
     lines += ["   :class: numbers"] * numbers
     lines += [f"   :widths: {' '.join(map(str, widths))}"] if widths else []
@@ -55,7 +56,7 @@ def table(header, rows, *, numbers=True, widths=None):
 
 
 def folded(title, text):
-    """Behind a title that opens it."""
+    """Return a collapsed admonition with this title."""
     body = "\n".join(f"   {line}".rstrip() for line in text.splitlines())
     return f".. admonition:: {title}\n   :collapsible: closed\n\n{body}\n"
 
@@ -65,7 +66,7 @@ def number(value, digits=2):
 
 
 def judged(value, goal, *, digits=2, at_most=True):
-    """A value, its goal, and whether that was missed, as far as the digits shown tell."""
+    """Return a value, its goal, and whether the rounded value misses it, as text."""
     if value is None or goal is None:
         return number(value, digits)
     shown = round(value, digits)
@@ -81,7 +82,7 @@ def in_percent(value):
 
 
 class Training:
-    """The rows of training.json, by what they are about."""
+    """The rows of training.json, by network, threads, dtype, solver, noise and batch size."""
 
     names = ("net", "threads", "dtype", "solver", "noise", "batch")
 
@@ -106,24 +107,25 @@ def over(a, b):
 
 
 def microseconds(seconds, batch=32):
-    """Of one batch of the small net, from the seconds of an epoch."""
-    return None if seconds is None else 1e6 * seconds / ceil(DIGITS_ROWS / batch)
+    """Return the time of one batch of the small network, given the seconds of an epoch."""
+    return None if seconds is None else 1e6 * seconds / ceil(N_DIGITS / batch)
 
 
 def machine():
-    """On what training.json was measured."""
+    """Describe the machine that training.json was measured on."""
     facts = load("training")["settings"]
     blas = "; ".join(facts["blas"])
     return (
         f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}; Python {facts['python']}, "
         f"NumPy {facts['numpy']}, SciPy {facts['scipy']}, scikit-learn {facts['sklearn']}"
         + (f", PyTorch {facts['torch']}" if "torch" in facts else "")
-        + f"; BLAS: {blas}. Epochs of {facts['rows']:,} rows, medians of {facts['repeats']}.\n"
+        + f"; BLAS: {blas}. Epochs of {facts['rows']:,} samples, medians of {facts['repeats']} "
+        "runs.\n"
     )
 
 
 def goals():
-    """The tutorial's net, plain SGD, 30 % masking, float32, beside what was to be reached."""
+    """The tutorial's network, plain SGD, 30 % masking, float32, next to the goals."""
     training, rows = Training(), []
     for (ratio, threads), wanted in GOALS.items():
         cells = [
@@ -139,7 +141,7 @@ def goals():
 
 
 def other_ratios():
-    """Single figures with a goal of their own."""
+    """Other ratios and times, with their goals."""
     training = Training()
     ratio, seconds = training.ratio, training.seconds
     top = dict(net=CLASSIFIER, noise="0.2/0.5")
@@ -160,14 +162,14 @@ def other_ratios():
         floors = [ratio("skae/floor", **top, solver=s, threads=threads) for s in ("sgd", "adam")]
         rows.append(
             [
-                f"classifier {CLASSIFIER}, dropout, / its floor: SGD, Adam; {who}",
+                f"classifier {CLASSIFIER} with dropout / its floor: SGD, Adam; {who}",
                 ", ".join(judged(value, 1.1) for value in floors),
             ]
         )
     peers = [ratio("torch/skae", **top, solver=s, threads=2) for s in ("sgd", "adam")]
     rows.append(
         [
-            "PyTorch / skae on it: SGD, Adam; two threads",
+            "PyTorch / skae, the same classifier: SGD, Adam; two threads",
             ", ".join(judged(value, 1.5, at_most=False) for value in peers),
         ]
     )
@@ -175,32 +177,34 @@ def other_ratios():
         times = [microseconds(seconds(**small, dtype=dtype, solver=s)) for s in kinds]
         rows.append(
             [
-                f"small net {SMALL}, batch 32, whole ``fit``, µs a batch: SGD, momentum, Adam; "
-                f"{dtype}",
+                f"small network {SMALL}, batch 32, whole ``fit``, µs per batch: SGD, momentum, "
+                f"Adam; {dtype}",
                 ", ".join(judged(time, goal, digits=0) for time in times),
             ]
         )
     peers = [ratio("mlp/skae", **small, solver=s) for s in kinds]
-    rows.append(["MLPRegressor / skae on it, float32", ", ".join(number(p, 1) for p in peers)])
+    rows.append(
+        ["MLPRegressor / skae, the same network, float32", ", ".join(number(p, 1) for p in peers)]
+    )
     two = [over(seconds(threads=2, batch=b), seconds(batch=b)) for b in BATCHES]
     rows.append(
         [
-            "two threads / one, an epoch of 784-500, batches of 20, 100, 500",
+            "two threads / one thread, an epoch of 784-500, batches of 20, 100, 500",
             ", ".join(map(number, two)),
         ]
     )
-    return table(["what", "measured (goal)"], rows)
+    return table(["quantity", "result (goal)"], rows)
 
 
 def training():
-    """Every row of training.json, as ratios: a folded table for each net and type."""
+    """All of training.json as ratios, in a collapsed table for each network and dtype."""
     groups, parts = {}, []
     for row in load("training")["rows"]:
         groups.setdefault((row["net"], row["dtype"]), []).append(row)
     for (net, dtype), rows in groups.items():
         ratios = [name for name in RATIOS if any(name in row["ratios"] for row in rows)]
         header = ["solver", "noise", "batch", "threads", *(RATIOS[name] for name in ratios)]
-        header += ["skae, µs a batch"] * (net == SMALL)
+        header += ["skae, µs per batch"] * (net == SMALL)
         cells = []
         for row in sorted(rows, key=place):
             line = [row[name] for name in header[:4]]
@@ -208,7 +212,7 @@ def training():
             if net == SMALL:
                 line.append(number(microseconds(row["medians"]["skae"], row["batch"]), 1))
             cells.append(line)
-        parts.append(folded(f"{net}, {dtype}: {len(rows)} rows", table(header, cells)))
+        parts.append(folded(f"{net}, {dtype}: {len(rows)} results", table(header, cells)))
     return "\n".join(parts)
 
 
@@ -221,30 +225,30 @@ def place(row):
 
 
 def growth():
-    """Exponents, memory, throughput, start."""
+    """Exponents, memory, throughput, import time."""
     found = load("scaling")
     exponents = found["growth"]["exponents"]
     rows = [
-        [f"exponent of the time in {axis}", judged(value, 1.05)]
+        [f"exponent of the time in {AXES.get(axis, axis)}", judged(value, 1.05)]
         for axis, value in exponents.items()
     ]
     for run in found["memory"]:
-        what = f"memory beyond X, {run['layout']}, {run['rows']:,} rows; MB"
+        what = f"memory in addition to X, {run['layout']}, {run['rows']:,} samples; MB"
         goal = 500 if run["layout"] == "memory-mapped" else round(run["allowance"], 1)
         rows.append([what, judged(run["beyond"], goal, digits=1)])
     for run in found["throughput"]:
-        product = "``X @ W``" if run["method"] == "transform" else "its products"
-        what = f"{run['method']} / {product}, rows a second; threads: {run['threads']}"
+        product = "``X @ W``" if run["method"] == "transform" else "its matrix products"
+        what = f"{run['method']} / {product}, samples per second; threads: {run['threads']}"
         rows.append([what, number(run["skae"] / run["product"])])
     milliseconds = found["imports"]["after_scikit_learn"]
     what = "``import skae`` after ``import sklearn.neural_network``, ms"
     rows.append([what, judged(milliseconds, 30, digits=0)])
     rows += [["wheel, MB", judged(size, 1, digits=1)] for size in found["wheel"].values()]
-    return table(["what", "measured (goal)"], rows)
+    return table(["quantity", "result (goal)"], rows)
 
 
 def errors():
-    """Published test errors and ours."""
+    """Published test errors and those of skae."""
     rows = []
     for row in load("errors").values():
         goal = row["goal"]
@@ -258,12 +262,12 @@ def errors():
                 f"{row['seconds'] / 60:.1f}",
             ]
         )
-    header = ["work", "published, %", "goal", "skae, %", "minutes"]
+    header = ["task", "published, %", "goal", "skae, %", "minutes"]
     return table(header, rows, numbers=False, widths=[24, 26, 9, 32, 9])
 
 
 def few_labels():
-    """MNIST with few labels: what pretraining and spreading the labels are worth."""
+    """MNIST with few labels: the effect of pretraining and of pseudo-labels."""
     found, rows = load("errors"), []
     for name in ("labels_100", "labels_1000"):
         row = found[name]
@@ -277,22 +281,22 @@ def few_labels():
                 row["work"],
                 of("from scratch, mean"),
                 of("pretrained, mean"),
-                of("from scratch, labels spread"),
-                of("pretrained, labels spread"),
+                of("from scratch, pseudo-labels"),
+                of("pretrained, pseudo-labels"),
             ]
         )
     header = [
         "test error",
         "from scratch",
         "pretrained",
-        "scratch, labels spread",
-        "pretrained, labels spread",
+        "from scratch, pseudo-labels",
+        "pretrained, pseudo-labels",
     ]
     return table(header, rows)
 
 
 def defaults():
-    """Accuracy of each setting on the digits, means over seeds, the worst seed in brackets."""
+    """Accuracy of each setting on the digits: mean over seeds, with the worst seed in brackets."""
     rows = []
     for name, found in load("defaults").items():
         columns = list(zip(*found["scores"]))
@@ -302,7 +306,7 @@ def defaults():
 
 
 def kernels():
-    """Each elementwise loop beside NumPy and beside a copy, on operands of both sizes."""
+    """Each elementwise loop compared with NumPy and with a copy, on operands of both sizes."""
     found, parts = load("kernels"), []
     sizes = sorted({row["kilobytes"] for row in found})
     cases = [(size, dtype) for size in sizes for dtype in ("float32", "float64")]
@@ -310,8 +314,8 @@ def kernels():
     values = {(row["loop"], row["kilobytes"], row["dtype"]): row for row in found}
     loops = list(dict.fromkeys(row["loop"] for row in found))
     for title, of in (
-        ("NumPy / skae: how many times as long NumPy takes", lambda r: 1 / r["times_numpy"]),
-        ("skae / a copy of as many bytes", lambda r: r["times_the_copy"]),
+        ("time of NumPy / time of skae", lambda r: 1 / r["times_numpy"]),
+        ("time of skae / time of a copy of as many bytes", lambda r: r["times_the_copy"]),
     ):
         rows = []
         for loop in loops:
@@ -322,28 +326,28 @@ def kernels():
 
 
 def expectations():
-    """What a newcomer may expect, in a few lines."""
+    """Main results, for new users."""
     found, training = load("defaults")["defaults"], Training()
     codes, _, svc, _ = map(mean, zip(*found["scores"]))
     ours = [training.ratio("skae/floor", batch=b) for b in BATCHES]
     peer = [training.ratio("torch/skae", batch=b) for b in BATCHES]
     errors = load("errors")
-    longer, hurry = errors["mnist_longer"], errors["mnist_quick"]
+    longer, short = errors["mnist_longer"], errors["mnist_quick"]
     return table(
-        ["what", "measured"],
+        ["task", "result"],
         [
             ["digits, 5 folds, default stack, logistic regression on the codes", number(codes, 3)],
             ["the same, SVC on the codes", number(svc, 3)],
             [
                 "MNIST, 50,000 labels, fine-tuned: test error",
                 f"{in_percent(longer['errors']['test'])} in {longer['seconds'] / 60:.0f} minutes, "
-                f"{in_percent(hurry['errors']['test'])} in {hurry['seconds'] / 60:.0f}",
+                f"{in_percent(short['errors']['test'])} in {short['seconds'] / 60:.0f}",
             ],
             [
-                "an epoch / its bare matrix products, one thread, batches of 20, 100, 500",
+                "time of an epoch / of its matrix products, one thread, batches of 20, 100, 500",
                 ", ".join(map(number, ours)),
             ],
-            ["PyTorch's epoch (CPU) / skae's", ", ".join(map(number, peer))],
+            ["time of an epoch, PyTorch (CPU) / skae", ", ".join(map(number, peer))],
         ],
     )
 

@@ -1,4 +1,4 @@
-"""How Sphinx builds this site: `make docs`. Nothing here, and no page, needs the network."""
+"""Sphinx configuration of this site (`make docs`). The build needs no network access."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-os.environ.pop("SKAE_DATA", None)  # the examples run on what scikit-learn ships
+os.environ.pop("SKAE_DATA", None)  # the examples run on scikit-learn's datasets
 
 import skae  # noqa: E402
 
@@ -67,6 +67,6 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-# Pages without others beneath them have nothing to show there.
+# No sidebar on pages without subpages.
 alone = ["index", "guide/get_started", "benchmarks", "contributing", "changelog"]
 html_sidebars = {page: [] for page in alone}

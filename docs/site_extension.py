@@ -1,9 +1,9 @@
-"""What this site asks of Sphinx beyond its extensions.
+"""Sphinx extension of this site.
 
-- Formulas as MathML, which browsers draw themselves.
-- Names of scikit-learn as links to its site, by their address: no inventory is fetched.
-- ``.. benchmark-table:: name``: a table of benchmark_tables.py.
-- Included Markdown (the changelog) as reStructuredText, and the types of numpydoc escaped.
+- Renders formulas as MathML.
+- Links names of scikit-learn to its site by URL, without fetching an inventory.
+- Adds ``.. benchmark-table:: name``, which inserts a table of benchmark_tables.py.
+- Converts included Markdown (the changelog) to reStructuredText, and escapes numpydoc's types.
 """
 
 import re
@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 import skae
 
 SKLEARN = "https://scikit-learn.org/stable/"
-# Sections of scikit-learn's site that the docstrings of its own methods name.
+# Sections of scikit-learn's site that inherited docstrings refer to.
 SECTIONS = {
     "accuracy_score": "modules/model_evaluation.html#accuracy-score",
     "r2_score": "modules/model_evaluation.html#r2-score",
@@ -46,7 +46,7 @@ def visit_math_block(translator, node):
 
 
 def resolve(app, env, node, contnode):
-    """A link for a name that Sphinx does not find where it stands; None if there is none."""
+    """Return a link for a name that Sphinx cannot resolve, or None."""
     domain, target = node.get("refdomain"), node.get("reftarget", "")
     if domain == "py" and target in skae.__all__:
         return env.domains.python_domain.resolve_xref(
@@ -70,7 +70,7 @@ def resolve(app, env, node, contnode):
 
 
 class BenchmarkTable(SphinxDirective):
-    """``.. benchmark-table:: name``, made of the files in benchmarks/results."""
+    """``.. benchmark-table:: name``, generated from the files in benchmarks/results."""
 
     required_arguments = 1
 
@@ -83,7 +83,7 @@ class BenchmarkTable(SphinxDirective):
 
 
 def markdown_to_rst(text):
-    """The Markdown that a changelog needs: headings, code, links; lists are the same."""
+    """Convert headings, code and links of Markdown to reStructuredText; lists are the same."""
     text = re.sub(r"^# .*\n", "", text)
     text = re.sub(r"^##(#?) (.*)$", underlined, text, flags=re.MULTILINE)
     text = re.sub(r"`([^`]+)`", r"``\1``", text)
@@ -95,7 +95,7 @@ def underlined(heading):
 
 
 def escape_types(app, what, name, obj, options, lines):
-    """In a type, as numpydoc leaves it, n_features_in_ would be a link."""
+    """Escape trailing underscores in numpydoc's types: n_features_in_ would become a link."""
     for k, line in enumerate(lines):
         if re.match(r" *\*\*\w+\*\* : ", line):
             head, kind = line.split(" : ", 1)

@@ -2,10 +2,10 @@
 A deep autoencoder against PCA
 ==============================
 
-Principal components are the best linear code of a given length under squared error. A deep
-autoencoder (Hinton and Salakhutdinov 2006) has a code that bends with the data: layers are
-trained one by one and then, with ``fine_tune=True``, all together. The code layer is linear
-here, as in the paper; there is no corruption, for the aim is to reconstruct.
+Principal components are the best linear code (latent representation, embedding) of a given length
+under squared error. The code of a deep autoencoder (Hinton and Salakhutdinov 2006) is non-linear:
+layers are trained one by one and then, with ``joint=True``, jointly. As in the paper, the code
+layer is linear. There is no corruption, because the aim is reconstruction.
 """
 
 import os
@@ -19,19 +19,19 @@ from sklearn.model_selection import train_test_split
 from skae import StackedAutoencoder
 
 # %%
-# The digits that scikit-learn ships, with a code of 8 numbers; or, where ``SKAE_DATA`` names an
-# ``mnist.npz``, MNIST and 30.
+# The data are scikit-learn's digits, with a code of 8 dimensions. If the environment variable
+# ``SKAE_DATA`` is the path of an ``mnist.npz``, they are MNIST, with 30 dimensions.
 
 path = os.environ.get("SKAE_DATA")
 if path:
     with np.load(path) as data:
         X_train = data["X_train"].astype(np.float32) / 255
         X_test = data["X_test"].astype(np.float32) / 255
-    sizes, epochs, tuning = (1000, 500, 250, 30), 5, 20
+    sizes, epochs, joint_epochs = (1000, 500, 250, 30), 5, 20
 else:
     X = (load_digits().data / 16).astype(np.float32)
     X_train, X_test = train_test_split(X, random_state=0)
-    sizes, epochs, tuning = (256, 64, 8), 20, 100
+    sizes, epochs, joint_epochs = (256, 64, 8), 20, 100
 
 pca = PCA(sizes[-1]).fit(X_train)
 deep = StackedAutoencoder(
@@ -40,28 +40,28 @@ deep = StackedAutoencoder(
     corruption=None,
     batch_size=50,
     max_iter=epochs,
-    fine_tune=True,
-    fine_tune_max_iter=tuning,
+    joint=True,
+    joint_max_iter=joint_epochs,
     learning_rate="cosine",
     random_state=0,
 ).fit(X_train)
 
 # %%
-# Squared error a test row, and the reconstructions themselves.
+# Squared error per test sample, and the reconstructions.
 
-restored = {
+reconstructions = {
     "input": X_test,
     f"PCA, {sizes[-1]}": pca.inverse_transform(pca.transform(X_test)),
     f"deep, {sizes[-1]}": deep.inverse_transform(deep.transform(X_test)),
 }
-for name, rows in list(restored.items())[1:]:
-    print(f"{name:10s} squared error a row {((rows - X_test) ** 2).sum(axis=1).mean():.3f}")
+for name, images in list(reconstructions.items())[1:]:
+    print(f"{name:10s} squared error per sample {((images - X_test) ** 2).sum(axis=1).mean():.3f}")
 
 side = int(X_test.shape[1] ** 0.5)
 figure, axes = plt.subplots(3, 10, figsize=(9, 3), layout="constrained")
-for line, (name, rows) in zip(axes, restored.items()):
-    for ax, row in zip(line, rows):
-        ax.imshow(row.reshape(side, side), cmap="gray", vmin=0, vmax=1)
+for line, (name, images) in zip(axes, reconstructions.items()):
+    for ax, image in zip(line, images):
+        ax.imshow(image.reshape(side, side), cmap="gray", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[])
     line[0].set_ylabel(name)
 plt.show()

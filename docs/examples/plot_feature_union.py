@@ -1,10 +1,10 @@
 """
-Codes beside raw features
-=========================
+Combining codes with raw features
+=================================
 
-Codes need not replace the features they were learned from: a `FeatureUnion` puts both side by
-side, and the classifier picks. For a linear classifier that gains what the codes
-have made linear, and loses nothing.
+Codes (latent representations, embeddings) need not replace the features that they were learned
+from: a `FeatureUnion` concatenates both. A linear classifier then benefits from the structure that
+the codes make linearly separable, and loses no information.
 """
 
 import matplotlib.pyplot as plt
@@ -27,7 +27,7 @@ features = {
 }
 
 # %%
-# Logistic regression on each, five folds.
+# Logistic regression on each set of features, with five folds.
 
 scores = {}
 for name, step in features.items():

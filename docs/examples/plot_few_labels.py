@@ -1,13 +1,13 @@
 """
-Few labels, many rows
-=====================
+Learning from few labels
+========================
 
-Labels are dear, rows are cheap. Here all digits but a few lose their labels (``y == -1``). The
-same net is trained from random weights on the labelled rows alone, and after pretraining
-on all rows; its errors are measured on rows that neither has seen.
+Unlabelled data are cheap, labels are expensive. Here, all but a few digits lose their labels
+(``y = -1``). The same network is trained twice: from random weights on the labelled samples only,
+and after pretraining on all samples. Errors are measured on a separate test set.
 
-Do not expect wonders: here there are a thousand unlabelled rows of 64 pixels, and the table shows
-what that is worth. Where labels are plenty, a pretrained net has no advantage.
+The gain is limited: there are only about a thousand unlabelled samples of 64 pixels. With many
+labels, a pretrained network has no advantage.
 """
 
 import matplotlib.pyplot as plt
@@ -24,7 +24,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# Three draws of labelled rows for each number of labels.
+# Three draws of the labelled samples for each number of labels.
 
 N_LABELS, N_DRAWS = [20, 50, 100, 300, len(y_train)], 3
 SIZES = (300, 300)
@@ -49,7 +49,7 @@ for i, n_labels in enumerate(N_LABELS):
             errors[name][i, draw] = 1 - clf.score(X_test, y_test)
 
 # %%
-# The table, and its picture.
+# The results, as a table and as a plot.
 
 print("labels" + "".join(f"{name:>22s}" for name in errors))
 for i, n_labels in enumerate(N_LABELS):
@@ -60,7 +60,7 @@ for name, values in errors.items():
     axes.errorbar(
         N_LABELS, 100 * values.mean(axis=1), 100 * values.std(axis=1), label=name, capsize=3
     )
-axes.set(xscale="log", xlabel="labelled rows", ylabel="test error in %", ylim=(0, None))
+axes.set(xscale="log", xlabel="labelled samples", ylabel="test error in %", ylim=(0, None))
 axes.set_xticks(N_LABELS, N_LABELS)
 axes.minorticks_off()
 axes.legend()

@@ -2,12 +2,12 @@
 A stack of autoencoders before a classifier
 ===========================================
 
-A `Pipeline` scales the images, learns two layers of features from them without looking
-at the labels, and hands the codes to a classifier. How good are the features? A table
-compares two classifiers on raw pixels, on the codes, and on both side by side.
+A `Pipeline` scales the images, learns two layers of features from them without using the labels,
+and passes the codes (latent representations, embeddings) to a classifier. To show how good the
+features are, a table compares two classifiers on raw pixels, on the codes, and on both combined.
 
-The data are the digits that scikit-learn ships, or, where the environment variable
-``SKAE_DATA`` names an ``mnist.npz``, MNIST.
+The data are scikit-learn's digits. If the environment variable ``SKAE_DATA`` is the path of an
+``mnist.npz``, they are MNIST.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 import matplotlib
 
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
-    matplotlib.use("Agg")  # run as a script: no window, the picture goes to a file
+    matplotlib.use("Agg")  # as a script: save the figure, open no window
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,12 +34,12 @@ from skae import DenoisingAutoencoder, FilterDisplay, ReconstructionDisplay, Sta
 # %%
 # The data
 # --------
-# A quarter of the digits, or MNIST's own test images, are kept for the test.
+# The test set is a quarter of the digits, or the test set of MNIST.
 
 path = os.environ.get("SKAE_DATA")
 if path:
     with np.load(path) as data:
-        # A tenth of the rows keep the SVCs, not the stack, within a minute or two.
+        # A tenth of the samples, so that the SVCs (not the stack) fit within a minute or two.
         X_train, y_train = data["X_train"][:6000].astype(np.float32), data["y_train"][:6000]
         X_test, y_test = data["X_test"].astype(np.float32), data["y_test"]
     name = "MNIST, 6,000 training and 10,000 test images"
@@ -53,8 +53,8 @@ else:
 # %%
 # The pipeline
 # ------------
-# Scale, learn the features, classify: one object, to be fitted, searched and pickled as one. The
-# stack never sees the labels.
+# Scaler, stack and classifier form a single estimator, which can be fitted, tuned and pickled as a
+# whole. The stack never uses the labels.
 
 pipe = Pipeline(
     [("scale", MinMaxScaler()), ("sae", StackedAutoencoder(random_state=0)), ("svm", SVC())]
@@ -65,13 +65,14 @@ pipe.fit(X_train, y_train)
 print(f"{time.perf_counter() - begin:.1f} s; accuracy {pipe.score(X_test, y_test):.4f}\n")
 
 # %%
-# What the features are worth
-# ---------------------------
-# Its codes serve any other classifier too; ``raw + codes`` has the scaled pixels beside them.
+# Quality of the features
+# -----------------------
+# The codes can be used with any other classifier too. ``raw + codes`` combines them with the
+# scaled pixels.
 
 scale, sae = pipe["scale"], pipe["sae"]
 raw = scale.transform(X_train), scale.transform(X_test)
-codes = tuple(sae.transform(rows) for rows in raw)
+codes = tuple(sae.transform(part) for part in raw)
 features = {
     "raw pixels": raw,
     "codes": codes,
@@ -84,15 +85,16 @@ for row, (train, test) in features.items():
     print(f"{row:14s}" + "".join(f"{score:22.4f}" for score in scores), flush=True)
 
 # %%
-# The codes help the linear classifier most: they have made linear what was not. An SVC with its
-# own non-linear kernel has less to gain from them, and on images as small as 8 x 8 often nothing.
+# The codes help the linear classifier most, because they make non-linear structure linearly
+# separable. An SVC with a non-linear kernel gains less, and on images as small as 8 x 8 pixels
+# often nothing.
 
 # %%
-# What one layer sees
-# -------------------
-# A layer with logistic units under cross-entropy, the classical denoising autoencoder of binary
-# images. Above: images it was not trained on, corrupted, and what it makes of
-# them. Below: its filters, the rows of ``components_``; the strongest come first.
+# What a single layer learns
+# --------------------------
+# This layer has logistic units and is trained with cross-entropy, as in the classical denoising
+# autoencoder for binary images. Above: test images, their corrupted versions, and their
+# reconstructions. Below: the filters, which are the rows of ``components_``, sorted by norm.
 
 scaler = MinMaxScaler(clip=True).fit(X_train)
 dae = DenoisingAutoencoder(
@@ -116,4 +118,4 @@ filters.ax_.set_title("filters")
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     picture = Path(__file__).with_name("pipeline.png")
     figure.savefig(picture, dpi=120)
-    print(f"\nPicture: {os.path.relpath(picture)}")
+    print(f"\nFigure saved to {os.path.relpath(picture)}")
