@@ -31,7 +31,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     An encoder ``y = s(x~ W^T + b)`` and a decoder ``z = t(y W' + b')`` are trained to reconstruct
     each sample x from a corrupted version x~ of it. Features that achieve this must capture the
-    dependencies between columns [1]_ [2]_. `transform` returns the code y (latent
+    dependencies between columns [1]_. `transform` returns the code y (latent
     representation, embedding) of an uncorrupted sample.
 
     Parameters
@@ -71,8 +71,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     Notes
     -----
-    Corruption is a hash of the seed, the epoch, the sample and the feature, so it does not depend
-    on the order of the samples or the size of the mini-batches.
+    Corruption is a hash of the seed, the epoch, the sample and the feature: the order of samples
+    and the size of mini-batches do not change it. The sparsity penalty is that of [2]_.
 
     The initial weights are uniform: within ``4 sqrt(6 / (n_features + n_components))`` for
     'logistic', as in the Theano tutorial [3]_, ``sqrt(6 / n_in)`` for 'relu' (He et al.

@@ -105,8 +105,8 @@ class FineTuningParameters:
         default=True,
         constraint=["boolean", StackedAutoencoder, FrozenEstimator],
         doc="""bool, StackedAutoencoder or FrozenEstimator
-        How the layers are initialised. True: a `StackedAutoencoder` with the two parameters above,
-        else at its defaults, is fitted on all samples, labelled or not. An unfitted
+        How the layers are initialised. True: a `StackedAutoencoder` of these `hidden_layer_sizes`
+        and `activation` is fitted on all samples, labelled or not. An unfitted
         `StackedAutoencoder`: a clone of it is fitted so; its parameters can be searched as
         ``pretrain__corruption_level``. A fitted one is used as it is, and not changed; inside a
         `sklearn.frozen.FrozenEstimator` it stays fitted when this estimator is cloned, e.g. by a
