@@ -189,8 +189,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         y = check_y(self, X, y, dtype=None)
         if y.dtype.kind == "O" and all(isinstance(label, Real) for label in y.ravel()):
             y = np.array(y.tolist())
-        declared = getattr(self, "_declared_classes", None)
-        known = self.classes_ if declared is None and not first else declared
+        known = getattr(self, "_declared_classes", None) if first else self.classes_
         mask = self._is_labelled(y, known)
         if weights is not None:
             mask &= weights > 0
@@ -200,10 +199,8 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         check_classification_targets(y)
         if y.dtype.kind == "O":
             y = np.array(y.tolist())
-        if not first:
-            known = self.classes_
-        elif y.ndim == 2:
-            known = None
+        if first and y.ndim == 2:
+            known = None  # labels are numbered, whatever was declared
         head = classification_head(y, known)
         self.classes_ = head.classes
         targets, strata = head.encode(y, self.label_smoothing)
