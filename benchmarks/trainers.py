@@ -113,14 +113,15 @@ def skae(network, loss, corruption, case, X, target):
     buffers = np.zeros((solver.n_buffers, network.n_params), dtype=X.dtype)
     buffers[0] = initial_params(network, X.dtype)
     workspace = network.workspace(case.batch, X.dtype)
+    gradient = np.empty(network.n_params if solver.needs_gradient else 0, dtype=X.dtype)
     state = SimpleNamespace(buffers=buffers, step=0)
     problem = _sgd.Problem(network.layers, _sgd.Objective(loss), solver, state, corruption)
 
     def epoch(order):
         batches = _sgd.Batches(X, target, order, order, None, case.batch, 1)
         with team_for(case.batch * network.largest_matrix) as team:
-            cost, weight = _sgd.train(problem, batches, team, workspace)
-        return cost / weight
+            cost = _sgd.train(problem, batches, team, gradient, workspace)
+        return cost / len(order)
 
     return epoch
 

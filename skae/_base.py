@@ -30,15 +30,9 @@ FLOATS = [np.float64, np.float32]
 # Dtypes converted a block at a time; any other is cast to float64 up front.
 ACCEPTED = [*FLOATS, *map(np.dtype, "?bBhHiIlLqQ")]
 
-# Attributes of a fitted estimator about its training, some only with early stopping.
-TRAINING_ATTRIBUTES = (
-    "loss_curve_",
-    "loss_",
-    "validation_loss_curve_",
-    "best_loss_",
-    "validation_scores_",
-    "best_validation_score_",
-)
+# Attributes of a fitted estimator about its training; the best one only with early stopping.
+BEST = ("best_loss_", "best_validation_score_")
+TRAINING_ATTRIBUTES = ("loss_", *BEST)
 
 # How far outside [0, 1] the rounding of a scaler may put a value.
 UNIT_INTERVAL_TOLERANCE = 1e-6
@@ -63,17 +57,19 @@ def unchanged_on_error(estimator):
         raise
 
 
-def check_weights(sample_weight, X):
+def check_weights(sample_weight, X, name="sample_weight"):
     """Validate sample weights: float64, or None."""
     if sample_weight is None:
         return None
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
-    if not np.isfinite(weights.sum()):
-        raise ValueError("sample_weight contains NaN or infinity, or has an infinite sum.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = weights.sum()
+    if not np.isfinite(total):
+        raise ValueError(f"{name} contains NaN or infinity, or has an infinite sum.")
     if weights.min() < 0:
-        raise ValueError(f"Negative values in sample_weight: {weights.min():g} was found.")
-    if weights.sum() == 0:
-        raise ValueError("sample_weight sums to zero: there is nothing to train on.")
+        raise ValueError(f"Negative values in {name}: {weights.min():g} was found.")
+    if total == 0:
+        raise ValueError(f"{name} sums to zero: no sample counts.")
     return np.ascontiguousarray(weights)
 
 
@@ -88,6 +84,9 @@ class BaseEncoder(
         The parameters of the network and the moments of the solver. Pickled as a plain dict.
     """
 
+    _curves_of = "_state"  # the attribute with the curves
+    _interrupted = False  # whether Ctrl-C has ended the last fit too soon
+
     _documentation = {
         "input_attributes": """\
     n_features_in_ : int
@@ -99,7 +98,7 @@ class BaseEncoder(
 
     def __getstate__(self):
         state = {**super().__getstate__(), "_skae_version": __version__}
-        return {k: dict(vars(v)) if k in STATES and v else v for k, v in state.items()}
+        return {k: v.to_dict() if k in STATES and v else v for k, v in state.items()}
 
     def __setstate__(self, state):
         state = dict(state)
@@ -114,7 +113,7 @@ class BaseEncoder(
                 stacklevel=2,
             )
         super().__setstate__(
-            {k: TrainingState(**v) if k in STATES and v else v for k, v in state.items()}
+            {k: TrainingState.from_dict(v) if k in STATES and v else v for k, v in state.items()}
         )
 
     def __sklearn_tags__(self):
@@ -148,17 +147,29 @@ class BaseEncoder(
         return vars(self._fitted_as(state))
 
     def _set_training_attributes(self, state):
-        """Set ``loss_curve_`` etc.; drop those of an earlier fit."""
+        """Set ``loss_`` etc.; drop those of an earlier fit."""
         for name in TRAINING_ATTRIBUTES:
             vars(self).pop(name, None)
-        self.loss_curve_ = list(state.loss_curve)
         self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         if self.early_stopping:
-            self.validation_loss_curve_ = list(state.validation_loss_curve)
             self._set_best(state)
 
     def _set_best(self, state):
         self.best_loss_ = state.best_loss
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        return self._curve("loss_curve", "loss_")
+
+    @property
+    def validation_loss_curve_(self) -> list[float]:
+        return self._curve("validation_loss_curve", *BEST)
+
+    def _curve(self, name, *beside):
+        """A curve of the training state, an attribute only beside one of the others."""
+        if not any(attribute in vars(self) for attribute in beside):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute '{name}_'")
+        return list(getattr(getattr(self, self._curves_of), name))
 
     def _can_partial_fit(self):
         """Return True, or raise AttributeError if training needs to know where it ends."""

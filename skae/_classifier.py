@@ -1,34 +1,28 @@
 """StackedAutoencoderClassifier: pretrained on all samples, fine-tuned on the labelled ones."""
 
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import compute_sample_weight, get_tags
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.metrics import accuracy_score
+from sklearn.utils import compute_class_weight, compute_sample_weight, get_tags
 
 from skae._base import check_weights, unchanged_on_error
 from skae._compat import ClassifierMixin, StrOptions, _fit_context, available_if
-from skae._fine_tuning import FineTunedStack, Labels, check_y, final_estimator_has
+from skae._fine_tuning import FineTunedStack, final_estimator_has
 from skae._heads import HEADS, classification_head
+from skae._labels import UNLABELLED, Labels, is_plus_minus_one, read_classes
 from skae._parameters import BELOW_ONE, estimator, parameter
 from skae._typing import ArrayLike, MatrixLike, NDArray
-
-UNLABELLED = -1
-
-
-def _is_plus_minus_one(labels):
-    """Whether these are the two classes -1 and 1."""
-    return len(labels) == 2 and set(np.asarray(labels).tolist()) == {UNLABELLED, 1}
 
 
 @estimator
 class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
     """Classifier on a stack of autoencoders: pretrained on all samples, fine-tuned on labels.
 
-    A `StackedAutoencoder` learns its layers from all samples, those with ``y == -1`` (unlabelled)
-    included. A linear output layer is added, and the whole network is trained on the labelled
-    samples [1]_ [2]_: softmax for several classes, a logistic unit for two, or one for each label.
+    A `StackedAutoencoder` learns its layers from all samples, those without a label (-1, None or
+    nan in y) included. A linear output layer is added, and the whole network is trained on the
+    labelled samples [1]_ [2]_: softmax for several classes, a logistic unit for two, or one for
+    each label.
     Pretraining can only pay where labelled samples are few and unlabelled ones many.
 
     Parameters
@@ -86,9 +80,10 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         default=None,
         constraint=[dict, StrOptions({"balanced"}), None],
         doc="""dict, 'balanced' or None
-        Weight of the samples of each class in fine-tuning, as in scikit-learn's classifiers.""",
+        Weight of the samples of each class in fine-tuning, as in scikit-learn's classifiers.
+        'balanced' is not for ``partial_fit``.""",
     )
-    _unlabelled_as = "-1"
+    _unlabelled_as = "-1, None or nan"
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -107,9 +102,11 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training samples. Scale the features, e.g. to [0, 1].
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Labels: numbers, strings, or an indicator of several labels a sample. Samples with -1
-            (in all columns) are unlabelled. Exception: if y contains only -1 and 1, both are
-            classes and every sample is labelled.
+            Labels: numbers, strings, or an indicator (it may be sparse) of several labels a
+            sample. Samples with -1, None or nan (in all columns) are unlabelled. Exception: if
+            the numbers in y are only -1 and 1, both are classes. Three classes -1, 0 and 1 are
+            not: those of -1 count as unlabelled, so encode the classes otherwise, e.g. with
+            `sklearn.preprocessing.LabelEncoder`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample in the cost of its mini-batch, not negative. Samples of weight
             zero are left out.
@@ -161,6 +158,13 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         self : object
             The fitted estimator.
         """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, as one batch does not "
+                "tell how frequent the classes are. Use compute_class_weight('balanced', "
+                "classes=classes, y=y) of sklearn.utils with a large enough sample of all y, and "
+                "pass the weights as dict(zip(classes, weights)) in class_weight."
+            )
         declared = getattr(self, "_declared_classes", None)
         if classes is not None:
             classes = self._check_declared(np.unique(classes))
@@ -176,7 +180,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
             raise ValueError(
                 f"`classes={classes}` is not the same as on last call to partial_fit, was: {known}"
             )
-        if UNLABELLED in classes.tolist() and not _is_plus_minus_one(classes):
+        if UNLABELLED in classes.tolist() and not is_plus_minus_one(classes):
             raise ValueError(
                 f"classes={classes} names -1, which marks unlabelled samples in y. Encode the "
                 "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
@@ -185,64 +189,64 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
 
     # -- labels -------------------------------------------------------------------------
 
-    def _read_labels(self, X, y, weights, first):
-        y = check_y(self, X, y, dtype=None)
-        if y.dtype.kind == "O" and all(isinstance(label, Real) for label in y.ravel()):
-            y = np.array(y.tolist())
+    def _read_labels(self, X, y, weights, first, incremental):
         known = getattr(self, "_declared_classes", None) if first else self.classes_
-        mask = self._is_labelled(y, known)
-        if weights is not None:
-            mask &= weights > 0
+        y, mask = read_classes(self, X, y, known)
         if not mask.any():
             return Labels(mask=mask)
-        y = y[mask]
-        check_classification_targets(y)
-        if y.dtype.kind == "O":
-            y = np.array(y.tolist())
+        n_labelled = len(y)
         if first and y.ndim == 2:
             known = None  # labels are numbered, whatever was declared
-        head = classification_head(y, known)
-        self.classes_ = head.classes
-        targets, strata = head.encode(y, self.label_smoothing)
-        if self.early_stopping and strata is not None:
-            self._check_strata(strata)
-        weights = self._class_weighted(y, None if weights is None else weights[mask])
-        return Labels(
-            mask=mask, y=y, targets=targets, strata=strata, sample_weight=weights, head=head
-        )
+        head = classification_head(y, known, self.label_smoothing)
+        self.classes_ = head.classes  # those of samples that weigh nothing, too
+        if weights is not None:
+            y, mask = y[weights[mask] > 0], mask & (weights > 0)
+            weights = weights[mask]
+        if self.class_weight is not None and mask.any():
+            weights = self._class_weighted(y, head, weights)
+            counts = weights > 0
+            y, weights = y[counts], weights[counts]
+            mask[mask] = counts
+        if self.early_stopping and y.ndim == 1:
+            self._check_strata(head.strata(y))
+        return Labels(mask=mask, n_labelled=n_labelled, y=y, sample_weight=weights, head=head)
 
-    @staticmethod
-    def _is_labelled(y, known):
-        """Mask of the labelled samples. Two classes -1 and 1 are classes, and all are labelled."""
-        if y.ndim == 2:
-            return ~(y == UNLABELLED).all(axis=1)
-        if y.dtype.kind in "US":
-            return np.ones(len(y), dtype=bool)
-        if known is None:
-            known = np.unique(y) if y.dtype.kind != "O" else ()
-        if _is_plus_minus_one(known):
-            return np.ones(len(y), dtype=bool)
-        return np.array([label != UNLABELLED for label in y], dtype=bool)
+    def _labelled(self, X, y):
+        return read_classes(self, X, y, self.classes_)
 
     def _check_strata(self, codes):
         counts = np.bincount(codes, minlength=len(self.classes_))
-        if counts[counts > 0].min() < 2:
+        if np.any(counts == 1):
             rare = self.classes_[np.flatnonzero(counts == 1)].tolist()
             raise ValueError(
                 f"early_stopping=True holds out labelled samples of each class, but the classes "
                 f"{rare} have only 1 labelled sample. Label more, or set early_stopping=False."
             )
 
-    def _class_weighted(self, y, weights):
+    def _class_weighted(self, y, head, weights):
         """Sample weights, multiplied by those of the classes."""
-        if self.class_weight is None:
-            return weights
-        balance = compute_sample_weight(self.class_weight, y)
-        return check_weights(balance if weights is None else balance * weights, y)
+        if self.class_weight == "balanced":
+            balance = compute_sample_weight("balanced", y)
+        elif y.ndim == 2:
+            raise ValueError(
+                "class_weight must be 'balanced' or None where y holds several labels a sample, "
+                f"got {self.class_weight!r}."
+            )
+        else:
+            by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+            balance = by_class[head.strata(y)]
+        if weights is not None:
+            with np.errstate(over="ignore"):
+                balance = balance * weights
+        if balance.any():
+            check_weights(balance, y, name="class_weight")
+        return balance
 
     @property
     def _head(self):
         return HEADS[self._output](self.classes_)
+
+    _metric = staticmethod(accuracy_score)
 
     # -- predict ------------------------------------------------------------------------
 
@@ -260,6 +264,26 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
             Predicted classes; never -1 for unlabelled.
         """
         return self._predict_by("predict", X)
+
+    def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy of the predictions for the labelled samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Test samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            As for ``fit``; unlabelled samples are left out. With several labels a sample, all
+            must be right.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample in the mean, not negative.
+
+        Returns
+        -------
+        score : float
+            Proportion of right predictions, in [0, 1].
+        """
+        return self._score(X, y, sample_weight)
 
     @available_if(final_estimator_has("decision_function"))
     def decision_function(self, X: MatrixLike) -> NDArray[Any]:
@@ -309,5 +333,6 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
             As `predict_proba`, computed so that none underflows.
         """
         if hasattr(self, "final_estimator_"):  # it may have no such method
-            return np.log(self._predict_by("predict_proba", X))
+            with np.errstate(divide="ignore"):  # the probability may be zero
+                return np.log(self._predict_by("predict_proba", X))
         return self._predict_by("predict_log_proba", X)

@@ -12,7 +12,12 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight
 
@@ -38,4 +43,5 @@ __all__ = [
     "_fit_context",
     "available_if",
     "check_matplotlib_support",
+    "validate_parameter_constraints",
 ]

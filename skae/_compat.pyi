@@ -42,3 +42,4 @@ HasMethods: Any
 Interval: Any
 StrOptions: Any
 _check_sample_weight: Any
+validate_parameter_constraints: Any

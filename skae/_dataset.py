@@ -62,13 +62,13 @@ class Dataset:
             where = slice(start, min(start + size, n_samples))
             yield where, self.take(where if index is None else index[where])
 
-    def batches(self, order, size, key):
+    def batches(self, order, size, key, weights=None):
         """Yield the samples of `order` for the kernel to step through, in mini-batches of `size`.
 
         Either everything at once, by reference, or a copy of one mini-batch after another. `key`
-        is that of the noise.
+        is that of the noise; `weights` are those of all samples, relative to their mean.
         """
-        target, weights = self.target, self.sample_weight
+        target = self.target
         if self.zero_copy:
             target = self.X if target is None else target
             yield Batches(self.X, target, order, order, weights, size, key)

@@ -116,6 +116,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     )
 
     def _fit(self, X, y, sample_weight, *, incremental):
+        self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
         self._check_combination()
         first = self._is_first_fit(incremental)
         task = FitTask.fit_of(self, 1 if incremental else self.max_iter, incremental)
@@ -128,8 +129,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return self
 
     def _check_combination(self):
-        """Refuse parameters that cannot work, alone or together, before any work."""
-        self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
+        """Refuse parameters that cannot work together, before any work."""
         if self.corruption in PROBABILITY_NOISES and self.corruption_level > 1:
             raise ValueError(
                 f"corruption_level={self.corruption_level} is not a probability: with "
@@ -188,19 +188,23 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             "output": None,
         }
 
-    def _check_continues(self, architecture):
-        """Refuse another network than the fitted one."""
+    def _is_complete(self):
+        """Whether the layer is fitted, and its last fit was not interrupted."""
+        return hasattr(self, "_state") and not self._state.interrupted
+
+    def _check_continues(self, architecture, size="n_components"):
+        """Refuse another network than the fitted one; `size` names the parameter of its size."""
         # The joint training of a stack gives a decoder another output, which may stay.
         if {**architecture, "output": None} != {**self._architecture, "output": None}:
             raise ValueError(
-                "n_components, activation, loss and tied_weights cannot change between fits "
-                "that continue each other. Set them back, or fit with warm_start=False."
+                f"{size}, activation, loss and tied_weights cannot change between fits that "
+                "continue each other. Set them back, or fit with warm_start=False."
             )
         architecture["output"] = self._architecture["output"]
 
-    def _continued_as(self, other):
+    def _continued_as(self, other, size):
         """A copy with the parameters of another, unfitted layer, to be trained further."""
-        self._check_continues(other._new_architecture(self.n_features_in_))
+        self._check_continues(other._new_architecture(self.n_features_in_), size)
         # The seed stays that of the weights.
         params = {**other.get_params(), "warm_start": True, "random_state": self.random_state}
         return copy(self).set_params(**params)
@@ -242,7 +246,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         """
         other = copy(self)
         other._architecture = {**self._architecture, "output": output}
-        other._state = replace(self._state, buffers=np.zeros_like(self._state.buffers), step=0)
+        buffers = np.zeros_like(self._state.buffers[:1])
+        other._state = replace(self._state, buffers=buffers, step=0, unfinished=None)
         network, params = other._network, other._params()
         for k, (weights, bias) in enumerate(parameters):
             network.weights(params, k)[:] = weights

@@ -1,24 +1,23 @@
 """Base of classifier and regressor: pretraining, the network, fine-tuning with labels."""
 
 from collections.abc import Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
-from numbers import Real
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_array, check_random_state, column_or_1d
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skae import _inference, _training
-from skae._base import BaseEncoder, check_weights, unchanged_on_error
+from skae._base import BEST, BaseEncoder, check_weights, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._compat import HasMethods, StrOptions
 from skae._dataset import ArrayDataset, compute_dtype
+from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, Network
 from skae._parameters import (
@@ -31,48 +30,9 @@ from skae._parameters import (
     parameter,
     parameter_group,
 )
-from skae._stacked import StackedAutoencoder, per_layer
+from skae._stacked import StackedAutoencoder, check_each, per_layer
 from skae._threads import single_threaded_blas
 from skae._typing import NDArray, PerLayer
-
-
-class Labels(SimpleNamespace):
-    """The labelled samples, as an estimator reads them from y.
-
-    Attributes
-    ----------
-    mask : ndarray of bool, shape (n_samples,)
-        Which samples are labelled. The other attributes are about those alone.
-    y : ndarray of shape (n_labelled,) or (n_labelled, n_outputs)
-    targets : ndarray of shape (n_labelled, n_outputs)
-    strata : ndarray of shape (n_labelled,) or None
-    sample_weight : ndarray of shape (n_labelled,) or None
-    head : Head
-    """
-
-    def dataset(self, X, dtype):
-        """The labelled samples of X, for training."""
-        return ArrayDataset(
-            X if self.mask.all() else X[self.mask],
-            dtype,
-            target=np.ascontiguousarray(self.targets, dtype=dtype),
-            sample_weight=self.sample_weight,
-            strata=self.strata,
-        )
-
-
-def check_y(estimator, X, y, **options):
-    """Validate y: one value a sample, or several columns."""
-    if y is None:
-        raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
-            "is None."
-        )
-    y = check_array(y, ensure_2d=False, input_name="y", **options)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = column_or_1d(y, warn=True)
-    check_consistent_length(X, y)
-    return y
 
 
 def final_estimator_has(name):
@@ -107,10 +67,11 @@ class FineTuningParameters:
         doc="""bool, StackedAutoencoder or FrozenEstimator
         How the layers are initialised. True: a `StackedAutoencoder` of these `hidden_layer_sizes`
         and `activation` is fitted on all samples, labelled or not. An unfitted
-        `StackedAutoencoder`: a clone of it is fitted so; its parameters can be searched as
-        ``pretrain__corruption_level``. A fitted one is used as it is, and not changed; inside a
-        `sklearn.frozen.FrozenEstimator` it stays fitted when this estimator is cloned, e.g. by a
-        grid search. False: random weights.""",
+        `StackedAutoencoder`: a clone of it is fitted so, with the `hidden_layer_sizes` and
+        `activation` of this estimator unless they are None. Its parameters can be set and
+        searched as ``pretrain__corruption_level``, which makes a stack of True. A fitted one is
+        used as it is, and not changed; inside a `sklearn.frozen.FrozenEstimator` it stays fitted
+        when this estimator is cloned, e.g. by a grid search. False: random weights.""",
     )
     fine_tune: str = parameter(
         default="all",
@@ -177,7 +138,9 @@ class FineTuningParameters:
 
 
 class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
-    """Base of classifier and regressor. Subclasses have `_read_labels` and `_head`."""
+    """Base of classifier and regressor. Subclasses have `_read_labels`, `_labelled`, `_head` and
+    `_metric`.
+    """
 
     _documentation = {
         **BaseEncoder._documentation,
@@ -188,8 +151,12 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         Largest value of `validation_scores_`, that of the fitted weights.
     n_iter_ : int
         Number of epochs of fine-tuning, over all calls that continued each other.
+    n_labelled_ : int
+        Number of labelled samples in the y of the last fit.
     pretrained_ : StackedAutoencoder
-        The pretrained stack, before fine-tuning. Not with ``pretrain=False``.
+        The pretrained stack, before fine-tuning. Only with ``warm_start=True`` or after
+        ``partial_fit``, and not with ``pretrain=False``. To have it otherwise, fit a stack, and
+        give it as `pretrain`.
     coefs_ : list of ndarray of shape (n_in, n_out)
         Weights of each layer after fine-tuning, the output layer last. Views: copy them to keep
         them.
@@ -224,15 +191,48 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
 
     # -- fit ----------------------------------------------------------------------------
 
+    def set_params(self, **params: Any) -> Self:
+        """Set the parameters of this estimator.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters; ``pretrain__<name>`` sets one of the stack in `pretrain`, which is made
+            if `pretrain` is True.
+
+        Returns
+        -------
+        self : object
+            The estimator itself.
+        """
+        pretrain = params.get("pretrain", self.pretrain)
+        own = isinstance(pretrain, bool | np.bool_) and pretrain
+        if own and any(name.startswith("pretrain__") for name in params):
+            params["pretrain"] = StackedAutoencoder()
+        return super().set_params(**params)
+
     def _fit(self, X, y, sample_weight, *, incremental=False):
         options = _training.Options.of(self, incremental=incremental)
         first = self._is_first_fit(incremental)
-        stack = self._check_parameters()
-        task = FitTask.fit_of(self, self._n_stages(stack, first), incremental)
+        starts = first or self._interrupted  # in pretraining: the network is yet to be trained
+        stack, layers = self._check_parameters()
+        pretrains = starts and stack is not None and not hasattr(stack, "layers_")
+        task = FitTask.fit_of(self, self._n_stages(pretrains, starts), incremental)
         with unchanged_on_error(self):
-            X = self._validate(X, reset=first)
+            if first:
+                self._interrupted = False
+                vars(self).pop("pretrained_", None)
+            given, n_least = X, 2 if pretrains and not incremental else 1
+            X = self._validate(X, reset=first, ensure_min_samples=n_least)
+            if pretrains and X.shape[0] < 2:
+                raise ValueError(
+                    "The first call of partial_fit pretrains the layers on its X, which has 1 "
+                    "sample. Give at least 2 samples, or set pretrain=False."
+                )
+            if starts and hasattr(stack, "layers_"):  # the same features, in the same order
+                validate_data(stack, given, reset=False, skip_check_array=True)
             weights = check_weights(sample_weight, X)
-            labels = self._read_labels(X, y, weights, first)
+            labels = self._read_labels(X, y, weights, first, incremental)
             if not labels.mask.any():
                 if incremental and not first:
                     return self  # a batch without labels has nothing to fine-tune by
@@ -240,30 +240,41 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     f"y has no labelled samples: all are {self._unlabelled_as}, or have zero "
                     "weight."
                 )
+            self.n_labelled_ = labels.n_labelled
+            if self.verbose:
+                print(
+                    f"[{type(self).__name__}] {labels.n_labelled} of {X.shape[0]} samples are "
+                    "labelled"
+                )
             # Fits that continue each other are computed in the type of the first.
             dataset = labels.dataset(X, compute_dtype(X) if first else self._params().dtype)
             task.begin(dataset.X, labels.y, dataset.sample_weight, self._fitted_attributes)
             with single_threaded_blas():
-                if first:
+                if starts:
                     _training.split(dataset, options, 0)  # refuse before any work
-                    self._start(stack, X, weights, labels, options, task)
+                    state = self._start(stack, layers, X, weights, labels.head, options, task)
                 else:
-                    self._check_continues(stack, labels.head)
-                self._set_state(self._fine_tune(dataset, labels.head, options, first, task))
+                    self._check_continues(layers, labels.head)
+                    state = self._state_to_train()
+                if not self._interrupted:
+                    state = self._fine_tune(dataset, labels.head, state, options, starts, task)
+                self._set_state(state)
             vars(self).pop("final_estimator_", None)  # of an earlier fit
             if self.final_estimator is not None:
                 self._fit_final_estimator(dataset, labels.y, task)
             task.end()
         return self
 
-    def _n_stages(self, stack, first):
+    def _n_stages(self, pretrains, starts):
         """Number of subtasks of a fit, for callbacks."""
-        pretrains = first and self.pretrain is not False and not hasattr(stack, "layers_")
-        twice = first and self.fine_tune == "top_then_all"
+        twice = starts and self.fine_tune == "top_then_all"
         return pretrains + 1 + twice + (self.final_estimator is not None)
 
     def _check_parameters(self):
-        """Refuse what cannot work; return the stack to start from, fitted only if given so."""
+        """Refuse what cannot work; return the stack to start from, if any, and its layers.
+
+        They are fitted only if they were given so.
+        """
         self._validate_params()
         stack = self.pretrain
         shape = {
@@ -278,24 +289,30 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     "A FrozenEstimator in pretrain must hold a fitted StackedAutoencoder, got "
                     f"{stack!r}."
                 )
-        if isinstance(stack, StackedAutoencoder):
+        for name, of_a_layer in (("hidden_layer_sizes", "n_components"), ("activation",) * 2):
+            if np.ndim(shape.get(name, 0)):
+                constraint = DenoisingAutoencoder._parameter_constraints[of_a_layer]
+                check_each(self, name, shape[name], constraint)
+        if hasattr(stack, "layers_"):
+            layers = stack.layers_
+            its = dict(zip(("hidden_layer_sizes", "activation"), shape_of(layers)))
             for name, mine in shape.items():
-                its = getattr(stack, name)
-                if not np.array_equal(np.atleast_1d(mine), np.atleast_1d(its)):
+                if per_layer(name, mine, len(layers)) != its[name]:
                     raise ValueError(
-                        f"{name}={mine!r}, but that of the stack in pretrain is {its!r}. "
-                        "Leave it at None to take that of the stack."
+                        f"{name}={mine!r}, but that of the fitted stack in pretrain is "
+                        f"{its[name]}. Leave it at None to take that of the stack."
                     )
         else:
-            stack = StackedAutoencoder(**shape)
-        n_layers = len(stack._new_layers())
-        for name, length in (("dropout", n_layers), ("learning_rate_factors", n_layers + 1)):
-            values = getattr(self, name)
-            if values is not None:
-                low, high = (0, 1) if name == "dropout" else (0, np.inf)
-                values = per_layer(name, values, length)
-                if not all(isinstance(value, Real) and low <= value < high for value in values):
-                    raise ValueError(f"{name} must be in [{low}, {high}), got {values}.")
+            given = isinstance(stack, StackedAutoencoder)
+            stack = clone(stack) if given else StackedAutoencoder()
+            layers = stack.set_params(**shape)._new_layers()
+        n_layers = len(layers)
+        dropout = per_layer("dropout", self.dropout, n_layers)
+        check_each(self, "dropout", dropout, [BELOW_ONE])
+        if self.learning_rate_factors is not None:
+            name = "learning_rate_factors"
+            factors = per_layer(name, self.learning_rate_factors, n_layers + 1)
+            check_each(self, name, factors, [NOT_NEGATIVE])
         if self.fine_tune == "top" and (
             self.input_dropout
             or self.adversarial_radius
@@ -316,14 +333,14 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                 "n_averaged_epochs averages the last epochs, early_stopping=True takes the best "
                 "one: use one of them."
             )
-        return stack
+        return (stack if self.pretrain else None), layers
 
-    def _check_continues(self, stack, head):
+    def _check_continues(self, layers, head):
         """Refuse another network than the fitted one."""
-        layers = stack._new_layers()
+        sizes, activations = shape_of(layers)
         if (
-            [layer.n_components for layer in layers] != self._architecture["sizes"][1:-1]
-            or [layer.activation for layer in layers] != self._architecture["activations"][:-1]
+            sizes != self._architecture["sizes"][1:-1]
+            or activations != self._architecture["activations"][:-1]
             or type(head).__name__ != self._output
         ):
             raise ValueError(
@@ -334,32 +351,35 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
 
     def _pretrained(self, stack, X, weights, rng, task):
         """The stack to start from: fitted now, or a copy of a fitted one."""
-        if not hasattr(stack, "layers_"):
-            stack = clone(stack)
-            if stack.random_state is None or self.pretrain is True:
-                stack.set_params(random_state=_training.draw_seed(rng))
-            if self.pretrain is True:
-                stack.set_params(verbose=self.verbose)
-            with task.delegated("pretrain", stack):
-                return stack.fit(X, sample_weight=weights)
-        if stack.n_features_in_ != X.shape[1]:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but the stack in pretrain was fitted on "
-                f"{stack.n_features_in_} features."
-            )
-        return deepcopy(stack)
+        if hasattr(stack, "layers_"):
+            return deepcopy(stack)
+        own = not isinstance(self.pretrain, StackedAutoencoder)
+        if own or stack.random_state is None:
+            stack.set_params(random_state=_training.draw_seed(rng))
+        if own:
+            stack.set_params(verbose=self.verbose)
+        params = stack.get_params()
+        if self._interrupted:  # goes on where it was
+            seed = {"random_state": self.pretrained_.random_state, "warm_start": True}
+            stack = copy(self.pretrained_).set_params(**{**params, **seed})
+        with task.delegated("pretrain", stack):
+            stack.fit(X, sample_weight=weights)
+        if hasattr(self, "feature_names_in_"):
+            stack.feature_names_in_ = self.feature_names_in_
+        return stack.set_params(warm_start=params["warm_start"])
 
-    def _start(self, stack, X, weights, labels, options, task):
-        """Pretrain, or take a pretrained stack, and initialise the network from it."""
+    def _start(self, stack, layers, X, weights, head, options, task):
+        """Pretrain, or take a pretrained stack; return the state of the network made of it."""
         rng = check_random_state(self.random_state)
-        vars(self).pop("pretrained_", None)
-        if self.pretrain is not False:
-            stack = self.pretrained_ = self._pretrained(stack, X, weights, rng, task)
-        layers = stack.layers_ if self.pretrain is not False else stack._new_layers()
-        sizes = [int(layer.n_components) for layer in layers]
+        fitted, interrupted = [], False
+        if stack is not None:
+            given = hasattr(stack, "layers_")
+            stack = self._pretrained(stack, X, weights, rng, task)
+            fitted, interrupted = stack.layers_, stack._interrupted and not given
+        sizes, activations = shape_of(layers)
         self._architecture = {
-            "sizes": [X.shape[1], *sizes, labels.targets.shape[1]],
-            "activations": [*(layer.activation for layer in layers), labels.head.activation],
+            "sizes": [X.shape[1], *sizes, head.n_outputs],
+            "activations": [*activations, head.activation],
         }
         network = self._network
         seed = _training.draw_seed(rng)
@@ -367,22 +387,28 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         # The output layer starts at zero, as in the Theano tutorials, so the first predictions
         # are uniform.
         network.weights(state.params, -1)[:] = 0
-        if self.pretrain is not False:
-            for k, layer in enumerate(layers):
-                network.weights(state.params, k)[:] = layer.components_
-                network.bias(state.params, k)[:] = layer.intercept_hidden_
-        self._state, self._output = state, type(labels.head).__name__
+        for k, layer in enumerate(fitted):
+            network.weights(state.params, k)[:] = layer.components_
+            network.bias(state.params, k)[:] = layer.intercept_hidden_
+        vars(self).pop("pretrained_", None)
+        if stack is not None and (self.warm_start or options.incremental or interrupted):
+            self.pretrained_ = stack
+        self._interrupted, self._output = interrupted, type(head).__name__
+        return state
 
-    def _fine_tune(self, dataset, head, options, first, task):
+    def _fine_tune(self, dataset, head, state, options, starts, task):
         """Train the output layer, all layers, or one after the other; return the state."""
-        state, network = self._state, self._network
-        if self.fine_tune != "all" and (first or self.fine_tune == "top"):
+        network = self._network
+        in_output = starts or (state.output_only and state.interrupted)
+        if self.fine_tune == "top" or (self.fine_tune == "top_then_all" and in_output):
             state = self._fine_tune_output(state, dataset, head, options, task)
             if self.fine_tune == "top" or state.interrupted:
                 return state
+        if state.output_only:
             # The solver has seen nothing of the other layers yet: begin its moments afresh.
-            state.buffers[1:] = 0
-            state = replace(state, step=0, best_loss=np.inf, n_stale=0)
+            state = replace(
+                state, buffers=state.buffers[:1], best_loss=np.inf, n_stale=0, output_only=False
+            ).as_complete()
         network.layers["dropout"][1:] = per_layer("dropout", self.dropout, len(network) - 1)
         if self.learning_rate_factors is not None:
             network.layers["learning_rate_scale"] = self.learning_rate_factors
@@ -398,7 +424,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             name=type(self).__name__,
             corruption=_sgd.Corruption("dropout", self.input_dropout),
             score=head.score,
-            in_place=first,
+            in_place=starts,
             task=stage,
         )
         stage.end(lambda: state)
@@ -407,6 +433,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
     def _fine_tune_output(self, state, dataset, head, options, task):
         """Train the output layer alone, on the codes of the layers below."""
         network = self._network
+        if not state.output_only:
+            state = state.as_complete()
         codes = dataset.encoded(
             lambda part: _inference.outputs(network, state.params, part, stop=-1),
             self._n_features_out,
@@ -440,7 +468,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         buffers = np.zeros((len(trained.buffers), state.buffers.shape[1]), state.buffers.dtype)
         buffers[0] = state.params
         buffers[:, self._output_layer_place()] = trained.buffers
-        return replace(trained, buffers=buffers)
+        return replace(trained, buffers=buffers, output_only=True)
 
     def _attributes_with_output(self, state, trained):
         """The fitted attributes, with the output layer as `trained`."""
@@ -455,14 +483,21 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         self.final_estimator_ = final
 
     def _set_best(self, state):
-        self.validation_scores_ = list(state.validation_scores)
         self.best_validation_score_ = -state.best_loss
+
+    def _state_to_train(self):
+        """The state as it was trained; `_set_state` may have changed the output layer."""
+        return self._state
 
     # -- use ----------------------------------------------------------------------------
 
     @property
     def _network(self):
         return Network(**self._architecture)
+
+    @property
+    def validation_scores_(self) -> list[float]:
+        return self._curve("validation_scores", *BEST)
 
     @property
     def coefs_(self) -> list[NDArray[Any]]:
@@ -494,3 +529,18 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         linear = Network(self._architecture["sizes"], [*hidden, "identity"])
         logits = _inference.outputs(linear, self._params(X), ArrayDataset(X))
         return getattr(head, method)(logits.astype(head.dtype or logits.dtype, copy=False))
+
+    def _score(self, X, y, sample_weight):
+        """The metric of the labelled samples."""
+        predicted = self.predict(X)
+        weights = check_weights(sample_weight, predicted)
+        y, labelled = self._labelled(predicted, y)
+        if not labelled.any():
+            raise ValueError(f"y has no labelled samples: all are {self._unlabelled_as}.")
+        weights = None if weights is None else weights[labelled]
+        return float(self._metric(y, predicted[labelled], sample_weight=weights))
+
+
+def shape_of(layers):
+    """Lengths of the codes of the layers, and their activations."""
+    return [int(one.n_components) for one in layers], [one.activation for one in layers]

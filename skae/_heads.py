@@ -17,21 +17,31 @@ class Softmax:
     Parameters
     ----------
     classes : ndarray of shape (n_classes,)
+    label_smoothing : float, default=0.0
+        Part of each target that is spread evenly over the classes.
     """
 
     activation, loss = "softmax", "log_loss"
     dtype = np.float64  # of logits: in single precision, a probability near one would be one
     label_ndim = 1  # dimensions of what `predict` gives
 
-    def __init__(self, classes):
-        self.classes = classes
+    def __init__(self, classes, label_smoothing=0.0):
+        self.classes, self.label_smoothing = classes, label_smoothing
 
-    def encode(self, y, label_smoothing):
-        """Targets of the labels, shape (n_samples, n_outputs), and strata for a split."""
-        codes = np.searchsorted(self.classes, y)
-        n_classes = len(self.classes)
-        targets = (1 - label_smoothing) * np.eye(n_classes)[codes] + label_smoothing / n_classes
-        return targets, codes
+    @property
+    def n_outputs(self):
+        return len(self.classes)
+
+    def strata(self, y):
+        """Numbers of the classes, of which a held-out part should have its share."""
+        return np.searchsorted(self.classes, y)
+
+    def encode(self, y, dtype):
+        """Targets of the labels, shape (n_samples, n_outputs)."""
+        spread = self.label_smoothing / self.n_outputs
+        targets = np.full((len(y), self.n_outputs), spread, dtype=dtype)
+        targets[np.arange(len(y)), self.strata(y)] += 1 - self.label_smoothing
+        return targets
 
     def score(self, targets, outputs, sample_weight):
         """Accuracy of activated outputs."""
@@ -65,9 +75,13 @@ class Logistic(Softmax):
 
     activation, loss = "logistic", "cross_entropy"
 
-    def encode(self, y, label_smoothing):
-        targets, codes = super().encode(y, label_smoothing)
-        return targets[:, 1:], codes
+    n_outputs = 1
+
+    def encode(self, y, dtype):
+        second = (y == self.classes[1]).astype(dtype)[:, np.newaxis]
+        second *= 1 - self.label_smoothing
+        second += self.label_smoothing / 2
+        return second
 
     def score(self, targets, outputs, sample_weight):
         right = ((outputs > 0.5) == (targets > 0.5)).all(axis=1)
@@ -96,8 +110,18 @@ class Multilabel(Logistic):
 
     label_ndim = 2
 
-    def encode(self, y, label_smoothing):
-        return (1 - label_smoothing) * y + label_smoothing / 2, None
+    @property
+    def n_outputs(self):
+        return len(self.classes)
+
+    def strata(self, y):
+        return None
+
+    def encode(self, y, dtype):
+        targets = y.astype(dtype)
+        targets *= 1 - self.label_smoothing
+        targets += self.label_smoothing / 2
+        return targets
 
     def predict(self, logits):
         return (logits > 0).astype(int)
@@ -123,16 +147,28 @@ class Linear:
     ----------
     ndim : int
         Dimensions of y.
+    mean, scale : ndarray of shape (n_outputs,), default=None
+        The network is trained on ``(y - mean) / scale``.
     """
 
     activation, loss = "identity", "squared_error"
     dtype = None  # that of X
 
-    def __init__(self, ndim):
-        self.ndim = ndim
+    def __init__(self, ndim, mean=None, scale=None):
+        self.ndim, self.mean, self.scale = ndim, mean, scale
 
-    def encode(self, y):
-        return y.reshape(len(y), -1), None
+    @property
+    def n_outputs(self):
+        return len(self.mean)
+
+    def strata(self, y):
+        return None
+
+    def encode(self, y, dtype):
+        targets = np.empty((len(y), self.n_outputs), dtype=dtype)
+        np.subtract(y.reshape(targets.shape), self.mean, out=targets, casting="same_kind")
+        targets /= self.scale.astype(dtype)
+        return targets
 
     def score(self, targets, outputs, sample_weight):
         """R^2."""
@@ -145,7 +181,7 @@ class Linear:
 HEADS = {head.__name__: head for head in (Softmax, Logistic, Multilabel)}
 
 
-def classification_head(y, known=None):
+def classification_head(y, known=None, label_smoothing=0.0):
     """The head for labels y; ValueError if they don't fit the classes that are `known`.
 
     Parameters
@@ -154,16 +190,17 @@ def classification_head(y, known=None):
         Labels of the labelled samples.
     known : ndarray of shape (n_classes,), default=None
         Classes that were declared or fitted before.
+    label_smoothing : float, default=0.0
     """
     if y.ndim == 2:
         if type_of_target(y) != "multilabel-indicator" or not np.isin(y, (0, 1)).all():
             raise ValueError(
-                "y with several columns must hold an indicator, 0 or 1, for each label (a row of "
-                f"-1 is unlabelled), but it is of type {type_of_target(y)!r}."
+                "y with several columns must hold an indicator, 0 or 1, for each label (a sample "
+                f"of -1 is unlabelled), but it is of type {type_of_target(y)!r}."
             )
         if known is not None and len(known) != y.shape[1]:
             raise ValueError(f"y has {y.shape[1]} labels, but {len(known)} were fitted.")
-        return Multilabel(np.arange(y.shape[1]))
+        return Multilabel(np.arange(y.shape[1]), label_smoothing)
     classes = np.unique(y) if known is None else known
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
@@ -177,4 +214,4 @@ def classification_head(y, known=None):
             "are needed. Samples with y == -1 count as unlabelled: if -1 is a class, encode the "
             "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
         )
-    return (Logistic if len(classes) == 2 else Softmax)(classes)
+    return (Logistic if len(classes) == 2 else Softmax)(classes, label_smoothing)

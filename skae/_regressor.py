@@ -1,12 +1,16 @@
 """StackedAutoencoderRegressor: pretrained on all samples, fine-tuned on the labelled ones."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
+from sklearn.metrics import r2_score
 
 from skae._compat import RegressorMixin, _fit_context, available_if
-from skae._fine_tuning import FineTunedStack, Labels, check_y
+from skae._dataset import compute_dtype
+from skae._fine_tuning import FineTunedStack
 from skae._heads import Linear
+from skae._labels import Labels, read_numbers
 from skae._parameters import estimator
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
@@ -17,7 +21,8 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
 
     A `StackedAutoencoder` learns its layers from all samples, those whose y is nan (unlabelled)
     included. A linear output layer is added, and the whole network is trained on the labelled
-    samples with the squared error, summed over the outputs [1]_ [2]_.
+    samples with the squared error, summed over the outputs [1]_ [2]_. It is trained on
+    standardised targets, and predicts in the units of y.
 
     Parameters
     ----------
@@ -26,8 +31,8 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
     Attributes
     ----------
     loss_ : float
-        Mean cost of the last epoch of fine-tuning: squared error of a sample,
-        plus the L2 penalty.
+        Mean cost of the last epoch of fine-tuning: squared error of a sample, of
+        standardised targets, plus the L2 penalty.
     loss_curve_ : list of float
         `loss_` after each epoch.
     validation_scores_ : list of float
@@ -44,6 +49,12 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
     Notes
     -----
     Early stopping holds out labelled samples only.
+
+    From each output its mean is subtracted, and it is divided by the power of two next to its
+    standard deviation; both are weighted. `coefs_` and `intercepts_` of the output layer are
+    in the units of y, where `max_norm` and `alpha` act on those of standardised targets. With
+    ``partial_fit``, mean and standard deviation are those of all targets up to now, and the
+    output layer follows them without a change of its predictions.
 
     References
     ----------
@@ -72,8 +83,7 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training samples. Scale the features, e.g. to [0, 1].
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets; samples with nan are unlabelled. Scale the targets, see
-            `sklearn.compose.TransformedTargetRegressor`.
+            Targets, of any scale; samples with nan or None are unlabelled.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample in the cost of its mini-batch, not negative. Samples of weight
             zero are left out.
@@ -118,29 +128,82 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def _read_labels(self, X, y, weights, first):
-        y = check_y(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
-        mask = ~np.isnan(y if y.ndim == 1 else y.sum(axis=1))
+    def _read_labels(self, X, y, weights, first, incremental):
+        y, mask = read_numbers(self, X, y)
+        n_labelled = int(mask.sum())
         if weights is not None:
             mask &= weights > 0
+            weights = weights[mask]
         if not mask.any():
             return Labels(mask=mask)
-        head = Linear(y.ndim)
-        targets, strata = head.encode(y[mask])
-        if not first and targets.shape[1] != self._architecture["sizes"][-1]:
+        y = y[mask]
+        n_outputs = y.size // len(y)
+        if not first and n_outputs != self._architecture["sizes"][-1]:
             raise ValueError(
-                f"y has {targets.shape[1]} outputs, but {self._architecture['sizes'][-1]} were "
-                "fitted."
+                f"y has {n_outputs} outputs, but {self._architecture['sizes'][-1]} were fitted."
+            )
+        dtype = compute_dtype(X) if first else self._params().dtype
+        largest = np.abs(y).max()
+        if largest > np.finfo(dtype).max / 4:
+            raise ValueError(
+                f"y has values up to {largest:g}, too large for {dtype}, the type of X. Scale y."
             )
         self._y_ndim = y.ndim
-        weights = None if weights is None else weights[mask]
-        return Labels(
-            mask=mask, y=y[mask], targets=targets, strata=strata, sample_weight=weights, head=head
-        )
+        earlier = self._y_units if incremental and not first else None
+        self._y_units = units_of(y.reshape(len(y), -1), weights, earlier)
+        head = Linear(y.ndim, self._y_units["mean"], self._y_units["scale"])
+        return Labels(mask=mask, n_labelled=n_labelled, y=y, sample_weight=weights, head=head)
+
+    def _set_state(self, state):
+        """Store the state, with the output layer in the units of y."""
+        units, network = self._y_units, self._network
+        state = replace(state, buffers=state.buffers.copy())
+        weights, bias = network.weights(state.params, -1), network.bias(state.params, -1)
+        # Kept, since adding the mean rounds: a fit that is continued goes on exactly.
+        self._trained_as = {**units, "bias": bias.copy()}
+        weights *= units["scale"].astype(weights.dtype)[:, np.newaxis]
+        bias[:] = bias * units["scale"] + units["mean"]
+        return super()._set_state(state)
+
+    def _state_to_train(self):
+        units, old, network = self._y_units, self._trained_as, self._network
+        state = replace(self._state, buffers=self._state.buffers.copy())
+        weights, bias = network.weights(state.params, -1), network.bias(state.params, -1)
+        weights /= units["scale"].astype(weights.dtype)[:, np.newaxis]
+        if all(np.array_equal(units[name], old[name]) for name in ("mean", "scale")):
+            bias[:] = old["bias"]
+        else:  # the predictions stay as they are
+            bias[:] = (bias - units["mean"]) / units["scale"]
+        return state
+
+    def _labelled(self, X, y):
+        y, mask = read_numbers(self, X, y)
+        return y[mask], mask
+
+    _metric = staticmethod(r2_score)
 
     @property
     def _head(self):
         return Linear(self._y_ndim)
+
+    def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """R^2 of the predictions for the labelled samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Test samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets; samples with nan are left out.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample, not negative.
+
+        Returns
+        -------
+        score : float
+            Coefficient of determination, at most 1; the mean over the outputs.
+        """
+        return self._score(X, y, sample_weight)
 
     def predict(self, X: MatrixLike) -> NDArray[Any]:
         """Predict the target, or targets, of each sample.
@@ -156,3 +219,29 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
             Predicted values, in the units of the y given to ``fit``.
         """
         return self._predict_by("predict", X)
+
+
+def units_of(y, weights, earlier=None):
+    """Weight, mean and standard deviation of each output, and the scale to divide it by.
+
+    The scale is the power of two next to the standard deviation, so that dividing by it, and
+    multiplying again, does not round. With the units of `earlier` targets given, they are those
+    of all targets up to now.
+    """
+    size = np.abs(y).max(axis=0)
+    size[size == 0] = 1.0
+    y = y / size  # nothing overflows
+    mean = np.average(y, axis=0, weights=weights)
+    std = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weights))
+    std[std < 1e-14] = 0.0  # of equal values, but for rounding
+    mean, std = mean * size, std * size
+    weight = float(len(y) if weights is None else weights.sum())
+    if earlier is not None:
+        share = weight / (weight + earlier["weight"])
+        step = mean - earlier["mean"]
+        within = np.hypot(np.sqrt(1 - share) * earlier["std"], np.sqrt(share) * std)
+        std = np.hypot(within, np.sqrt(share * (1 - share)) * step)
+        mean = earlier["mean"] + share * step
+        weight += earlier["weight"]
+    power = np.round(np.log2(np.where(std > 0, std, 1.0)))
+    return {"weight": weight, "mean": mean, "std": std, "scale": np.exp2(power.clip(-900, 900))}

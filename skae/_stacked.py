@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from skae import _training
 from skae._base import TRAINING_ATTRIBUTES, BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
+from skae._compat import validate_parameter_constraints
 from skae._dataset import BLOCK_SIZE, ArrayDataset
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
@@ -71,7 +72,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     `working_memory` of `sklearn.set_config`; otherwise they are computed for each mini-batch.
 
     Ctrl-C ends the training with a warning; the layers that have been trained by then make up
-    the stack, and fitting it again with ``warm_start=True`` trains the missing ones, too.
+    the stack. Fitting it again with ``warm_start=True`` makes up for the missing epochs and
+    layers; the epoch that was cut short is repeated.
 
     References
     ----------
@@ -138,6 +140,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         Learning rate of the first epoch of the joint training.""",
     )
 
+    _curves_of = "_joint_state"
+
     def _can_partial_fit(self):
         if self.joint:
             raise AttributeError("partial_fit does not support joint=True")
@@ -157,12 +161,13 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             rng = check_random_state(self.random_state)
             for layer in layers:
                 layer.random_state = _training.draw_seed(rng)
+            resumes = not first and self._interrupted and not incremental
             if not first:
                 layers = self._continued(layers)
             self._interrupted = False
             if one_by_one:
                 dataset = ArrayDataset(X, sample_weight=weights)
-                layers = self._fit_layers(layers, dataset, incremental, task)
+                layers = self._fit_layers(layers, dataset, incremental, resumes, task)
                 self._joint_state = None
             self._set_layers(layers)
             for name in TRAINING_ATTRIBUTES:  # of an earlier joint training
@@ -178,17 +183,21 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         self.n_iter_ = sum(layer.n_iter_ for layer in layers)
         return self
 
-    def _fit_layers(self, layers, dataset, incremental, task):
-        """Train each layer on the codes of the one below; return the trained layers."""
+    def _fit_layers(self, layers, dataset, incremental, resumes, task):
+        """Train each layer on the codes of the one below; return the trained layers.
+
+        If an interrupted fit is resumed, the layers that it has completed stay as they are.
+        """
         for depth, layer in enumerate(layers, start=1):
             name = f"{type(self).__name__}, layer {depth} of {len(layers)}"
             layer.n_features_in_ = dataset.n_features
             stage = task.subtask(
                 "layer",
                 1 if incremental else layer.max_iter,
-                fitted=partial(self._attributes_with, layers[: depth - 1], layer),
+                fitted=partial(self._attributes_with, layers[: depth - 1], layer, len(layers)),
             )
-            self._interrupted = layer._fit_layer(dataset, incremental, stage, name)
+            if not (resumes and layer._is_complete()):
+                self._interrupted = layer._fit_layer(dataset, incremental, stage, name)
             if depth < len(layers) and not self._interrupted:
                 try:
                     dataset = layer._encode_dataset(dataset)
@@ -199,10 +208,12 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 return layers[:depth]
         return layers
 
-    def _attributes_with(self, below, layer, state):
+    def _attributes_with(self, below, layer, n_layers, state):
         """The attributes of a stack that ends with `layer`, trained as far as `state`."""
         layers = [*below, layer._fitted_as(state)]
-        return {**vars(copy(self)._set_layers(layers)), "_joint_state": None}
+        lacks = state.interrupted or len(layers) < n_layers or self.joint
+        attributes = {"_joint_state": None, "_interrupted": lacks}
+        return {**vars(copy(self)._set_layers(layers)), **attributes}
 
     def _fit_jointly(self, X, weights, task):
         """Train the unrolled deep autoencoder, and give its weights back to the layers."""
@@ -213,12 +224,16 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             learning_rate_init=self.joint_learning_rate_init,
         )
         dtype = bottom.components_.dtype
+        dataset = ArrayDataset(X, dtype, sample_weight=weights)
+        bottom._limits = bottom._feature_ranges(dataset, False)
         state = self._joint_state
         if state is None:
             seed = _training.draw_seed(bottom.random_state)
             state = _training.initial_state(network, options, dtype, seed)
         else:
-            state = replace(state, buffers=state.buffers.copy())
+            buffers = np.zeros((len(state.buffers) or 1, network.n_params), dtype)
+            buffers[1:] = state.buffers[1:]
+            state = replace(state, buffers=buffers)
         # The layers have the parameters, before and after; the state adds the solver's moments.
         for layer, (encoder, decoder) in zip(self.layers_, self._places()):
             network.weights(state.params, encoder)[:] = layer.components_
@@ -229,7 +244,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         state = _training.train(
             network,
             _sgd.Objective(bottom._architecture["loss"], alpha=self.alpha),
-            ArrayDataset(X, dtype, sample_weight=weights),
+            dataset,
             state,
             options,
             name=f"{type(self).__name__}, all layers",
@@ -238,6 +253,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             task=stage,
         )
         self._set_joint_state(state)
+        self._interrupted = state.interrupted
         stage.end()
 
     def _unrolled(self):
@@ -266,25 +282,30 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             layers.append(layer._with_parameters(parameters, output))
             output = layer._architecture["activations"][0]
         self.layers_ = layers
+        if len(state.buffers) == 1:  # no moments, and the layers have the parameters
+            state = replace(state, buffers=state.buffers[:0])
         self._joint_state = state
         self._set_training_attributes(state)
         return self
 
     def _joint_attributes(self, state):
         """The attributes that `_set_joint_state` would leave."""
-        return vars(copy(self)._set_joint_state(state))
+        return {**vars(copy(self)._set_joint_state(state)), "_interrupted": state.interrupted}
 
     def _new_layers(self):
         """Make one unfitted autoencoder a layer; refuse what cannot work, before any work."""
+        self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if np.ndim(sizes) else [np.asarray(sizes).item()]
         if not sizes:
             raise ValueError("hidden_layer_sizes is empty.")
-        lists = {
-            name: per_layer(name, getattr(self, name), len(sizes))
-            for name, declaration in self._declared.items()
-            if declaration.for_each_layer
-        }
+        of_a_layer = DenoisingAutoencoder._parameter_constraints
+        check_each(self, "hidden_layer_sizes", sizes, of_a_layer["n_components"])
+        lists = {}
+        for name, declaration in self._declared.items():
+            if declaration.for_each_layer:
+                lists[name] = per_layer(name, getattr(self, name), len(sizes))
+                check_each(self, name, lists[name], of_a_layer[name])
         names = set(DenoisingAutoencoder._declared) - {"n_components", *lists}
         shared = {name: getattr(self, name) for name in names}
         layers = [
@@ -314,7 +335,9 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 "The layers have been trained jointly, so they cannot be trained one by one: "
                 "set joint=True to go on, or fit with warm_start=False."
             )
-        continued = [old._continued_as(new) for old, new in zip(self.layers_, layers)]
+        continued = [
+            old._continued_as(new, "hidden_layer_sizes") for old, new in zip(self.layers_, layers)
+        ]
         return continued + layers[n_fitted:]
 
     @property
@@ -355,3 +378,12 @@ def per_layer(name, value, n_layers):
             "one for all."
         )
     return [item.item() if isinstance(item, np.generic) else item for item in value]
+
+
+def check_each(estimator, name, values, constraint):
+    """Validate each value of a list by the constraint of one; errors name its place."""
+    for k, value in enumerate(values):
+        place = f"{name}[{k}]"
+        validate_parameter_constraints(
+            {place: constraint}, {place: value}, type(estimator).__name__
+        )

@@ -5,8 +5,9 @@ Every estimator is trained here; the steps of an epoch are the kernel's.
 
 import time
 import warnings
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,10 +28,17 @@ ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
 # epoch, so there is no generator whose state would have to be saved with a fit.
 _INITIAL, _SPLIT, _ORDER, _NOISE = range(4)
 
+# The attributes of a `TrainingState` that are curves.
+CURVES = ("loss_curve", "validation_loss_curve", "validation_scores")
+
+# Samples whose loss tells whether the last step has diverged.
+N_PROBES = 20
+
 
 class Options(SimpleNamespace):
     """How to train: `TrainingParameters`, and what only some estimators have."""
 
+    warm_start = False
     max_norm: float | None = None
     n_warmup_epochs: int = 0
     n_averaged_epochs: int = 0
@@ -46,6 +54,29 @@ class Options(SimpleNamespace):
         return cls(**{**{name: getattr(estimator, name) for name in names}, **others})
 
 
+class Curve:
+    """One number an epoch. Copies share what they have in common, however long it is."""
+
+    def __init__(self, values=()):
+        self._values = list(values)
+        self._length = len(self._values)
+
+    def append(self, value):
+        if self._length < len(self._values):  # another copy has gone on from here
+            self._values = list(self)
+        self._values.append(value)
+        self._length += 1
+
+    def __len__(self):
+        return self._length
+
+    def __getitem__(self, index):
+        return self._values[range(self._length)[index]]
+
+    def __reduce__(self):
+        return Curve, (list(self),)
+
+
 @dataclass(eq=False, repr=False)
 class TrainingState:
     """State carried from one epoch, or one call, to the next.
@@ -53,11 +84,25 @@ class TrainingState:
     Attributes
     ----------
     buffers : ndarray of shape (n_buffers, n_params)
-        Row 0 holds the parameters, the others the gradient and the moments of the solver.
+        Row 0 holds the parameters, the others the moments of the solver. A state that need not
+        be continued exactly has the parameters only.
     seed : int
         Seed of all random numbers.
     step : int
         Steps taken so far; the kernel counts them.
+    mean_weight : float
+        Mean weight of the samples of the last fit, or of a stream of partial fits.
+    n_samples : int
+        Number of these samples.
+    n_run_epochs : int
+        Epochs of the last run, which was to have `max_iter`.
+    interrupted : bool
+        Whether the last run has not come to its end.
+    output_only : bool
+        Whether it trained the output layer alone.
+    unfinished : dict or None
+        The parameters and sums from which an interrupted run goes on, where they are not those
+        that it returned.
     """
 
     buffers: np.ndarray
@@ -67,14 +112,37 @@ class TrainingState:
     learning_rate_init: float | None = None
     best_loss: float = np.inf
     n_stale: int = 0
-    loss_curve: list = field(default_factory=list)
-    validation_loss_curve: list = field(default_factory=list)
-    validation_scores: list = field(default_factory=list)
+    loss_curve: Curve = field(default_factory=Curve)
+    validation_loss_curve: Curve = field(default_factory=Curve)
+    validation_scores: Curve = field(default_factory=Curve)
+    mean_weight: float = 0.0
+    n_samples: int = 0
+    n_run_epochs: int = 0
     interrupted: bool = False
+    output_only: bool = False
+    unfinished: dict | None = None
 
     @property
     def params(self):
         return self.buffers[0]
+
+    @classmethod
+    def from_dict(cls, values):
+        """Restore a state from what `to_dict` gave."""
+        return cls(**{**values, **{name: Curve(values[name]) for name in CURVES}})
+
+    def to_dict(self):
+        """The state in types that need no trust when they are loaded."""
+        return {**vars(self), **{name: list(getattr(self, name)) for name in CURVES}}
+
+    def as_complete(self):
+        """This state, not to be resumed but to be followed by another run."""
+        return replace(self, interrupted=False, unfinished=None)
+
+    def copy_curves(self):
+        for name in CURVES:
+            setattr(self, name, copy(getattr(self, name)))
+        return self
 
 
 def draw_seed(random_state):
@@ -208,49 +276,77 @@ class _Loop:
         self.options, self.name, self.score, self.task = options, name, score, task
         self.solver = make_solver(options)
         buffers, step = state.buffers, state.step
-        if len(buffers) != self.solver.n_buffers:  # another solver: keep the parameters only
+        if len(buffers) != self.solver.n_buffers:  # another solver, or no moments are kept
             buffers = np.zeros((self.solver.n_buffers, network.n_params), dtype=buffers.dtype)
             buffers[0], step = state.params, 0
         self.state = replace(
-            state,
-            buffers=buffers,
-            step=step,
-            loss_curve=list(state.loss_curve),
-            validation_loss_curve=list(state.validation_loss_curve),
-            validation_scores=list(state.validation_scores),
-            interrupted=False,
-        )
+            state, buffers=buffers, step=step, interrupted=False, unfinished=None
+        ).copy_curves()
+        # An interrupted run goes on with the epochs that it lacks.
+        self.resumes = state.interrupted and 0 < state.n_run_epochs < options.max_iter
+        if options.incremental or not self.resumes:
+            self.resumes, self.state.n_run_epochs = False, 0
         if (
             state.learning_rate_init != options.learning_rate_init
             or options.learning_rate != "adaptive"
         ):
             self.state.learning_rate = options.learning_rate_init
             self.state.learning_rate_init = options.learning_rate_init
-        if not options.incremental:
+        if not (options.incremental or self.resumes):
             self.state.best_loss, self.state.n_stale = np.inf, 0
         # The parameters of the best epoch, or the mean of those of the last ones.
         self.best_params = self.state.params.copy() if options.early_stopping else None
         self.sum_params = np.zeros(network.n_params) if options.n_averaged_epochs else None
         self.n_summed = 0
+        if self.resumes and state.unfinished is not None:
+            self.state.params[:] = state.unfinished["params"]
+            if self.sum_params is not None and state.unfinished["n_summed"]:
+                self.sum_params[:] = state.unfinished["sum_params"]
+                self.n_summed = state.unfinished["n_summed"]
         self.training, self.validation = split(dataset, options, state.seed)
         size = options.batch_size
         self.batch_size = min(200 if size == "auto" else size, len(self.training))
+        self.weights = self.relative_weights()
         self.workspace = network.workspace(
             self.batch_size, buffers.dtype, adversarial=objective.adversarial_radius > 0
         )
+        self.gradient = np.empty(
+            network.n_params if self.solver.needs_gradient else 0, dtype=buffers.dtype
+        )
         self.problem = _sgd.Problem(network.layers, objective, self.solver, self.state, corruption)
 
+    def relative_weights(self):
+        """Sample weights divided by their mean, so that only their ratios matter.
+
+        The mean is that of all training samples of a fit; of a stream, it is that of all samples
+        up to now.
+        """
+        weights, state = self.dataset.sample_weight, self.state
+        n_samples, mean = len(self.training), 1.0
+        if weights is not None:
+            mean = weights[self.training].mean()
+        if not self.options.incremental:
+            state.n_samples, state.mean_weight = 0, 0.0
+        state.n_samples += n_samples
+        state.mean_weight += (mean - state.mean_weight) * (n_samples / state.n_samples)
+        if weights is not None:
+            return weights / state.mean_weight
+        if state.mean_weight == 1.0:
+            return None
+        return np.full(len(self.dataset), 1.0 / state.mean_weight)
+
     def run(self, team):
-        if self.validation is not None and self.state.loss_curve:
+        if self.validation is not None and self.state.loss_curve and not self.resumes:
             # Baseline when a fit continues; the earlier one may have used another criterion.
             self.state.best_loss = self.monitored()[0]
         max_iter = self.options.max_iter
-        for epoch in range(max_iter):
+        for epoch in range(self.state.n_run_epochs, max_iter):
             task = self.task.subtask("epoch")
             begin = time.perf_counter()
             self.solver.learning_rate = self.rate(epoch)
             loss = self.epoch(team)
             self.state.loss_curve.append(loss)
+            self.state.n_run_epochs = epoch + 1
             if epoch >= max_iter - self.options.n_averaged_epochs:
                 self.sum_params += self.state.params
                 self.n_summed += 1
@@ -258,7 +354,8 @@ class _Loop:
                 loss = self.validate()
             self.report(time.perf_counter() - begin)
             stops = self.converged(loss)
-            if task.end(self.snapshot) or stops:
+            lacks = not stops and epoch + 1 < max_iter
+            if task.end(partial(self.result, interrupted=lacks)) or stops:
                 return
         if self.options.tol is not None and not self.options.incremental:
             warnings.warn(
@@ -287,21 +384,22 @@ class _Loop:
         if self.options.shuffle:
             order = random_stream(state.seed, _ORDER, number).permutation(order)
         key = noise_key(state.seed, number)
-        cost = weight = 0.0
-        for batches in self.dataset.batches(order, self.batch_size, key):
-            batch_cost, batch_weight = _sgd.train(self.problem, batches, team, self.workspace)
-            cost += batch_cost
-            weight += batch_weight
-        cost = cost / weight if weight else np.nan  # not finite from the first batch on
+        cost = 0.0
+        for batches in self.dataset.batches(order, self.batch_size, key, self.weights):
+            cost += _sgd.train(self.problem, batches, team, self.gradient, self.workspace)
+        cost /= len(order)
         if self.objective.alpha:
             cost += 0.5 * self.objective.alpha * self.network.squared_weights(state.params)
-        if not np.isfinite(cost):
+        self.check_finite(cost, number + 1)
+        return cost
+
+    def check_finite(self, loss, epoch):
+        if not np.isfinite(loss):
             raise ValueError(
-                f"{self.name}: the loss became non-finite in epoch {number + 1}. Try a smaller "
+                f"{self.name}: the loss became non-finite in epoch {epoch}. Try a smaller "
                 f"learning_rate_init (it is {self.options.learning_rate_init:g}), or scale the "
                 "data, e.g. with sklearn.preprocessing.StandardScaler."
             )
-        return cost
 
     def monitored(self):
         """The early-stopping criterion, lower is better; loss and score of held-out samples.
@@ -313,6 +411,7 @@ class _Loop:
         weights = None if dataset.sample_weight is None else dataset.sample_weight[index]
         losses = _inference.sample_losses(network, params, self.objective, dataset, index=index)
         loss = float(np.average(losses, weights=weights))
+        self.check_finite(loss, len(self.state.loss_curve))
         if self.score is None:
             return loss, loss, None
         outputs = _inference.outputs(network, params, dataset, index=index)
@@ -360,26 +459,50 @@ class _Loop:
             line += f", validation score = {state.validation_scores[-1]:.4f}"
         print(f"{line}, {seconds:.2f} s, learning rate = {self.solver.learning_rate:.3g}")
 
-    def final_params(self):
-        """The parameters that training returns if it ends here."""
+    def better_params(self):
+        """The parameters that training returns in place of the last ones, or None."""
         if self.best_params is not None and self.state.validation_loss_curve:
             return self.best_params
-        if self.n_summed:
-            return self.sum_params / self.n_summed
-        return self.state.params
+        return self.sum_params / self.n_summed if self.n_summed else None
 
-    def snapshot(self):
-        """A copy of the state that training returns if it ends here."""
-        state = deepcopy(self.state)
-        state.params[:] = self.final_params()
-        return state
+    def result(self, *, interrupted, in_place=False):
+        """The state that training returns if it ends here.
+
+        The moments, and what an interrupted run goes on from, are kept only if it is to be
+        continued. With `in_place`, it shares the buffers that they are kept in.
+        """
+        state, better, unfinished = self.state, self.better_params(), None
+        keeps = interrupted or self.options.warm_start or self.options.incremental
+        if interrupted and better is not None:
+            unfinished = {
+                "params": state.params.copy(),
+                "sum_params": None if self.sum_params is None else self.sum_params.copy(),
+                "n_summed": self.n_summed,
+            }
+        buffers = state.buffers
+        if not (keeps and in_place):
+            buffers = (buffers if keeps else buffers[:1]).copy()
+        if better is not None:
+            buffers[0] = better
+        return replace(
+            state, buffers=buffers, interrupted=interrupted, unfinished=unfinished
+        ).copy_curves()
 
     def finish(self):
-        state = self.state
-        state.params[:] = self.final_params()
+        state = self.result(interrupted=self.state.interrupted, in_place=True)
         if not np.isfinite(state.params).all():
             raise ValueError(
                 f"{self.name}: the weights became non-finite in epoch {len(state.loss_curve)}. "
                 f"Try a smaller learning_rate_init (it is {self.options.learning_rate_init:g})."
             )
+        if self.validation is None and state.step > 0:
+            # The loss of an epoch is that of its steps as they are taken; the last one has none.
+            losses = _inference.sample_losses(
+                self.network,
+                state.params,
+                self.objective,
+                self.dataset,
+                index=self.training[:N_PROBES],
+            )
+            self.check_finite(losses.sum(), len(state.loss_curve))
         return state

@@ -167,7 +167,7 @@ def hidden_output_activation(layer):
 class Epoch:
     """A call of the kernel's `train`, by the names of what it was given."""
 
-    def __init__(self, problem, batches, team, workspace):
+    def __init__(self, problem, batches, team, gradient, workspace):
         self.solver, self.learning_rate = problem.solver.kind, problem.solver.learning_rate
         self.n_buffers, self.step = len(problem.state.buffers), problem.state.step
         self.order, self.key, self.batch_size = batches.ids.copy(), batches.key, batches.size

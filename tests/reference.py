@@ -157,10 +157,14 @@ def row_losses(network, objective, params, X, target, *, start=0, ids=None, key=
     return np.sum(target * np.logaddexp(0, -z) + (1 - target) * np.logaddexp(0, z), axis=1)
 
 
-def shares(weights, n_rows):
-    """Share of each row in the mean over a batch."""
-    weights = np.ones(n_rows) if weights is None else np.asarray(weights)
-    return weights / weights.sum() if weights.sum() > 0 else np.zeros(n_rows)
+def factors(weights, n_rows):
+    """Factors of the losses of the rows of a batch; the weights are relative to their mean."""
+    return np.full(n_rows, 1 / n_rows) if weights is None else np.asarray(weights) / n_rows
+
+
+def shares(factor):
+    """Share of each row in the mean activation."""
+    return factor / factor.sum() if factor.sum() > 0 else factor
 
 
 def own_matrices(network):
@@ -204,10 +208,10 @@ def cost(network, problem, params, X, target, ids, weights, key):
     """The cost of a batch in two parts: without the L2 term, and that term."""
     objective = problem.objective
     X = seen(network, problem, params, X, target, ids, weights, key)
-    share = shares(weights, len(X))
+    factor = factors(weights, len(X))
     inputs, _ = forward(network, params, X, ids=ids, key=key)
-    loss = share @ row_losses(network, objective, params, X, target, ids=ids, key=key)
-    penalty = sparsity(network, objective, share, inputs)
+    loss = factor @ row_losses(network, objective, params, X, target, ids=ids, key=key)
+    penalty = sparsity(network, objective, shares(factor), inputs)
     return loss + penalty, l2(network, objective, params)
 
 
@@ -225,7 +229,8 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
     """The gradients of the cost without the L2 term, by the parameters and by the rows."""
     params = np.asarray(params, dtype=np.float64)
     target = np.asarray(target, dtype=np.float64)
-    share = shares(weights, len(X))
+    factor = factors(weights, len(X))
+    share = shares(factor)
     inputs, logits = forward(network, params, X, ids=ids, key=key)
     out = np.zeros_like(params)
 
@@ -235,7 +240,7 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
         delta = target.sum(axis=1, keepdims=True) * activate("softmax", logits[-1]) - target
     else:
         delta = activate("logistic", logits[-1]) - target
-    delta = share[:, None] * delta
+    delta = factor[:, None] * delta
 
     for k in reversed(range(len(network))):
         network.weights(out, k)[:] += delta.T @ inputs[k]  # both layers of a tied pair add
@@ -272,7 +277,7 @@ def sgd_step(solver, state, g, rate):
 
 
 def momentum_step(solver, state, g, rate):
-    w, _, velocity = state.buffers
+    w, velocity = state.buffers
     velocity[:] = solver.momentum * velocity - rate * g
     if solver.nesterov:
         w += solver.momentum * velocity - rate * g
@@ -281,7 +286,7 @@ def momentum_step(solver, state, g, rate):
 
 
 def adam_step(solver, state, g, rate):
-    w, _, mean, square = state.buffers
+    w, mean, square = state.buffers
     mean[:] = solver.beta_1 * mean + (1 - solver.beta_1) * g
     square[:] = solver.beta_2 * square + (1 - solver.beta_2) * g**2
     unbiased = np.sqrt(1 - solver.beta_2**state.step) / (1 - solver.beta_1**state.step)
@@ -302,21 +307,19 @@ def limit_norms(network, limit, params):
 def train(network, problem, batches):
     """One epoch; changes ``problem.state``, whose buffers are float64.
 
-    Returns the sum of cost times weight over the batches, and the sum of the weights.
+    Returns the sum over the batches of cost times rows.
     """
     solver, state, weights = problem.solver, problem.state, batches.weights
-    total, total_weight = 0.0, 0.0
+    total = 0.0
     for start in range(0, len(batches.rows), batches.size):
         rows = batches.rows[start : start + batches.size]
         ids = batches.ids[start : start + batches.size]
         w = None if weights is None else weights[rows]
         data = batches.X[rows], batches.target[rows], ids, w, batches.key
-        weight = len(rows) if w is None else w.sum()
-        total += weight * cost(network, problem, state.buffers[0], *data)[0]
-        total_weight += weight
+        total += len(rows) * cost(network, problem, state.buffers[0], *data)[0]
         state.step += 1
         g = gradient(network, problem, state.buffers[0], *data)
         STEPS[solver.kind](solver, state, g, rates(network, solver))
         if solver.max_norm > 0:
             limit_norms(network, solver.max_norm, state.buffers[0])
-    return total, total_weight
+    return total

@@ -184,8 +184,8 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
     BY_TYPE(perturb, x)(m, n, stride, radius, slope, x)
 #define add_rows(m, n, stride, alpha, d, out) \
     BY_TYPE(add_rows, out)(m, n, stride, alpha, d, out)
-#define sparsity(kind, m, n, stride, target, penalty, scale, a, d, rho) \
-    BY_TYPE(sparsity, rho)(kind, m, n, stride, target, penalty, scale, a, d, rho)
+#define sparsity(kind, m, n, stride, target, penalty, weight, scale, a, d, rho) \
+    BY_TYPE(sparsity, rho)(kind, m, n, stride, target, penalty, weight, scale, a, d, rho)
 #define limit_norms(m, n, limit, w) BY_TYPE(limit_norms, w)(m, n, limit, w)
 #define momentum_update(size, rate, momentum, nesterov, decay, gradient, velocity, w) \
     BY_TYPE(momentum_update, w)(size, rate, momentum, nesterov, decay, gradient, velocity, w)

@@ -283,14 +283,16 @@ CLONES static void NAME(add_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, RE
         for (ptrdiff_t j = 0; j < n; j++) out[j] += alpha * d[j];
 }
 
-/* Kullback-Leibler sparsity. `scale` (m) are the weights of the rows, of sum 1;
+/* Kullback-Leibler sparsity. `scale` (m) are the weights of the rows, of sum `weight`;
  * rho (n) is scratch. The mean activation of a unit, mapped to (0, 1) if it is
  * that of a tanh, is held to `target`. Adds the gradient to d = dcost / da and returns
  * the penalty. */
 CLONES static double NAME(sparsity)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride,
-                                    double target, double penalty, const REAL *RESTRICT scale,
-                                    const REAL *RESTRICT a, REAL *RESTRICT d, REAL *RESTRICT rho)
+                                    double target, double penalty, double weight,
+                                    const REAL *RESTRICT scale, const REAL *RESTRICT a,
+                                    REAL *RESTRICT d, REAL *RESTRICT rho)
 {
+    const REAL share = weight > 0.0 ? (REAL)(1.0 / weight) : (REAL)0.0;
     const REAL tiny = (REAL)1e-6; /* a unit that is never, or always, on */
     double total = 0.0;
     for (ptrdiff_t j = 0; j < n; j++) rho[j] = (REAL)0.0;
@@ -298,13 +300,14 @@ CLONES static double NAME(sparsity)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_
         for (ptrdiff_t j = 0; j < n; j++) rho[j] += scale[i] * a[i * stride + j];
     const REAL slope = kind == ACT_TANH ? (REAL)0.5 : (REAL)1.0;
     for (ptrdiff_t j = 0; j < n; j++) {
-        REAL r = kind == ACT_TANH ? (REAL)0.5 * (rho[j] + (REAL)1.0) : rho[j];
+        REAL r = share * rho[j];
+        r = kind == ACT_TANH ? (REAL)0.5 * (r + (REAL)1.0) : r;
         r = r < tiny ? tiny : r;
         r = r > (REAL)1.0 - tiny ? (REAL)1.0 - tiny : r;
         total += target * log(target / (double)r)
                  + (1.0 - target) * log((1.0 - target) / (1.0 - (double)r));
         rho[j] = (REAL)(penalty * (-target / (double)r + (1.0 - target) / (1.0 - (double)r)))
-                 * slope;
+                 * slope * share;
     }
     for (ptrdiff_t i = 0; i < m; i++)
         for (ptrdiff_t j = 0; j < n; j++) d[i * stride + j] += scale[i] * rho[j];

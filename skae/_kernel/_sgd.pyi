@@ -54,6 +54,8 @@ class Solver:
     ) -> None: ...
     @property
     def n_buffers(self) -> int: ...
+    @property
+    def needs_gradient(self) -> bool: ...
 
 class Corruption:
     kind: Final[str | None]
@@ -104,8 +106,12 @@ class Batches:
     ) -> None: ...
 
 def train(
-    problem: Problem, batches: Batches, team: Team, workspace: NDArray[Any]
-) -> tuple[float, float]: ...
+    problem: Problem,
+    batches: Batches,
+    team: Team,
+    gradient: NDArray[_Float],
+    workspace: NDArray[_Float],
+) -> float: ...
 def loss_and_gradient(
     problem: Problem,
     batches: Batches,

@@ -7,9 +7,11 @@ The kernel knows no scikit-learn and allocates nothing. The caller owns
     each layer its sizes, where its weights and bias lie in a flat buffer, and where its
     input and its delta lie in the workspace.
 ``buffers`` (n_buffers, n_params)
-    Row 0 holds the parameters; what follows depends on the solver: nothing for plain
-    SGD, which writes the gradient straight into the parameters; gradient and velocity
-    for momentum; gradient and both moments for Adam. All share one layout.
+    Row 0 holds the parameters, the others the moments of the solver: none for plain SGD,
+    the velocity for momentum, both moments for Adam. All share one layout.
+``gradient`` (n_params,)
+    Scratch in the same layout; empty for plain SGD, which writes the gradient straight into
+    the parameters.
 ``workspace``
     What ``Network.workspace(rows)`` gives, for batches of up to so many rows.
 
@@ -172,8 +174,13 @@ cdef class Solver:
 
     @property
     def n_buffers(self):
-        """Rows of `buffers`: the parameters, the gradient and the moments."""
-        return {"plain_sgd": 1, "momentum": 3, "adam": 4}[self.kind]
+        """Rows of `buffers`: the parameters and the moments."""
+        return {"plain_sgd": 1, "momentum": 2, "adam": 3}[self.kind]
+
+    @property
+    def needs_gradient(self):
+        """Whether the gradient needs memory of its own."""
+        return self.kind != "plain_sgd"
 
 
 cdef class Corruption:
@@ -217,7 +224,9 @@ cdef class Batches:
     cdef readonly object target     # (n_rows, n_outputs); X itself for an autoencoder
     cdef readonly object rows       # int64: those of X, target and weights to use, in this order
     cdef readonly object ids        # int64: identify each of these rows to the noise
-    cdef readonly object weights    # (n_rows,), float64, or None
+    # (n_rows,), float64, relative to the mean weight of all samples, or None: the loss of a row
+    # counts in its mini-batch as (weight / number of rows) says.
+    cdef readonly object weights
     cdef readonly Py_ssize_t size   # of a mini-batch; the last one may have fewer rows
     cdef readonly uint64_t key      # of the noise; another one each epoch
 
@@ -241,7 +250,7 @@ cdef struct Step:
     void *params
     void *gradient          # NULL: straight into the parameters
     void *workspace
-    void *scale             # share of each row in the weight of the batch
+    void *scale             # factor of the loss of each row: its weight / number of rows
     void *slope             # dloss/dx, for adversarial rows: as large as the input of a batch
     void *scratch           # one number per unit of the widest layer
     const void *X
@@ -252,7 +261,7 @@ cdef struct Step:
     const int64_t *rows
     const int64_t *ids
     Py_ssize_t m
-    double weight
+    double weight           # mean weight of the rows
     double bias_correction  # of Adam's moments
     # this operation
     Operation operation
@@ -363,15 +372,14 @@ cdef Span span_of(Py_ssize_t n, int part, int n_parts) noexcept nogil:
 # ---- the operations, by parts ---------------------------------------------------
 
 cdef double weigh(const Step *step, floating *scale) noexcept nogil:
-    """Fill in the share of each row. Returns the weight of the batch, as if it were a cost."""
+    """Fill in the factor of each row. Returns their mean weight, as if it were a cost."""
     cdef Py_ssize_t i
-    cdef double total = 0.0
+    cdef double weight, total = 0.0
     for i in range(step.m):
-        total += 1.0 if step.weights == NULL else step.weights[step.rows[i]]
-    for i in range(step.m):
-        scale[i] = 0.0 if total == 0.0 else (
-            (1.0 if step.weights == NULL else step.weights[step.rows[i]]) / total)
-    return total
+        weight = 1.0 if step.weights == NULL else step.weights[step.rows[i]]
+        scale[i] = weight / step.m
+        total += weight
+    return total / step.m
 
 
 cdef void corrupt_input(const Step *step, Span rows, floating *workspace) noexcept nogil:
@@ -456,7 +464,7 @@ cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Spa
     if k - 1 == step.objective.sparse_layer:
         penalty = sparsity(below.activation, m, columns.size, n_in,
                            step.objective.sparsity_target, step.objective.sparsity_penalty,
-                           <const floating *> step.scale, a, d + columns.start,
+                           step.weight, <const floating *> step.scale, a, d + columns.start,
                            <floating *> step.scratch + columns.start)
     drop(step, k, columns, d)
     activation_backward(below.activation, m, columns.size, n_in, 1.0 - layer.dropout, a,
@@ -519,8 +527,8 @@ cdef void step_parameters(const Step *step, double rate, double decay, Py_ssize_
     cdef:
         const SolverSettings *solver = &step.solver
         floating *w = params + start
-        floating *g = w + step.n_params
-        floating *v = g + step.n_params
+        floating *g = <floating *> step.gradient + start
+        floating *v = w + step.n_params
     if solver.kind == SOLVER_MOMENTUM:
         momentum_update(size, rate, solver.momentum, solver.nesterov, decay, g, v, w)
     elif solver.kind == SOLVER_ADAM:
@@ -531,7 +539,7 @@ cdef void step_parameters(const Step *step, double rate, double decay, Py_ssize_
 # ---- training -------------------------------------------------------------------
 
 def train(Problem problem not None, Batches batches not None, Team team not None,
-          floating[::1] workspace):
+          floating[::1] gradient, floating[::1] workspace):
     """Take a step for each batch, in the order of the rows.
 
     ``state.step`` counts the steps taken, also if an interrupt or a cost that is not finite
@@ -540,18 +548,19 @@ def train(Problem problem not None, Batches batches not None, Team team not None
     Returns
     -------
     cost : float
-        Sum over batches of (cost without L2 term) x (weight); nan as soon as it is not finite.
-    weight : float
-        Sum of the weights of the rows seen.
+        Sum over batches of (cost without L2 term) x (rows); nan as soon as it is not finite.
     """
     cdef:
         Step step
         floating[:, ::1] buffers = problem.state.buffers
         int64_t n_steps = problem.state.step
         Py_ssize_t n = describe(&step, problem, batches, batches.size, buffers, workspace)
-        double total = 0.0, total_weight = 0.0, cost
+        double total = 0.0, cost
     step.solver = problem.solver.settings()
-    step.gradient = NULL if step.solver.kind == SOLVER_PLAIN_SGD else &buffers[1, 0]
+    if problem.solver.needs_gradient:
+        step.gradient = first_of(gradient, step.n_params)
+    else:
+        step.gradient = NULL
     try:
         with nogil:
             while n > 0:
@@ -563,15 +572,14 @@ def train(Problem problem not None, Batches batches not None, Team team not None
                     total = NAN
                     break
                 n_steps += 1
-                total += cost * step.weight
-                total_weight += step.weight
+                total += cost * step.m
                 n, step.rows, step.ids = n - step.m, step.rows + step.m, step.ids + step.m
                 if n_steps % STEPS_BETWEEN_SIGNALS == 0:
                     with gil:
                         PyErr_CheckSignals()
     finally:
         problem.state.step = n_steps
-    return total, total_weight
+    return total
 
 
 def loss_and_gradient(Problem problem not None, Batches batches not None, Team team not None,
@@ -583,9 +591,7 @@ def loss_and_gradient(Problem problem not None, Batches batches not None, Team t
         Py_ssize_t n = len(batches.rows), k, j, start
         double alpha = problem.objective.alpha, cost
     step.m = describe(&step, problem, batches, n, buffers, workspace)
-    if gradient.shape[0] != buffers.shape[1]:
-        raise ValueError("gradient is too short")
-    step.gradient = &gradient[0]
+    step.gradient = first_of(gradient, step.n_params)
     step.solver.kind, step.solver.learning_rate, step.solver.max_norm = SOLVER_PLAIN_SGD, 0, 0
     with nogil:
         cost = take_step(team, &step)
@@ -596,6 +602,12 @@ def loss_and_gradient(Problem problem not None, Batches batches not None, Team t
                     cost += 0.5 * alpha * buffers[0, j] * buffers[0, j]
                     gradient[j] += alpha * buffers[0, j]
     return cost
+
+
+cdef floating *first_of(floating[::1] gradient, Py_ssize_t n_params) except NULL:
+    if gradient.shape[0] != n_params:
+        raise ValueError("the gradient does not fit the parameters")
+    return &gradient[0]
 
 
 cdef Py_ssize_t describe(Step *step, Problem problem, Batches batches, Py_ssize_t size,

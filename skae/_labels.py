@@ -1,0 +1,166 @@
+"""Reading y: which samples are labelled, and with what.
+
+A sample is unlabelled if its y is None, nan or a missing value of pandas or polars; among the
+classes of a classifier, -1 marks it, too.
+"""
+
+from numbers import Real
+from types import SimpleNamespace
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length
+
+from skae._dataset import ArrayDataset
+
+UNLABELLED = -1
+
+# Strings that stand for a missing label in many a table.
+NO_CLASSES = ("-1", "")
+
+
+class Labels(SimpleNamespace):
+    """The samples to fine-tune by: labelled, and not of weight zero.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (n_samples,)
+        Which samples they are. The other attributes are about those alone.
+    n_labelled : int
+        Number of labelled samples, of any weight.
+    y : ndarray of shape (mask.sum(),) or (mask.sum(), n_outputs)
+    sample_weight : ndarray of shape (mask.sum(),) or None
+    head : Head
+    """
+
+    def dataset(self, X, dtype):
+        """These samples of X, for training."""
+        return ArrayDataset(
+            X if self.mask.all() else X[self.mask],
+            dtype,
+            target=self.head.encode(self.y, dtype),
+            sample_weight=self.sample_weight,
+            strata=self.head.strata(self.y),
+        )
+
+
+def read_numbers(estimator, X, y):
+    """Validate the targets of a regressor; return y, float64, and the mask of the labelled."""
+    y = _as_array(estimator, X, y)
+    if y.dtype.kind == "O":
+        y = np.where(_is_missing(y), np.nan, y)
+    with np.errstate(over="ignore"):  # what overflows is refused as infinite
+        y = check_array(
+            y, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y"
+        )
+    return y, ~np.isnan(y.reshape(len(y), -1)).any(axis=1)
+
+
+def read_classes(estimator, X, y, known=None):
+    """Validate the labels of a classifier; return those of the labelled samples, and their mask.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X : array-like
+    y : array-like or sparse matrix
+    known : ndarray of shape (n_classes,), default=None
+        Classes that were declared or fitted before.
+    """
+    y = _as_array(estimator, X, y)
+    missing = _is_missing(y)
+    if y.ndim == 2:
+        unlabelled = missing | (y == UNLABELLED)
+        mask = ~unlabelled.all(axis=1)
+        if missing[mask].any():
+            raise ValueError(
+                "y has samples of which only some labels are missing. Each sample must have all "
+                "its labels, or none (missing or -1 in all columns)."
+            )
+        labels = _plain(y[mask])
+    else:
+        mask = ~missing
+        labels = _plain(y[mask])
+        _refuse_strings_for_missing(labels)
+        is_label = _is_label(labels, known)
+        mask[mask] = is_label
+        labels = _plain(labels[is_label])
+    if mask.any():
+        check_classification_targets(labels)
+    return labels, mask
+
+
+def is_plus_minus_one(labels):
+    """Whether these are the two classes -1 and 1, so that -1 does not mean unlabelled."""
+    return len(labels) == 2 and set(np.asarray(labels).tolist()) == {UNLABELLED, 1}
+
+
+def _as_array(estimator, X, y):
+    """y as an array of a value or several for each sample of X, missing values among them."""
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
+            "is None."
+        )
+    if issparse(y):
+        y = y.toarray()
+    elif not hasattr(y, "__array__"):
+        y = np.array(y, dtype=object)  # NumPy makes strings of None and nan among strings
+    y = np.asarray(y)
+    if y.dtype.kind == "T":  # strings of variable width, which may be missing
+        y = y.astype(object)
+    if y.dtype.kind == "O":
+        y = _plain(y)
+    y = check_array(y, ensure_2d=False, dtype=None, ensure_all_finite="allow-nan", input_name="y")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    return y
+
+
+def _plain(y):
+    """An object array as one of numbers or of strings, if it holds nothing else."""
+    if y.dtype.kind != "O":
+        return y
+    for kinds in ((Real, np.bool_), str):
+        if all(isinstance(value, kinds) for value in y.flat):
+            return np.array(y.tolist()).reshape(y.shape)
+    return y
+
+
+def _is_missing(y):
+    if y.dtype.kind == "O":
+        flat = [
+            value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
+        ]
+        return np.array(flat, dtype=bool).reshape(y.shape)
+    return np.isnan(y) if y.dtype.kind == "f" else np.zeros(y.shape, dtype=bool)
+
+
+def _is_label(labels, known):
+    """Mask of the values that are labels, and not -1 for unlabelled."""
+    if labels.dtype.kind == "O":  # strings and -1, or what no classifier takes
+        return np.array([not isinstance(v, Real) or v != UNLABELLED for v in labels], dtype=bool)
+    every = np.ones(len(labels), dtype=bool)
+    if labels.dtype.kind not in "iuf":
+        return every
+    return (
+        every
+        if is_plus_minus_one(np.unique(labels) if known is None else known)
+        else (labels != UNLABELLED)
+    )
+
+
+def _refuse_strings_for_missing(labels):
+    """Refuse strings that are more likely to mean unlabelled than to be classes."""
+    if labels.dtype.kind not in "UO":
+        return
+    for name in NO_CLASSES:
+        if any(isinstance(label, str) and label == name for label in labels.tolist()):
+            raise ValueError(
+                f"y has the string {name!r} among its labels. If it marks unlabelled samples, "
+                f"replace it by None, e.g. y = np.where(y == {name!r}, None, y); if it is a "
+                "class, give the class another name, or give numbers in place of strings."
+            )
