@@ -151,6 +151,14 @@ def state_of(estimator):
     return estimator._state
 
 
+def set_parameters(estimator, params):
+    """Give a fitted supervised estimator other parameters, and moments of zero."""
+    state = state_of(estimator)
+    state.buffers[0], state.buffers[1:], state.step = params, 0, 0
+    if hasattr(estimator, "_trained_as"):
+        estimator._trained_as["bias"] = estimator.intercepts_[-1].copy()
+
+
 def ranges_of(layer):
     """Return the smallest and the largest value of each feature that a layer has seen."""
     return layer._limits

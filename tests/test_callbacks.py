@@ -84,7 +84,9 @@ def test_tasks_of_a_stack_are_its_layers():
 
 def test_callbacks_follow_the_classifier_into_its_stack():
     recorder = Recorder()
-    clf = clone(ESTIMATORS[2]).set_params(final_estimator=LogisticRegression(max_iter=1000))
+    clf = clone(ESTIMATORS[2]).set_params(
+        final_estimator=LogisticRegression(max_iter=1000), warm_start=True
+    )
     clf.set_callbacks(recorder).fit(X, y)
     names = recorder.names()
     pretrain = names[: names.index("fit") + 1]  # the stack's own root stands for "pretrain"

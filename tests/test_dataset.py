@@ -29,13 +29,13 @@ indirect = pytest.mark.parametrize("name", INDIRECT)
 def test_an_array_that_fits_is_passed_on_without_a_copy(dtype):
     array = X.astype(dtype)
     array.flags.writeable = False
-    rows = ArrayDataset(array, dtype, sample_weight=WEIGHTS)
+    rows = ArrayDataset(array, dtype)
     assert rows.zero_copy
     assert len(rows) == 23
     ((where, block),) = rows.blocks(5)
     assert where == slice(None)
     assert block is array
-    (batches,) = rows.batches(ORDER, 5, key=7)
+    (batches,) = rows.batches(ORDER, 5, 7, WEIGHTS)
     assert batches.X is batches.target is array
     assert batches.rows is batches.ids is ORDER
     assert batches.weights is WEIGHTS
@@ -68,9 +68,9 @@ def test_blocks_of_an_index(name):
 
 @indirect
 def test_mini_batches_follow_the_order_and_name_their_rows(name):
-    rows = ArrayDataset(INDIRECT[name], np.float64, sample_weight=WEIGHTS)
+    rows = ArrayDataset(INDIRECT[name], np.float64)
     seen = []
-    for batch in rows.batches(ORDER, 6, key=7):
+    for batch in rows.batches(ORDER, 6, 7, WEIGHTS):
         assert batch.target is batch.X
         assert (batch.size, batch.key) == (6, 7)
         assert_array_equal(batch.rows, np.arange(len(batch.X)))

@@ -1,5 +1,7 @@
 """Heads: targets, scores, probabilities and predictions from their definitions."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -25,9 +27,10 @@ def test_each_head_is_known_to_the_kernel():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_softmax(smoothing):
-    head = Softmax(CLASSES)
-    targets, strata = head.encode(Y, smoothing)
-    assert_array_equal(strata, [1, 2, 0, 1])
+    head = Softmax(CLASSES, smoothing)
+    targets = head.encode(Y, np.float64)
+    assert head.n_outputs == 3
+    assert_array_equal(head.strata(Y), [1, 2, 0, 1])
     assert_allclose(targets.sum(axis=1), 1)
     assert_allclose(targets.max(axis=1), 1 - smoothing + smoothing / 3)
     assert_array_equal(CLASSES[targets.argmax(axis=1)], Y)
@@ -41,9 +44,11 @@ def test_softmax(smoothing):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_logistic(smoothing):
-    head, y, logits = Logistic(CLASSES[:2]), np.array(["b", "a", "b", "a"]), LOGITS[:, :1]
-    targets, strata = head.encode(y, smoothing)
-    assert_array_equal(strata, [1, 0, 1, 0])
+    head = Logistic(CLASSES[:2], smoothing)
+    y, logits = np.array(["b", "a", "b", "a"]), LOGITS[:, :1]
+    targets = head.encode(y, np.float64)
+    assert head.n_outputs == 1
+    assert_array_equal(head.strata(y), [1, 0, 1, 0])
     assert_allclose(targets[:, 0], np.where(y == "b", 1 - smoothing / 2, smoothing / 2))
     assert_allclose(head.predict_proba(logits)[:, 1], expit(logits[:, 0]))
     assert_array_equal(head.predict(logits), np.where(logits[:, 0] > 0, "b", "a"))
@@ -54,10 +59,10 @@ def test_logistic(smoothing):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_multilabel(smoothing):
-    head = classification_head(LABELS)
+    head = classification_head(LABELS, None, smoothing)
     assert isinstance(head, Multilabel)
-    targets, strata = head.encode(LABELS, smoothing)
-    assert strata is None
+    targets = head.encode(LABELS, np.float64)
+    assert head.n_outputs == 3 and head.strata(LABELS) is None
     assert_allclose(targets, np.where(LABELS == 1, 1 - smoothing / 2, smoothing / 2))
     assert_allclose(head.predict_proba(LOGITS), expit(LOGITS))
     assert_array_equal(head.predict(LOGITS), LOGITS > 0)
@@ -75,11 +80,12 @@ def test_log_probabilities(head):
 @pytest.mark.parametrize("ndim", [1, 2])
 def test_linear(ndim):
     y = rng.normal(size=4 if ndim == 1 else (4, 2))
-    head = Linear(ndim)
-    targets, strata = head.encode(y)
-    assert strata is None
-    assert_array_equal(targets, y.reshape(4, -1))
-    assert_array_equal(head.predict(targets), y)
+    mean, scale = rng.normal(size=ndim), np.array([2.0, 0.25])[:ndim]
+    head = Linear(ndim, mean, scale)
+    targets = head.encode(y, np.float64)
+    assert head.n_outputs == ndim and head.strata(y) is None
+    assert_allclose(targets * scale + mean, y.reshape(4, -1))
+    assert_array_equal(head.predict(y.reshape(4, -1)), y)
     outputs = targets + rng.normal(size=targets.shape)
     expected = r2_score(targets, outputs, sample_weight=WEIGHTS)
     assert head.score(targets, outputs, WEIGHTS) == expected
@@ -103,3 +109,16 @@ def test_two_classes_are_logistic_and_more_are_softmax():
 def test_labels_that_do_not_fit(y, known, message):
     with pytest.raises(ValueError, match=message):
         classification_head(y, known)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_targets_of_thousands_of_classes_take_one_matrix_of_their_type(dtype):
+    n_samples, n_classes = 1000, 4000
+    y = rng.integers(n_classes, size=n_samples)
+    head = Softmax(np.arange(n_classes), 0.1)
+    tracemalloc.start()
+    targets = head.encode(y, dtype)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert targets.dtype == dtype and targets.shape == (n_samples, n_classes)
+    assert peak < 1.1 * targets.nbytes

@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 from common import (
     Options,
+    assert_same_fit,
     interrupt,
     make_solver,
     noise_key,
@@ -189,8 +190,8 @@ def test_rows_of_weight_zero_are_not_seen(epochs):
     "params, kind, n_buffers",
     [
         ({"solver": "sgd", "momentum": 0.0}, "plain_sgd", 1),
-        ({"solver": "sgd", "momentum": 0.5}, "momentum", 3),
-        ({"solver": "adam"}, "adam", 4),
+        ({"solver": "sgd", "momentum": 0.5}, "momentum", 2),
+        ({"solver": "adam"}, "adam", 3),
     ],
 )
 def test_each_solver_keeps_what_it_needs(epochs, params, kind, n_buffers):
@@ -306,11 +307,11 @@ def test_noise_keys_differ_by_seed_and_epoch():
 
 
 def test_train_leaves_the_given_state_alone():
-    state = run(max_iter=5)
+    state = run(max_iter=5, warm_start=True)
     before = copy.deepcopy(state)
-    after = run(max_iter=2, state=state)
+    after = run(max_iter=2, state=state, warm_start=True)
     assert_array_equal(state.buffers, before.buffers)
-    assert state.loss_curve == before.loss_curve
+    assert list(state.loss_curve) == list(before.loss_curve)
     assert state.step == before.step
     assert after.step == before.step + 2 * 7
     assert len(after.loss_curve) == 7
@@ -341,8 +342,8 @@ def test_another_solver_keeps_the_parameters_only():
     second.fit(X)
     assert_array_equal(second.components_, first.components_)
     state = state_of(second)
-    assert state.buffers.shape == (3, before.shape[1])
-    assert_allclose(state.buffers[2], 0, atol=1e-290)
+    assert state.buffers.shape == (2, before.shape[1])
+    assert_allclose(state.buffers[1], 0, atol=1e-290)
     assert state.step == -(-len(X) // 8)
     assert_array_equal(state_of(first).buffers, before)
 
@@ -397,7 +398,7 @@ def test_weights_are_the_mean_of_the_last_epochs(n_averaged_epochs):
     assert_allclose(
         found.params, np.mean(ends[-n_averaged_epochs:], axis=0), rtol=1e-12, atol=1e-15
     )
-    assert found.loss_curve == run(max_iter=5).loss_curve
+    assert list(found.loss_curve) == list(run(max_iter=5).loss_curve)
 
 
 def test_a_mean_is_taken_of_what_there_is_when_training_is_interrupted(monkeypatch):
@@ -420,7 +421,7 @@ def test_early_stopping_goes_by_the_score_if_there_is_one(best):
         return script[len(seen) - 1]
 
     found = run(early_stopping=True, score=score)
-    assert found.validation_scores == script.tolist()
+    assert list(found.validation_scores) == script.tolist()
     assert len(found.validation_loss_curve) == 5
     assert found.best_loss == -1.0
     short = run(early_stopping=True, max_iter=best + 1)
@@ -432,7 +433,7 @@ def test_early_stopping_goes_by_the_score_if_there_is_one(best):
         assert_allclose(outputs.sum(axis=1), 1)
         assert_array_equal(targets, seen[0][0])
     losses = [-np.mean(np.log(outputs[targets == 1])) for targets, outputs in seen]
-    assert_allclose(found.validation_loss_curve, losses, rtol=1e-12)
+    assert_allclose(list(found.validation_loss_curve), losses, rtol=1e-12)
 
 
 def end_of(n_epochs):
@@ -443,7 +444,7 @@ def end_of(n_epochs):
 
 def test_no_score_is_asked_for_without_held_out_rows():
     found = run(score=lambda *_: pytest.fail("there is nothing to score"))
-    assert found.validation_scores == []
+    assert list(found.validation_scores) == []
 
 
 @pytest.mark.parametrize("fraction, n_held_out", [(0.01, 3), (0.2, 10), (0.5, 25)])
@@ -486,7 +487,7 @@ def test_interrupted_fit_is_usable(monkeypatch, epoch, early_stopping, when):
         short = denoising(max_iter=epoch - 1).fit(X)
         assert_array_equal(estimator.components_, short.components_)
     estimator.fit(X)
-    assert estimator.n_iter_ == epoch - 1 + 5
+    assert estimator.n_iter_ == 5  # the missing epochs
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
@@ -496,8 +497,7 @@ def test_a_fit_continues_where_it_was_interrupted(monkeypatch, solver):
         interrupt(patch, 3)
         with pytest.warns(UserWarning, match="interrupted"):
             estimator.fit(X)
-    estimator.set_params(max_iter=3).fit(X)
-    assert_array_equal(estimator.components_, denoising(solver=solver).fit(X).components_)
+    assert_same_fit(estimator.fit(X), denoising(solver=solver).fit(X))
 
 
 def test_the_step_count_survives_an_interruption_within_an_epoch(monkeypatch):
