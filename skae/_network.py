@@ -12,6 +12,11 @@ import numpy as np
 from skae._kernel._sgd import ACTIVATIONS, LAYER
 
 
+# Initial weights drawn by one call. Draws are float64: those of a float32 matrix would take twice
+# its memory if they were made at once.
+DRAW_SIZE = 2**20
+
+
 def glorot(m, n):
     """Bound of uniform initial weights (Glorot and Bengio 2010)."""
     return np.sqrt(6.0 / (m + n))
@@ -166,8 +171,10 @@ class Network:
             n_in, n_out = int(layer["n_in"]), int(layer["n_out"])
             known = CODE_ACTIVATIONS.get(activation)  # softmax is none of them
             bound = (known.bound if known else glorot)(n_in, n_out)
-            for weights in self.weights(params, k):  # unit by unit, as draws are float64
-                weights[:] = rng.uniform(-bound, bound, n_in)
+            weights = params[self.span(k, "weight")]
+            for start in range(0, len(weights), DRAW_SIZE):
+                part = weights[start : start + DRAW_SIZE]
+                part[:] = rng.uniform(-bound, bound, len(part))
         return params
 
     def workspace(self, rows, dtype, *, adversarial=False, parts=1):

@@ -133,6 +133,43 @@ def test_initial_weights_follow_the_generator():
     assert not np.array_equal(first, other)
 
 
+class CountingGenerator:
+    """A generator that notes how many numbers it is asked for."""
+
+    def __init__(self, seed):
+        self.rng, self.sizes = np.random.default_rng(seed), []
+
+    def uniform(self, low, high, size):
+        self.sizes.append(size)
+        return self.rng.uniform(low, high, size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(7, 5), (2, 40), (40, 2)])
+def test_initial_weights_are_drawn_in_blocks(sizes, dtype, monkeypatch):
+    """They are those of one draw a matrix, whatever the size of the blocks."""
+    monkeypatch.setattr("skae._network.DRAW_SIZE", 32)
+    network = Network.autoencoder(sizes, ["tanh"], "squared_error", tied=False)
+    counting, at_once = CountingGenerator(0), np.random.default_rng(0)
+    params = network.initialize(counting, dtype)
+    bound = np.sqrt(6 / sum(sizes))
+    for k in range(2):
+        weights = network.weights(params, k)
+        expected = at_once.uniform(-bound, bound, weights.shape)
+        np.testing.assert_array_equal(weights, expected.astype(dtype))
+    n_weights = sizes[0] * sizes[1]
+    assert max(counting.sizes) <= 32
+    assert len(counting.sizes) == 2 * -(-n_weights // 32)
+
+
+def test_a_wide_layer_takes_few_draws():
+    counting = CountingGenerator(0)
+    Network.autoencoder([10**6, 3], ["relu"], "squared_error", tied=False).initialize(
+        counting, np.float32
+    )
+    assert len(counting.sizes) == 2 * 3
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_workspace_places_fill_the_width_without_overlap(network):
     taken = np.zeros(network.workspace_width, dtype=int)
