@@ -5,12 +5,16 @@ buffer, first all matrices and then all biases, so that gradients and the moment
 optimiser have the same layout, and a whole network is copied, saved or restored at once.
 """
 
+import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 
 from skae._kernel._sgd import ACTIVATIONS, LAYER
 
+# Most parameters that can be addressed: training holds up to four float64 of each in one array.
+MAX_PARAMS = sys.maxsize // (4 * 8)
 
 # Initial weights drawn by one call. Draws are float64: those of a float32 matrix would take twice
 # its memory if they were made at once.
@@ -64,16 +68,25 @@ class Network:
     """
 
     def __init__(self, sizes, activations, *, tied=False):
+        sizes = [int(size) for size in sizes]  # as Python's integers do not overflow
         n_layers = len(sizes) - 1
         self.activations = list(activations)
+        n_weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
+        n_params = n_weights // (1 + tied) + sum(sizes[1:])
+        if n_params > MAX_PARAMS:
+            raise ValueError(
+                f"A network with layers of {sizes} units has {n_params} parameters, more than can "
+                f"be addressed ({MAX_PARAMS}). Use a smaller n_components or hidden_layer_sizes, "
+                "or fewer features."
+            )
         layers = self.layers = np.zeros(n_layers, dtype=LAYER)
         layers["n_in"], layers["n_out"] = sizes[:-1], sizes[1:]
         layers["activation"] = [ACTIVATIONS[name] for name in activations]
         layers["partner"] = -1
         layers["learning_rate_scale"] = 1.0
         if tied:
-            if list(sizes) != list(sizes)[::-1] or n_layers % 2:
-                raise ValueError(f"sizes {list(sizes)} are not those of a tied autoencoder")
+            if sizes != sizes[::-1] or n_layers % 2:
+                raise ValueError(f"sizes {sizes} are not those of a tied autoencoder")
             layers["partner"] = np.arange(n_layers)[::-1]
             layers["transposed"][n_layers // 2 :] = True
         self._place_parameters()

@@ -153,6 +153,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             X, weights = self._check_fit(
                 X, sample_weight, layers[0].loss, first=first, incremental=incremental
             )
+            # Refuses sizes that are too large, before any layer is trained.
+            unrolled([layer._new_architecture(X.shape[1]) for layer in layers])
             task.begin(X, y, weights)
             rng = check_random_state(self.random_state)
             for layer in layers:
@@ -241,14 +243,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         stage.end()
 
     def _unrolled(self):
-        """The deep autoencoder: all encoders, then all decoders."""
-        fitted = [layer._architecture for layer in self.layers_]
-        return Network.autoencoder(
-            [self.n_features_in_, *(one["sizes"][-1] for one in fitted)],
-            [one["activations"][0] for one in fitted],
-            fitted[0]["loss"],
-            tied=fitted[0]["tied"],
-        )
+        return unrolled([layer._architecture for layer in self.layers_])
 
     def _places(self):
         """Positions of the encoder and the decoder of each layer in the unrolled network."""
@@ -343,6 +338,17 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         for layer in reversed(self.layers_[1:]):
             codes = layer._decode(codes)
         return self.layers_[0]._sample_losses(X, codes)
+
+
+def unrolled(architectures):
+    """The deep autoencoder of some layers: all encoders, then all decoders."""
+    bottom = architectures[0]
+    return Network.autoencoder(
+        [bottom["sizes"][0], *(one["sizes"][-1] for one in architectures)],
+        [one["activations"][0] for one in architectures],
+        bottom["loss"],
+        tied=bottom["tied"],
+    )
 
 
 def per_layer(name, value, n_layers):

@@ -4,6 +4,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from skae import (
+    DenoisingAutoencoder,
+    StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
+    _training,
+)
 from skae._dataset import ArrayDataset
 from skae._heads import HEADS, Linear
 from skae._inference import outputs, sample_losses
@@ -18,6 +25,10 @@ DEEP_UNTIED = Network.autoencoder([6, 5, 3], ["tanh", "relu"], "squared_error", 
 DEEP_TIED = Network.autoencoder([6, 5, 3], ["tanh", "relu"], "squared_error", tied=True)
 CLASSIFIER = Network([6, 5, 4, 3], ["relu", "tanh", "softmax"])
 NETWORKS = [UNTIED, TIED, DEEP_UNTIED, DEEP_TIED, CLASSIFIER]
+
+
+TOO_WIDE = 2**63
+MANY = 2**57  # units that cannot be addressed together with ten features
 
 
 def own_layers(network):
@@ -95,6 +106,54 @@ def test_autoencoder_mirrors_its_encoder(tied, loss):
 def test_tied_sizes_must_mirror(sizes):
     with pytest.raises(ValueError, match="are not those of a tied autoencoder"):
         Network(sizes, ["tanh"] * (len(sizes) - 1), tied=True)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_sizes_whose_parameters_cannot_be_addressed(tied):
+    """Four arrays of float64 in one, as for Adam, must stay below 2**63 bytes."""
+
+    def network(width):
+        return Network([4, width, 4], ["relu", "identity"], tied=tied)
+
+    per_unit = 4 + 1 if tied else 8 + 1
+    most = (2**63 // 32 - 1 - 4) // per_unit
+    assert network(most).n_params == most * per_unit + 4
+    for width in (most + 1, TOO_WIDE, 2**100):
+        with pytest.raises(ValueError, match=rf"\[4, {width}, 4\] units has .* be addressed"):
+            network(width)
+
+
+SUPERVISED = {
+    StackedAutoencoderClassifier: [0, 1, 0, 1],
+    StackedAutoencoderRegressor: np.arange(4),
+}
+UNADDRESSABLE = [
+    DenoisingAutoencoder(TOO_WIDE),
+    DenoisingAutoencoder(TOO_WIDE, tied_weights=False),
+    DenoisingAutoencoder(MANY),
+    *(
+        make(sizes, **params)
+        for sizes in (TOO_WIDE, (2, TOO_WIDE), (TOO_WIDE, 2), (2, MANY, 40))
+        for make, params in [
+            (StackedAutoencoder, {}),
+            (StackedAutoencoder, {"joint": True}),
+            *((make, {"pretrain": pretrain}) for make in SUPERVISED for pretrain in (True, False)),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("estimator", UNADDRESSABLE, ids=str)
+def test_such_sizes_are_refused_before_any_work(estimator, monkeypatch):
+    monkeypatch.delattr(_training, "train")
+    with pytest.raises(ValueError, match=r"addressed .* n_components or hidden_layer_sizes"):
+        estimator.fit(np.ones((4, 10)), SUPERVISED.get(type(estimator)))
+    assert not hasattr(estimator, "n_features_in_")
+
+
+def test_sizes_that_can_be_addressed_but_not_held():
+    with pytest.raises(MemoryError):
+        DenoisingAutoencoder(2**50).fit(np.ones((4, 10)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
