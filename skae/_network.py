@@ -6,6 +6,7 @@ optimiser have the same layout, and a whole network is copied, saved or restored
 """
 
 import sys
+from copy import copy
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -141,6 +142,20 @@ class Network:
         """The last layer as a network of its own."""
         layer = self.layers[-1]
         return Network([layer["n_in"], layer["n_out"]], self.activations[-1:])
+
+    def forward_only(self, start=None, stop=None):
+        """Layers `start` to `stop`, with a smaller workspace, for when nothing is learned.
+
+        Their outputs take turns in two places, as no backward pass needs them again.
+        """
+        other = copy(self)
+        layers = other.layers = self.layers[start:stop].copy()
+        sizes = [layers[0]["n_in"], *layers["n_out"]]
+        second = max(sizes[::2])
+        places = [second * (k % 2) for k in range(len(sizes))]
+        layers["input"], layers["delta"] = places[:-1], places[1:]
+        other.workspace_width = int(second + max(sizes[1::2]))
+        return other
 
     def span(self, k, part):
         """The slice of the flat buffer that holds the "weight" or the "bias" of layer k."""

@@ -4,6 +4,7 @@ import warnings
 from copy import copy
 from dataclasses import replace
 from functools import partial
+from math import prod
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -11,7 +12,7 @@ from sklearn.utils import check_random_state
 from skae import _training
 from skae._base import TRAINING_ATTRIBUTES, BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
-from skae._dataset import BLOCK_SIZE, ArrayDataset
+from skae._dataset import ArrayDataset
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
 from skae._network import Network
@@ -317,27 +318,38 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return self.layers_[-1]._architecture["sizes"][-1]
 
     def _encode(self, X):
-        dataset = ArrayDataset(X)
-        out = np.empty((len(dataset), self._n_features_out), dtype=dataset.dtype)
-        work = len(dataset) * max(np.prod(layer._architecture["sizes"]) for layer in self.layers_)
-        with team_to_apply(work):
-            for start in range(0, len(dataset), BLOCK_SIZE):  # only the last codes as a whole
-                codes = dataset.take(slice(start, start + BLOCK_SIZE))
-                for layer in self.layers_:
-                    codes = layer._encode(codes)
-                out[start : start + BLOCK_SIZE] = codes
-        return out
+        return self._toarray(self._encoded(ArrayDataset(X)))
 
     def _decode(self, codes):
-        for layer in reversed(self.layers_):
-            codes = layer._decode(codes)
-        return codes
+        return self._toarray(self._decoded(ArrayDataset(codes), self.layers_))
 
     def _sample_losses(self, X):
-        codes = self._encode(X)
-        for layer in reversed(self.layers_[1:]):
-            codes = layer._decode(codes)
-        return self.layers_[0]._sample_losses(X, codes)
+        dataset = ArrayDataset(X)
+        bottom, *others = self.layers_
+        codes = self._decoded(self._encoded(dataset), others)
+        with self._team(dataset):
+            return bottom._sample_losses(X, codes)
+
+    def _encoded(self, dataset):
+        """The codes of the top layer, as a data set that computes them when asked."""
+        for layer in self.layers_:
+            dataset = layer._encoded(dataset)
+        return dataset
+
+    def _decoded(self, dataset, layers):
+        """What layers reconstruct, from the top down, in the same way."""
+        for layer in reversed(layers):
+            dataset = layer._decoded(dataset)
+        return dataset
+
+    def _team(self, dataset):
+        """A team for the largest layer, so that each block of samples needs not start its own."""
+        largest = max(prod(layer._architecture["sizes"]) for layer in self.layers_)
+        return team_to_apply(len(dataset) * largest)
+
+    def _toarray(self, dataset):
+        with self._team(dataset):
+            return dataset.toarray()
 
 
 def unrolled(architectures):
