@@ -11,8 +11,14 @@ from sklearn.utils.sparsefuncs import min_max_axis
 
 from skae._kernel._sgd import Batches
 
-# Samples in a block when nothing is learned, for all threads together.
-BLOCK_SIZE = 512
+# Most samples in a block when nothing is learned, for all threads together, and the part of
+# scikit-learn's `working_memory` that they may take: at its default, 64 MiB.
+BLOCK_SIZE, BLOCK_SHARE = 512, 1 / 16
+
+
+def working_memory():
+    """scikit-learn's `working_memory`, in bytes."""
+    return get_config()["working_memory"] * 2**20
 
 
 def compute_dtype(X):
@@ -24,8 +30,9 @@ class Dataset:
     """Samples, with their targets and weights if they have any.
 
     Subclasses have ``len``, `n_features`; `astype`, the same samples in another type;
-    `feature_ranges`, the extremes of each feature as float64, shape (2, n_features); and `take`,
-    the samples of an index (a slice, or an array of positions) as a dense block.
+    `feature_ranges`, the extremes of each feature as float64, shape (2, n_features); `take`, the
+    samples of an index (a slice, or an array of positions) as a dense block; and `width`, the most
+    numbers a sample that `take` holds at once.
 
     Parameters
     ----------
@@ -49,10 +56,23 @@ class Dataset:
         """Everything but the samples, as keyword arguments."""
         return {name: getattr(self, name) for name in ("target", "sample_weight", "strata")}
 
+    def block_size(self, workspace_width=0):
+        """Number of samples in a block when nothing is learned, at least one.
+
+        With `workspace_width` numbers more for each sample, the block takes at most `BLOCK_SHARE`
+        of the working memory.
+        """
+        width = self.width + workspace_width
+        if self.target is not None:
+            width += self.target.shape[1]
+        n_samples = int(working_memory() * BLOCK_SHARE // (width * self.dtype.itemsize))
+        return max(1, min(n_samples, BLOCK_SIZE))
+
     def blocks(self, size, index=None):
         """Yield (where, block) for consecutive samples, or those of `index`.
 
-        A block has `size` samples, unless all can be passed on at once without a copy.
+        A block has `size` samples, unless all can be passed on at once without a copy. Delete each
+        before the next, so that there is one at a time.
         """
         if index is None and self.zero_copy:
             yield slice(None), self.X
@@ -95,9 +115,17 @@ class Dataset:
         n_components : int
         """
         size = len(self) * n_components * self.dtype.itemsize
-        if size > get_config()["working_memory"] * 2**20:
+        if size > working_memory():
             return EncodedDataset(self, encode, n_components)
         return ArrayDataset(encode(self), **self.labels)
+
+    def toarray(self):
+        """All samples, dense."""
+        out = np.empty((len(self), self.n_features), dtype=self.dtype)
+        for where, block in self.blocks(self.block_size()):
+            out[where] = block
+            del block
+        return out
 
 
 class ArrayDataset(Dataset):
@@ -113,9 +141,10 @@ class ArrayDataset(Dataset):
     def __init__(self, X, dtype=None, **labels):
         super().__init__(dtype or compute_dtype(X), **labels)
         self.X = X
-        self.zero_copy = (
-            not issparse(X) and X.dtype == self.dtype and X.flags.c_contiguous and X.flags.aligned
-        )
+        sparse, right_type = issparse(X), X.dtype == self.dtype
+        self.zero_copy = not sparse and right_type and X.flags.c_contiguous and X.flags.aligned
+        # Other arrays, and other types, are copied twice.
+        self.width = X.shape[1] * (1 if self.zero_copy or (sparse and right_type) else 2)
 
     def __len__(self):
         return self.X.shape[0]
@@ -140,11 +169,16 @@ class ArrayDataset(Dataset):
 
 
 class EncodedDataset(Dataset):
-    """Codes of samples, computed block by block each time that they are asked for."""
+    """Codes of samples, computed block by block each time that they are asked for.
+
+    For the arguments see `Dataset.encoded`.
+    """
 
     def __init__(self, dataset, encode, n_components):
         super().__init__(dataset.dtype, **dataset.labels)
         self.dataset, self.encode, self.n_components = dataset, encode, n_components
+        # Input and output of the encoder, and as much again for its workspace.
+        self.width = max(dataset.width, 2 * (dataset.n_features + n_components) + 1)
 
     def __len__(self):
         return len(self.dataset)
@@ -159,8 +193,13 @@ class EncodedDataset(Dataset):
         return self
 
     def feature_ranges(self):
-        parts = [ArrayDataset(block).feature_ranges() for _, block in self.blocks(BLOCK_SIZE)]
-        return np.array([np.min(parts, axis=0)[0], np.max(parts, axis=0)[1]])
+        low = np.full(self.n_features, np.inf)
+        high = -low
+        for _, block in self.blocks(self.block_size()):
+            np.minimum(low, block.min(axis=0), out=low)
+            np.maximum(high, block.max(axis=0), out=high)
+            del block
+        return np.array([low, high])
 
     def take(self, index):
         return self.encode(ArrayDataset(self.dataset.take(index)))

@@ -2,6 +2,7 @@
 
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae import _inference, _training
 from skae._base import BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
-from skae._dataset import ArrayDataset
+from skae._dataset import ArrayDataset, EncodedDataset
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, Network
 from skae._parameters import (
@@ -233,9 +234,17 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     def _encode_dataset(self, dataset):
         """The codes of a data set, as one."""
-        network, params = self._network, self._params()
-        return dataset.astype(params.dtype).encoded(
-            lambda part: _inference.outputs(network, params, part, stop=1), self._n_features_out
+        dataset = dataset.astype(self._params().dtype)
+        return dataset.encoded(self._applied(dataset.dtype, stop=1), self._n_features_out)
+
+    def _encoded(self, dataset):
+        """The codes of a data set, as one that computes them when asked, in its own type."""
+        return EncodedDataset(dataset, self._applied(dataset.dtype, stop=1), self._n_features_out)
+
+    def _decoded(self, dataset):
+        """The reconstructions from a data set of codes, in the same way."""
+        return EncodedDataset(
+            dataset, self._applied(dataset.dtype, start=1), self._architecture["sizes"][0]
         )
 
     def _with_parameters(self, parameters, output):
@@ -286,15 +295,21 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     # -- use --------------------------------------------------------------------------
 
+    def _applied(self, dtype, **layers):
+        """A function that gives the outputs of the layers `start` to `stop` for a data set."""
+        params = self._params().astype(dtype, copy=False)
+        return partial(_inference.outputs, self._network, params, **layers)
+
     def _encode(self, X):
-        return _inference.outputs(self._network, self._params(X), ArrayDataset(X), stop=1)
+        dataset = ArrayDataset(X)
+        return self._applied(dataset.dtype, stop=1)(dataset)
 
     def _decode(self, codes):
-        params = self._params(codes)
-        return _inference.outputs(self._network, params, ArrayDataset(codes), start=1)
+        dataset = ArrayDataset(codes)
+        return self._applied(dataset.dtype, start=1)(dataset)
 
     def _sample_losses(self, X, codes=None):
-        """Reconstruction error of each sample, from `codes` if given, else from its own code."""
+        """Reconstruction error of each sample, from a data set of codes or from its own code."""
         objective = _sgd.Objective(self._architecture["loss"])
         return _inference.sample_losses(
             self._network, self._params(X), objective, ArrayDataset(X), codes=codes

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from math import isqrt, prod
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
@@ -449,6 +451,27 @@ class LossCurveDisplay(_Display):
         return cls(curves).plot(ax, **line_kw)
 
 
+def _is_missing(value):
+    """Whether a value is None, nan or pandas' NA."""
+    same = value == value  # not for nan; neither true nor false for NA
+    return value is None or not isinstance(same, bool | np.bool_) or not same
+
+
+def _unlabelled(y):
+    """Which values of an array of objects are no labels: missing ones, and -1 among numbers.
+
+    -1 is a label if the only labels are -1 and 1, and a number among targets that are continuous.
+    """
+    unlabelled = np.array([_is_missing(value) for value in y], dtype=bool)
+    labels = set(y[~unlabelled])
+    continuous = any(isinstance(label, Real) and label % 1 for label in labels)
+    if not continuous and labels != {-1, 1}:
+        unlabelled |= np.array(
+            [isinstance(value, Real) and value == -1 for value in y], dtype=bool
+        )
+    return unlabelled
+
+
 class CodeDisplay(_Display):
     """Codes of samples: as points in a plane, or as a histogram of mean activations.
 
@@ -459,7 +482,8 @@ class CodeDisplay(_Display):
     codes : ndarray of shape (n_samples, n_components)
         Codes, as `transform` returns them.
     y : array-like of shape (n_samples,), default=None
-        Labels or numbers that colour the points.
+        Labels or numbers that colour the points. Unlabelled samples are grey: None, nan, pandas'
+        NA, and -1 among numbers unless the only labels are -1 and 1.
 
     Attributes
     ----------
@@ -521,7 +545,6 @@ class CodeDisplay(_Display):
         return self
 
     def _scatter(self, codes, **scatter_kw):
-        from matplotlib import colormaps
         from sklearn.decomposition import PCA
 
         ax, name = self.ax_, "code"
@@ -531,19 +554,35 @@ class CodeDisplay(_Display):
         style = {"s": 6, **scatter_kw}
         if self.y is None:
             ax.scatter(*codes.T, **style)
-        elif type_of_target(self.y).startswith("continuous"):
-            self.figure_.colorbar(ax.scatter(*codes.T, c=self.y, **style), ax=ax)
         else:
-            y = np.asarray(self.y)
-            labels = np.unique(y)
-            if len(labels) <= 10:
-                colours = colormaps["tab10"](np.arange(len(labels)))
-            else:
-                colours = colormaps["turbo"](np.linspace(0, 1, len(labels)))
-            for label, colour in zip(labels, colours):
-                ax.scatter(*codes[y == label].T, label=str(label), color=colour, **style)
-            ax.legend(markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
+            # As objects: NumPy would make nan among strings a string.
+            self._scatter_by(column_or_1d(np.asarray(self.y, dtype=object)), codes, style)
         ax.set(xlabel=f"{name} 1", ylabel=f"{name} 2")
+
+    def _scatter_by(self, y, codes, style):
+        """Draw points in the colours of their labels or numbers, unlabelled ones below them."""
+        from matplotlib import colormaps
+
+        ax, unlabelled = self.ax_, _unlabelled(y)
+        if unlabelled.any():
+            grey = {**style, "color": "lightgrey"}
+            ax.scatter(*codes[unlabelled].T, label="unlabelled", **grey)
+        codes, y = codes[~unlabelled], np.array(y[~unlabelled].tolist())
+        if len(y) and type_of_target(y) == "continuous":
+            self.figure_.colorbar(ax.scatter(*codes.T, c=y, **style), ax=ax)
+            if unlabelled.any():
+                ax.legend(markerscale=2)
+            return
+        if y.dtype.kind == "f":  # integers beside nan
+            y = y.astype(np.int64)
+        labels = np.unique(y)
+        if len(labels) <= 10:
+            colours = colormaps["tab10"](np.arange(len(labels)))
+        else:
+            colours = colormaps["turbo"](np.linspace(0, 1, len(labels)))
+        for label, colour in zip(labels, colours):
+            ax.scatter(*codes[y == label].T, label=str(label), color=colour, **style)
+        ax.legend(markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
 
     @classmethod
     def from_estimator(

@@ -5,11 +5,21 @@ buffer, first all matrices and then all biases, so that gradients and the moment
 optimiser have the same layout, and a whole network is copied, saved or restored at once.
 """
 
+import sys
+from copy import copy
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 
 from skae._kernel._sgd import ACTIVATIONS, LAYER
+
+# Most parameters that can be addressed: training holds up to four float64 of each in one array.
+MAX_PARAMS = sys.maxsize // (4 * 8)
+
+# Initial weights drawn by one call. Draws are float64: those of a float32 matrix would take twice
+# its memory if they were made at once.
+DRAW_SIZE = 2**20
 
 
 def glorot(m, n):
@@ -59,16 +69,25 @@ class Network:
     """
 
     def __init__(self, sizes, activations, *, tied=False):
+        sizes = [int(size) for size in sizes]  # as Python's integers do not overflow
         n_layers = len(sizes) - 1
         self.activations = list(activations)
+        n_weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
+        n_params = n_weights // (1 + tied) + sum(sizes[1:])
+        if n_params > MAX_PARAMS:
+            raise ValueError(
+                f"A network with layers of {sizes} units has {n_params} parameters, more than can "
+                f"be addressed ({MAX_PARAMS}). Use a smaller n_components or hidden_layer_sizes, "
+                "or fewer features."
+            )
         layers = self.layers = np.zeros(n_layers, dtype=LAYER)
         layers["n_in"], layers["n_out"] = sizes[:-1], sizes[1:]
         layers["activation"] = [ACTIVATIONS[name] for name in activations]
         layers["partner"] = -1
         layers["learning_rate_scale"] = 1.0
         if tied:
-            if list(sizes) != list(sizes)[::-1] or n_layers % 2:
-                raise ValueError(f"sizes {list(sizes)} are not those of a tied autoencoder")
+            if sizes != sizes[::-1] or n_layers % 2:
+                raise ValueError(f"sizes {sizes} are not those of a tied autoencoder")
             layers["partner"] = np.arange(n_layers)[::-1]
             layers["transposed"][n_layers // 2 :] = True
         self._place_parameters()
@@ -124,6 +143,20 @@ class Network:
         layer = self.layers[-1]
         return Network([layer["n_in"], layer["n_out"]], self.activations[-1:])
 
+    def forward_only(self, start=None, stop=None):
+        """Layers `start` to `stop`, with a smaller workspace, for when nothing is learned.
+
+        Their outputs take turns in two places, as no backward pass needs them again.
+        """
+        other = copy(self)
+        layers = other.layers = self.layers[start:stop].copy()
+        sizes = [layers[0]["n_in"], *layers["n_out"]]
+        second = max(sizes[::2])
+        places = [second * (k % 2) for k in range(len(sizes))]
+        layers["input"], layers["delta"] = places[:-1], places[1:]
+        other.workspace_width = int(second + max(sizes[1::2]))
+        return other
+
     def span(self, k, part):
         """The slice of the flat buffer that holds the "weight" or the "bias" of layer k."""
         layer = self.layers[k]
@@ -166,8 +199,10 @@ class Network:
             n_in, n_out = int(layer["n_in"]), int(layer["n_out"])
             known = CODE_ACTIVATIONS.get(activation)  # softmax is none of them
             bound = (known.bound if known else glorot)(n_in, n_out)
-            for weights in self.weights(params, k):  # unit by unit, as draws are float64
-                weights[:] = rng.uniform(-bound, bound, n_in)
+            weights = params[self.span(k, "weight")]
+            for start in range(0, len(weights), DRAW_SIZE):
+                part = weights[start : start + DRAW_SIZE]
+                part[:] = rng.uniform(-bound, bound, len(part))
         return params
 
     def workspace(self, rows, dtype, *, adversarial=False, parts=1):

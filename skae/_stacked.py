@@ -4,6 +4,7 @@ import warnings
 from copy import copy
 from dataclasses import replace
 from functools import partial
+from math import prod
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -12,7 +13,7 @@ from skae import _training
 from skae._base import TRAINING_ATTRIBUTES, BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._compat import validate_parameter_constraints
-from skae._dataset import BLOCK_SIZE, ArrayDataset
+from skae._dataset import ArrayDataset
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
 from skae._network import Network
@@ -157,6 +158,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             X, weights = self._check_fit(
                 X, sample_weight, layers[0].loss, first=first, incremental=incremental
             )
+            # Refuses sizes that are too large, before any layer is trained.
+            unrolled([layer._new_architecture(X.shape[1]) for layer in layers])
             task.begin(X, y, weights)
             rng = check_random_state(self.random_state)
             for layer in layers:
@@ -257,14 +260,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         stage.end()
 
     def _unrolled(self):
-        """The deep autoencoder: all encoders, then all decoders."""
-        fitted = [layer._architecture for layer in self.layers_]
-        return Network.autoencoder(
-            [self.n_features_in_, *(one["sizes"][-1] for one in fitted)],
-            [one["activations"][0] for one in fitted],
-            fitted[0]["loss"],
-            tied=fitted[0]["tied"],
-        )
+        return unrolled([layer._architecture for layer in self.layers_])
 
     def _places(self):
         """Positions of the encoder and the decoder of each layer in the unrolled network."""
@@ -345,27 +341,49 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return self.layers_[-1]._architecture["sizes"][-1]
 
     def _encode(self, X):
-        dataset = ArrayDataset(X)
-        out = np.empty((len(dataset), self._n_features_out), dtype=dataset.dtype)
-        work = len(dataset) * max(np.prod(layer._architecture["sizes"]) for layer in self.layers_)
-        with team_to_apply(work):
-            for start in range(0, len(dataset), BLOCK_SIZE):  # only the last codes as a whole
-                codes = dataset.take(slice(start, start + BLOCK_SIZE))
-                for layer in self.layers_:
-                    codes = layer._encode(codes)
-                out[start : start + BLOCK_SIZE] = codes
-        return out
+        return self._toarray(self._encoded(ArrayDataset(X)))
 
     def _decode(self, codes):
-        for layer in reversed(self.layers_):
-            codes = layer._decode(codes)
-        return codes
+        return self._toarray(self._decoded(ArrayDataset(codes), self.layers_))
 
     def _sample_losses(self, X):
-        codes = self._encode(X)
-        for layer in reversed(self.layers_[1:]):
-            codes = layer._decode(codes)
-        return self.layers_[0]._sample_losses(X, codes)
+        dataset = ArrayDataset(X)
+        bottom, *others = self.layers_
+        codes = self._decoded(self._encoded(dataset), others)
+        with self._team(dataset):
+            return bottom._sample_losses(X, codes)
+
+    def _encoded(self, dataset):
+        """The codes of the top layer, as a data set that computes them when asked."""
+        for layer in self.layers_:
+            dataset = layer._encoded(dataset)
+        return dataset
+
+    def _decoded(self, dataset, layers):
+        """What layers reconstruct, from the top down, in the same way."""
+        for layer in reversed(layers):
+            dataset = layer._decoded(dataset)
+        return dataset
+
+    def _team(self, dataset):
+        """A team for the largest layer, so that each block of samples needs not start its own."""
+        largest = max(prod(layer._architecture["sizes"]) for layer in self.layers_)
+        return team_to_apply(len(dataset) * largest)
+
+    def _toarray(self, dataset):
+        with self._team(dataset):
+            return dataset.toarray()
+
+
+def unrolled(architectures):
+    """The deep autoencoder of some layers: all encoders, then all decoders."""
+    bottom = architectures[0]
+    return Network.autoencoder(
+        [bottom["sizes"][0], *(one["sizes"][-1] for one in architectures)],
+        [one["activations"][0] for one in architectures],
+        bottom["loss"],
+        tied=bottom["tied"],
+    )
 
 
 def per_layer(name, value, n_layers):

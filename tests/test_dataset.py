@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_array_equal
-from sklearn import config_context
+from sklearn import clone, config_context
 
-from skae import DenoisingAutoencoder, StackedAutoencoder, StackedAutoencoderClassifier
+from skae import (
+    DenoisingAutoencoder,
+    StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
+)
 from skae._dataset import ArrayDataset
 
 X = np.random.default_rng(0).uniform(size=(23, 4)) * (np.arange(4) != 2)
@@ -152,6 +157,114 @@ def test_sparse_fit_needs_little_memory():
     finally:
         tracemalloc.stop()
     assert peak < 0.5 * 5_000 * 1_000 * 8
+
+
+# -- blocks follow the working memory ----------------------------------------------------------
+
+WIDE = sp.random(600, 20_000, density=1e-3, random_state=0, format="csr")
+FEW = dict(max_iter=1, batch_size=2, random_state=0)
+FITTED = {
+    make: make(sizes, **FEW, **params)
+    for make, sizes, params in [
+        (DenoisingAutoencoder, 8, {}),
+        (StackedAutoencoder, (8, 4), {}),
+        (StackedAutoencoderClassifier, (8, 4), {"pretrain": False}),
+        (StackedAutoencoderRegressor, (8, 4), {"pretrain": False}),
+    ]
+}
+USES = {
+    "transform": FITTED,
+    "score_samples": [DenoisingAutoencoder, StackedAutoencoder],
+    "score": [DenoisingAutoencoder, StackedAutoencoder],
+    "inverse_transform": [DenoisingAutoencoder, StackedAutoencoder],
+    "predict": [StackedAutoencoderClassifier, StackedAutoencoderRegressor],
+    "predict_proba": [StackedAutoencoderClassifier],
+}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    y = np.arange(20) % 3
+    return {make: estimator.fit(WIDE[:20], y) for make, estimator in FITTED.items()}
+
+
+def peak_memory(function, *args):
+    """The most memory that a call takes beside what it returns, in MiB."""
+    tracemalloc.start()
+    try:
+        result = function(*args)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return (peak - getattr(result, "nbytes", 0)) / 2**20
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize("make, use", [(make, use) for use in USES for make in USES[use]])
+def test_blocks_of_wide_samples_follow_the_working_memory(fitted, make, use, dtype):
+    """512 samples would take 80 MiB, and more for the reconstructions."""
+    estimator = fitted[make]
+    X = WIDE.astype(dtype)
+    if use == "inverse_transform":
+        X = np.ones((600, estimator._n_features_out), dtype=dtype)
+    peaks = []
+    for working_memory in (16, 256):
+        with config_context(working_memory=working_memory):
+            peaks.append(peak_memory(getattr(estimator, use), X))
+    converted = 3  # copies of the parameters, or of X, in another type
+    assert peaks[0] < 1 + converted
+    assert 4 < peaks[1] < 16 + converted
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DenoisingAutoencoder(2),
+        StackedAutoencoder((2, 2), joint=True, joint_max_iter=1, corruption="salt_and_pepper"),
+        StackedAutoencoderClassifier(2, fine_tune="top_then_all", pretrain=False),
+        StackedAutoencoderRegressor(pretrain=StackedAutoencoder(2, **FEW)),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+@pytest.mark.parametrize("working_memory", [0, 16])
+def test_blocks_of_held_out_samples_follow_the_working_memory(estimator, working_memory):
+    """With none of it, the codes of a layer below are computed for each block, too."""
+    estimator = clone(estimator).set_params(early_stopping=True, validation_fraction=0.9, **FEW)
+    with config_context(working_memory=working_memory):
+        peak = peak_memory(estimator.fit, WIDE, np.arange(600) % 3)
+    n_weights = 2 * 2 * WIDE.shape[1]
+    assert peak < working_memory / 16 + 20 * n_weights * 8 / 2**20
+
+
+@pytest.mark.parametrize("n_features", [10, 10**9])
+def test_a_block_has_one_sample_at_least(n_features):
+    with config_context(working_memory=0):
+        assert ArrayDataset(sp.csr_array((3, n_features))).block_size() == 1
+
+
+def test_a_block_takes_a_sixteenth_of_the_working_memory():
+    rows = ArrayDataset(sp.csr_array((3, 1000)), target=np.zeros((3, 10)))
+    one = (1000 + 10 + 14) * 8
+    for working_memory, size in [(1, 8), (16, 128), (64, 512), (1024, 512)]:
+        with config_context(working_memory=working_memory):
+            assert rows.block_size(14) == size == min(512, working_memory * 2**20 // 16 // one)
+
+
+@pytest.mark.parametrize("width, size", [(8192 // 2, 512), (2 * 8192, 512), (8 * 8192, 128)])
+def test_samples_of_usual_width_come_in_blocks_of_512(width, size):
+    assert ArrayDataset(np.empty((1, width))).block_size() == size
+
+
+@pytest.mark.parametrize("make, use", [(make, use) for use in USES for make in USES[use]])
+def test_results_do_not_depend_on_the_size_of_blocks(fitted, make, use):
+    estimator, X = fitted[make], WIDE[:50]
+    if use == "inverse_transform":
+        X = estimator.transform(X)
+    expected = getattr(estimator, use)(X)
+    for working_memory in (0, 20):
+        with config_context(working_memory=working_memory):
+            result = getattr(estimator, use)(X)
+        np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-13)
 
 
 # -- codes -------------------------------------------------------------------------------------

@@ -203,6 +203,114 @@ def test_longer_codes_are_projected(fitted, name, target):
     assert drawn == len(X)
 
 
+def nullable(values):
+    pd = pytest.importorskip("pandas")
+    return pd.Series([pd.NA if one is None else one for one in values], dtype="Int64")
+
+
+def null(values):
+    return pytest.importorskip("polars").Series(values)
+
+
+NAMES_OF_NUMBERS = ["cat", "dog", "fox"]
+PARTLY = [None if k % 4 == 3 else k % 4 for k in range(len(X))]
+PARTLY_NAMED = [None if one is None else NAMES_OF_NUMBERS[one] for one in PARTLY]
+WITH_NAN = np.array(PARTLY, dtype=float)
+WITH_MINUS_ONE = np.nan_to_num(WITH_NAN, nan=-1).astype(int)
+LABELS = {
+    "list with None": PARTLY,
+    "list of strings with None": PARTLY_NAMED,
+    "list of strings with nan": [np.nan if one is None else one for one in PARTLY_NAMED],
+    "array of strings with None": np.array(PARTLY_NAMED, dtype=object),
+    "array of strings with -1": np.array(
+        [-1 if one is None else one for one in PARTLY_NAMED], dtype=object
+    ),
+    "floats with nan": WITH_NAN,
+    "float32 with nan": WITH_NAN.astype(np.float32),
+    "array of objects with nan": WITH_NAN.astype(object),
+    "column": WITH_NAN[:, np.newaxis],
+    "-1": WITH_MINUS_ONE,
+    "floats with -1": WITH_MINUS_ONE.astype(float),
+    "array of objects with -1": WITH_MINUS_ONE.astype(object),
+    "array of NumPy's integers with -1": np.array([*WITH_MINUS_ONE, None], dtype=object)[:-1],
+    "pandas, Int64": lambda: nullable(PARTLY),
+    "pandas, strings": lambda: pytest.importorskip("pandas").Series(PARTLY_NAMED),
+    "pandas, string": lambda: pytest.importorskip("pandas").Series(PARTLY_NAMED, dtype="string"),
+    "pandas, categories": lambda: pytest.importorskip("pandas").Series(
+        PARTLY_NAMED, dtype="category"
+    ),
+    "polars": lambda: null(PARTLY),
+    "polars, strings": lambda: null(PARTLY_NAMED),
+}
+
+
+def drawn(display):
+    """Points and colour of each part of a picture, in the order of drawing, and its legend."""
+    parts = [(part.get_offsets(), part.get_facecolors()) for part in display.ax_.collections]
+    legend = display.ax_.get_legend()
+    return parts, legend and [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_unlabelled_samples_are_grey_below_the_others(fitted, name):
+    target = LABELS[name]() if callable(LABELS[name]) else LABELS[name]
+    display = CodeDisplay.from_estimator(fitted["layer"], X, target)
+    parts, legend = drawn(display)
+    labels = NAMES_OF_NUMBERS if "strings" in name or "string" in name else ["0", "1", "2"]
+    if name == "pandas, categories":
+        labels = NAMES_OF_NUMBERS
+    assert legend == ["unlabelled", *labels]
+    for k, (points, colours) in zip((3, 0, 1, 2), parts, strict=True):
+        np.testing.assert_allclose(points, display.points_[k::4])
+        assert len(np.unique(colours[0, :3])) == 1 if k == 3 else len(np.unique(colours[0])) > 2
+
+
+@pytest.mark.parametrize("dtype", [int, float, object])
+def test_minus_one_and_one_are_labels(fitted, dtype):
+    target = np.where(np.arange(len(X)) % 2, 1, -1).astype(dtype)
+    _, legend = drawn(CodeDisplay.from_estimator(fitted["layer"], X, target))
+    assert legend == ["-1", "1"]
+
+
+def test_minus_one_and_one_beside_missing_labels(fitted):
+    target = np.where(np.arange(len(X)) % 2, 1.0, -1.0)
+    target[::5] = np.nan
+    _, legend = drawn(CodeDisplay.from_estimator(fitted["layer"], X, target))
+    assert legend == ["unlabelled", "-1", "1"]
+
+
+@pytest.mark.parametrize("value", [None, -1])
+@pytest.mark.parametrize("make", [np.asarray, list, nullable, null])
+def test_samples_without_any_label(fitted, make, value):
+    parts, legend = drawn(CodeDisplay.from_estimator(fitted["layer"], X, make([value] * len(X))))
+    assert [len(points) for points, _ in parts] == [len(X)] and legend == ["unlabelled"]
+
+
+def test_missing_targets_beside_a_colour_bar(fitted):
+    """-1 is a number among them."""
+    target = np.linspace(-1, 1, len(X))
+    target[::4] = np.nan
+    target[1] = -1
+    display = CodeDisplay.from_estimator(fitted["regressor"], X, target)
+    parts, legend = drawn(display)
+    assert legend == ["unlabelled"]
+    np.testing.assert_allclose(parts[0][0], display.points_[::4])
+    assert len(parts[1][0]) == len(X) - len(X[::4])
+    coloured = display.ax_.collections[1]
+    np.testing.assert_allclose(coloured.get_array(), target[~np.isnan(target)])
+    assert len(display.figure_.axes) == 2
+
+
+def test_a_colour_bar_without_missing_targets_has_no_legend(fitted):
+    display = CodeDisplay.from_estimator(fitted["layer"], X, np.linspace(0, 1, len(X)))
+    assert display.ax_.get_legend() is None and len(display.figure_.axes) == 2
+
+
+def test_several_columns_of_labels_are_refused(fitted):
+    with pytest.raises(ValueError, match="1d array"):
+        CodeDisplay.from_estimator(fitted["layer"], X, np.c_[y, y])
+
+
 def test_histogram_counts_units(fitted):
     display = CodeDisplay.from_estimator(fitted["layer"], X, kind="histogram")
     assert sum(bar.get_height() for bar in display.ax_.patches) == 12

@@ -4,6 +4,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from skae import (
+    DenoisingAutoencoder,
+    StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
+    _training,
+)
 from skae._dataset import ArrayDataset
 from skae._heads import HEADS, Linear
 from skae._inference import outputs, sample_losses
@@ -18,6 +25,10 @@ DEEP_UNTIED = Network.autoencoder([6, 5, 3], ["tanh", "relu"], "squared_error", 
 DEEP_TIED = Network.autoencoder([6, 5, 3], ["tanh", "relu"], "squared_error", tied=True)
 CLASSIFIER = Network([6, 5, 4, 3], ["relu", "tanh", "softmax"])
 NETWORKS = [UNTIED, TIED, DEEP_UNTIED, DEEP_TIED, CLASSIFIER]
+
+
+TOO_WIDE = 2**63
+MANY = 2**57  # units that cannot be addressed together with ten features
 
 
 def own_layers(network):
@@ -97,6 +108,54 @@ def test_tied_sizes_must_mirror(sizes):
         Network(sizes, ["tanh"] * (len(sizes) - 1), tied=True)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_sizes_whose_parameters_cannot_be_addressed(tied):
+    """Four arrays of float64 in one, as for Adam, must stay below 2**63 bytes."""
+
+    def network(width):
+        return Network([4, width, 4], ["relu", "identity"], tied=tied)
+
+    per_unit = 4 + 1 if tied else 8 + 1
+    most = (2**63 // 32 - 1 - 4) // per_unit
+    assert network(most).n_params == most * per_unit + 4
+    for width in (most + 1, TOO_WIDE, 2**100):
+        with pytest.raises(ValueError, match=rf"\[4, {width}, 4\] units has .* be addressed"):
+            network(width)
+
+
+SUPERVISED = {
+    StackedAutoencoderClassifier: [0, 1, 0, 1],
+    StackedAutoencoderRegressor: np.arange(4),
+}
+UNADDRESSABLE = [
+    DenoisingAutoencoder(TOO_WIDE),
+    DenoisingAutoencoder(TOO_WIDE, tied_weights=False),
+    DenoisingAutoencoder(MANY),
+    *(
+        make(sizes, **params)
+        for sizes in (TOO_WIDE, (2, TOO_WIDE), (TOO_WIDE, 2), (2, MANY, 40))
+        for make, params in [
+            (StackedAutoencoder, {}),
+            (StackedAutoencoder, {"joint": True}),
+            *((make, {"pretrain": pretrain}) for make in SUPERVISED for pretrain in (True, False)),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("estimator", UNADDRESSABLE, ids=str)
+def test_such_sizes_are_refused_before_any_work(estimator, monkeypatch):
+    monkeypatch.delattr(_training, "train")
+    with pytest.raises(ValueError, match=r"addressed .* n_components or hidden_layer_sizes"):
+        estimator.fit(np.ones((4, 10)), SUPERVISED.get(type(estimator)))
+    assert not hasattr(estimator, "n_features_in_")
+
+
+def test_sizes_that_can_be_addressed_but_not_held():
+    with pytest.raises(MemoryError):
+        DenoisingAutoencoder(2**50).fit(np.ones((4, 10)))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(
@@ -131,6 +190,43 @@ def test_initial_weights_follow_the_generator():
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+class CountingGenerator:
+    """A generator that notes how many numbers it is asked for."""
+
+    def __init__(self, seed):
+        self.rng, self.sizes = np.random.default_rng(seed), []
+
+    def uniform(self, low, high, size):
+        self.sizes.append(size)
+        return self.rng.uniform(low, high, size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(7, 5), (2, 40), (40, 2)])
+def test_initial_weights_are_drawn_in_blocks(sizes, dtype, monkeypatch):
+    """They are those of one draw a matrix, whatever the size of the blocks."""
+    monkeypatch.setattr("skae._network.DRAW_SIZE", 32)
+    network = Network.autoencoder(sizes, ["tanh"], "squared_error", tied=False)
+    counting, at_once = CountingGenerator(0), np.random.default_rng(0)
+    params = network.initialize(counting, dtype)
+    bound = np.sqrt(6 / sum(sizes))
+    for k in range(2):
+        weights = network.weights(params, k)
+        expected = at_once.uniform(-bound, bound, weights.shape)
+        np.testing.assert_array_equal(weights, expected.astype(dtype))
+    n_weights = sizes[0] * sizes[1]
+    assert max(counting.sizes) <= 32
+    assert len(counting.sizes) == 2 * -(-n_weights // 32)
+
+
+def test_a_wide_layer_takes_few_draws():
+    counting = CountingGenerator(0)
+    Network.autoencoder([10**6, 3], ["relu"], "squared_error", tied=False).initialize(
+        counting, np.float32
+    )
+    assert len(counting.sizes) == 2 * 3
 
 
 @pytest.mark.parametrize("network", NETWORKS)
