@@ -74,13 +74,31 @@ def check_weights(sample_weight, X):
         raise ValueError(f"Negative values in sample_weight: {weights.min():g} was found.")
     if weights.sum() == 0:
         raise ValueError("sample_weight sums to zero: there is nothing to train on.")
-    return np.ascontiguousarray(weights)
+    return np.require(weights, requirements=["C_CONTIGUOUS", "ALIGNED"])
+
+
+def check_sparse(X):
+    """Refuse a sparse matrix with indices outside its shape, where SciPy would read and write.
+
+    Returns X; of a sparse matrix a copy that shares its arrays, for SciPy's check changes it.
+    """
+    if not issparse(X):
+        return X
+    if X.format == "coo":
+        return type(X)((X.data, X.coords), shape=X.shape)
+    if X.format == "dia":
+        return type(X)((X.data, X.offsets), shape=X.shape)
+    X = copy(X) if hasattr(X, "check_format") else X.tocsr()
+    if (X.indptr[1:] < X.indptr[:-1]).any():  # SciPy looks at them only if there are values
+        raise ValueError("index pointer values must form a non-decreasing sequence")
+    X.check_format()
+    return X
 
 
 class BaseEncoder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, BaseEstimator
 ):
-    """Base of all estimators. Subclasses have `_encode` and `_n_features_out`.
+    """Base of all estimators. Subclasses have `_encode`, `_n_features_out` and `_network`.
 
     Attributes
     ----------
@@ -116,6 +134,8 @@ class BaseEncoder(
         super().__setstate__(
             {k: TrainingState(**v) if k in STATES and v else v for k, v in state.items()}
         )
+        for trained in filter(None, map(vars(self).get, STATES)):
+            self._network.check(trained.buffers)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -168,6 +188,7 @@ class BaseEncoder(
         return True
 
     def _validate(self, X, **options):
+        X = check_sparse(X)
         return validate_data(self, X, accept_sparse="csr", dtype=ACCEPTED, **options)
 
     def _check_X(self, X):
@@ -287,6 +308,7 @@ class BaseAutoencoder(BaseEncoder):
             Reconstructions, in the units of the X given to ``fit``.
         """
         check_is_fitted(self)
+        X = check_sparse(X)
         X = check_array(X, accept_sparse="csr", dtype=FLOATS, input_name="X")
         n_components = self._n_features_out
         if X.shape[1] != n_components:

@@ -55,7 +55,7 @@ class Labels(SimpleNamespace):
         return ArrayDataset(
             X if self.mask.all() else X[self.mask],
             dtype,
-            target=np.ascontiguousarray(self.targets, dtype=dtype),
+            target=np.require(self.targets, dtype, ["C_CONTIGUOUS", "ALIGNED"]),
             sample_weight=self.sample_weight,
             strata=self.strata,
         )

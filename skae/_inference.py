@@ -19,6 +19,7 @@ def _resources(network, n_samples, dtype):
 
 def outputs(network, params, dataset, *, start=0, stop=None, index=None):
     """Outputs of layers `start` to `stop` for the samples, or for those of `index`."""
+    network.check(params)
     layers = network.layers[start:stop]
     n_samples = len(dataset) if index is None else len(index)
     out = np.empty((n_samples, layers[-1]["n_out"]), dtype=params.dtype)
@@ -34,6 +35,7 @@ def sample_losses(network, params, objective, dataset, *, index=None, codes=None
     With `codes` given, a sample is compared with the output of the last layer alone for its code,
     else with the output of the whole network.
     """
+    network.check(params)
     out = np.empty(len(dataset) if index is None else len(index), dtype=np.float64)
     layers = network.layers if codes is None else network.layers[-1:]
     with _resources(network, len(out), params.dtype) as (team, workspace, size):

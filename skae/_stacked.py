@@ -162,8 +162,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             self._interrupted = False
             if one_by_one:
                 dataset = ArrayDataset(X, sample_weight=weights)
-                layers = self._fit_layers(layers, dataset, incremental, task)
                 self._joint_state = None
+                layers = self._fit_layers(layers, dataset, incremental, task)
             self._set_layers(layers)
             for name in TRAINING_ATTRIBUTES:  # of an earlier joint training
                 vars(self).pop(name, None)
@@ -206,7 +206,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     def _fit_jointly(self, X, weights, task):
         """Train the unrolled deep autoencoder, and give its weights back to the layers."""
-        bottom, network = self.layers_[0], self._unrolled()
+        bottom, network = self.layers_[0], self._network
         options = _training.Options.of(
             self,
             max_iter=self.joint_max_iter,
@@ -240,11 +240,12 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         self._set_joint_state(state)
         stage.end()
 
-    def _unrolled(self):
+    @property
+    def _network(self):
         """The deep autoencoder: all encoders, then all decoders."""
         fitted = [layer._architecture for layer in self.layers_]
         return Network.autoencoder(
-            [self.n_features_in_, *(one["sizes"][-1] for one in fitted)],
+            [fitted[0]["sizes"][0], *(one["sizes"][-1] for one in fitted)],
             [one["activations"][0] for one in fitted],
             fitted[0]["loss"],
             tied=fitted[0]["tied"],
@@ -257,7 +258,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     def _set_joint_state(self, state):
         """Store the state of joint training, and give each layer its weights."""
-        network, output = self._unrolled(), None
+        network, output = self._network, None
         layers = []
         for layer, place in zip(self.layers_, self._places()):
             parameters = [
