@@ -218,6 +218,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             seed = _training.draw_seed(bottom.random_state)
             state = _training.initial_state(network, options, dtype, seed)
         else:
+            network.check(state.buffers)
             state = replace(state, buffers=state.buffers.copy())
         # The layers have the parameters, before and after; the state adds the solver's moments.
         for layer, (encoder, decoder) in zip(self.layers_, self._places()):

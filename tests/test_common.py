@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import cache
 
 import joblib
 import numpy as np
@@ -520,6 +521,22 @@ BAD_SPARSE = {
 WORDS = "index|indices|indptr|coordinate"
 
 
+@cache
+def unfitted_and_fitted():
+    """Each estimator with the further arguments of its methods, before and after a fit."""
+    y = np.arange(40) % 2
+    supervised = dict(hidden_layer_sizes=(7, 5), **SMALL)
+    return [
+        (estimator, clone(estimator).fit(rows(), *more), more)
+        for estimator, more in (
+            (denoising(), ()),
+            (stacked(), ()),
+            (StackedAutoencoderClassifier(**supervised), (y,)),
+            (StackedAutoencoderRegressor(**supervised), (y,)),
+        )
+    ]
+
+
 @pytest.mark.parametrize("kind", ["array", "matrix"])
 @pytest.mark.parametrize("case", BAD_SPARSE)
 def test_indices_outside_a_sparse_matrix_are_refused(case, kind):
@@ -527,26 +544,20 @@ def test_indices_outside_a_sparse_matrix_are_refused(case, kind):
     form, name, change = BAD_SPARSE[case]
     make_sparse = getattr(sp, f"{form}_{kind}")
     options = {"blocksize": (1, 1)} if form == "bsr" else {}
-    X = rows(40, 9)
-    bad = altered(make_sparse(X, **options), name, change)
+    bad = altered(make_sparse(rows(), **options), name, change)
     before = pickle.dumps(vars(bad))
-    classify = StackedAutoencoderClassifier((7, 5), **SMALL)
-    regress = StackedAutoencoderRegressor((7, 5), **SMALL)
-    for estimator in (denoising(), stacked(), classify, regress):
-        y = [np.arange(40) % 2] if estimator in (classify, regress) else []
-        fitted = clone(estimator).fit(X, *y)
-        for one in (estimator, fitted):
-            more = {"classes": [0, 1]} if one is not fitted and estimator is classify else {}
-            refuses(one, "fit", bad, *y, match=WORDS)
-            refuses(one, "partial_fit", bad, *y, match=WORDS, **more)
+    for estimator, fitted, y in unfitted_and_fitted():
+        classes = {"classes": [0, 1]} if hasattr(fitted, "classes_") else {}
+        refuses(estimator, "fit", bad, *y, match=WORDS)
+        refuses(estimator, "partial_fit", bad, *y, **classes, match=WORDS)
+        refuses(fitted, "partial_fit", bad, *y, match=WORDS)
+        refuses(fitted, "score", bad, *y, match=WORDS)
         for method in ("transform", "score_samples", "predict", "predict_proba"):
             if hasattr(fitted, method):
                 refuses(fitted, method, bad, match=WORDS)
-        refuses(fitted, "score", bad, *y, match=WORDS)
         if hasattr(fitted, "inverse_transform"):
-            codes = fitted.transform(X) + 1
-            bad_codes = altered(make_sparse(codes, **options), name, change)
-            refuses(fitted, "inverse_transform", bad_codes, match=WORDS)
+            codes = altered(make_sparse(fitted.transform(rows()) + 1, **options), name, change)
+            refuses(fitted, "inverse_transform", codes, match=WORDS)
     assert pickle.dumps(vars(bad)) == before
 
 

@@ -23,8 +23,8 @@ cdef class Guard:
     done, and then the interrupt is raised. If the ``with`` statement is left without a call of
     ``__exit__``, the end comes when the guard is deleted.
 
-    Subclasses have `begin`, whose result is that of the ``with`` statement, and `end`, which undoes
-    as much as was begun and may be called more than once.
+    Subclasses have `begin`, whose result is that of the ``with`` statement, and `end`, which
+    undoes as much as was begun and may be called more than once.
     """
     lock = None  # held by the thread that begins or ends, if there is one
 
@@ -61,9 +61,9 @@ cdef class Guard:
             raise
 
     cdef end_at_last(self):
-        cdef int attempt
+        cdef int _attempt
         cdef object interrupt = None
-        for attempt in range(MOST_ATTEMPTS):
+        for _attempt in range(MOST_ATTEMPTS):
             try:
                 self.end()
                 self.begun = False
