@@ -70,13 +70,31 @@ def check_weights(sample_weight, X, name="sample_weight"):
         raise ValueError(f"Negative values in {name}: {weights.min():g} was found.")
     if total == 0:
         raise ValueError(f"{name} sums to zero: no sample counts.")
-    return np.ascontiguousarray(weights)
+    return np.require(weights, requirements=["C_CONTIGUOUS", "ALIGNED"])
+
+
+def check_sparse(X):
+    """Refuse a sparse matrix with indices outside its shape, where SciPy would read and write.
+
+    Returns X; of a sparse matrix a copy that shares its arrays, for SciPy's check changes it.
+    """
+    if not issparse(X):
+        return X
+    if X.format == "coo":
+        return type(X)((X.data, X.coords), shape=X.shape)
+    if X.format == "dia":
+        return type(X)((X.data, X.offsets), shape=X.shape)
+    X = copy(X) if hasattr(X, "check_format") else X.tocsr()
+    if (X.indptr[1:] < X.indptr[:-1]).any():  # SciPy looks at them only if there are values
+        raise ValueError("index pointer values must form a non-decreasing sequence")
+    X.check_format()
+    return X
 
 
 class BaseEncoder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, BaseEstimator
 ):
-    """Base of all estimators. Subclasses have `_encode` and `_n_features_out`.
+    """Base of all estimators. Subclasses have `_encode`, `_n_features_out` and `_network`.
 
     Attributes
     ----------
@@ -115,6 +133,9 @@ class BaseEncoder(
         super().__setstate__(
             {k: TrainingState.from_dict(v) if k in STATES and v else v for k, v in state.items()}
         )
+        for trained in filter(None, map(vars(self).get, STATES)):
+            if len(trained.buffers):
+                self._network.check(trained.buffers)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -179,6 +200,7 @@ class BaseEncoder(
         return True
 
     def _validate(self, X, **options):
+        X = check_sparse(X)
         return validate_data(self, X, accept_sparse="csr", dtype=ACCEPTED, **options)
 
     def _check_X(self, X):
@@ -298,6 +320,7 @@ class BaseAutoencoder(BaseEncoder):
             Reconstructions, in the units of the X given to ``fit``.
         """
         check_is_fitted(self)
+        X = check_sparse(X)
         X = check_array(X, accept_sparse="csr", dtype=FLOATS, input_name="X")
         n_components = self._n_features_out
         if X.shape[1] != n_components:

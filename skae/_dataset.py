@@ -1,4 +1,4 @@
-"""Samples as the kernel takes them: dense, C-contiguous, of one floating type.
+"""Samples as the kernel takes them: dense, C-contiguous, aligned, of one floating type.
 
 An array that already is all of that is passed on without a copy. Anything else (sparse, Fortran
 order, another type, codes of a layer below) is converted a block at a time, never as a whole.
@@ -165,7 +165,7 @@ class ArrayDataset(Dataset):
         block = self.X[index]
         if issparse(block):
             block = block.toarray()
-        return np.ascontiguousarray(block, dtype=self.dtype)
+        return np.require(block, self.dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 class EncodedDataset(Dataset):

@@ -157,7 +157,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             self._check_continues(architecture)
             state = self._state
         self._limits = self._feature_ranges(dataset, first)
-        self._architecture = architecture
+        self._architecture, self._state = architecture, state  # copies need a pair that fits
         objective = _sgd.Objective(
             self.loss,
             alpha=self.alpha,

@@ -22,6 +22,7 @@ def _resources(network, n_samples, dataset, width=0):
 
 def outputs(network, params, dataset, *, start=0, stop=None, index=None):
     """Outputs of layers `start` to `stop` for the samples, or for those of `index`."""
+    network.check(params)
     network = network.forward_only(start, stop)
     n_samples = len(dataset) if index is None else len(index)
     out = np.empty((n_samples, network.layers[-1]["n_out"]), dtype=params.dtype)
@@ -38,6 +39,7 @@ def sample_losses(network, params, objective, dataset, *, index=None, codes=None
     With `codes` given, a data set, a sample is compared with the output of the last layer alone
     for its code, else with the output of the whole network.
     """
+    network.check(params)
     out = np.empty(len(dataset) if index is None else len(index), dtype=np.float64)
     if codes is None:
         network, inputs, width = network.forward_only(), dataset, 0

@@ -71,6 +71,8 @@ class Network:
     def __init__(self, sizes, activations, *, tied=False):
         sizes = [int(size) for size in sizes]  # as Python's integers do not overflow
         n_layers = len(sizes) - 1
+        if min(sizes) < 1:
+            raise ValueError(f"sizes {list(sizes)} are not all positive")
         self.activations = list(activations)
         n_weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
         n_params = n_weights // (1 + tied) + sum(sizes[1:])
@@ -137,6 +139,28 @@ class Network:
 
     def __len__(self):
         return len(self.layers)
+
+    def check(self, params):
+        """Refuse parameters that are not this network's, or not as the kernel takes them.
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_params,) or (n, n_params)
+            Parameters, or what else has one number for each.
+        """
+        if (
+            not isinstance(params, np.ndarray)
+            or params.dtype not in (np.float32, np.float64)
+            or params.shape[-1:] != (self.n_params,)
+            or params.size == 0
+            or not (params.flags.c_contiguous and params.flags.aligned)
+        ):
+            found = [getattr(params, name, "unknown") for name in ("shape", "dtype")]
+            raise ValueError(
+                f"The parameters do not fit the architecture: it has {self.n_params}, and needs "
+                "them in rows of a contiguous, aligned array of float32 or float64, but their "
+                f"shape is {found[0]} and their dtype {found[1]}."
+            )
 
     def output_layer(self):
         """The last layer as a network of its own."""

@@ -170,8 +170,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             self._interrupted = False
             if one_by_one:
                 dataset = ArrayDataset(X, sample_weight=weights)
-                layers = self._fit_layers(layers, dataset, incremental, resumes, task)
                 self._joint_state = None
+                layers = self._fit_layers(layers, dataset, incremental, resumes, task)
             self._set_layers(layers)
             for name in TRAINING_ATTRIBUTES:  # of an earlier joint training
                 vars(self).pop(name, None)
@@ -220,7 +220,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     def _fit_jointly(self, X, weights, task):
         """Train the unrolled deep autoencoder, and give its weights back to the layers."""
-        bottom, network = self.layers_[0], self._unrolled()
+        bottom, network = self.layers_[0], self._network
         options = _training.Options.of(
             self,
             max_iter=self.joint_max_iter,
@@ -234,6 +234,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             seed = _training.draw_seed(bottom.random_state)
             state = _training.initial_state(network, options, dtype, seed)
         else:
+            if len(state.buffers):
+                network.check(state.buffers)
             buffers = np.zeros((len(state.buffers) or 1, network.n_params), dtype)
             buffers[1:] = state.buffers[1:]
             state = replace(state, buffers=buffers)
@@ -259,7 +261,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         self._interrupted = state.interrupted
         stage.end()
 
-    def _unrolled(self):
+    @property
+    def _network(self):
         return unrolled([layer._architecture for layer in self.layers_])
 
     def _places(self):
@@ -269,7 +272,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     def _set_joint_state(self, state):
         """Store the state of joint training, and give each layer its weights."""
-        network, output = self._unrolled(), None
+        network, output = self._network, None
         layers = []
         for layer, place in zip(self.layers_, self._places()):
             parameters = [

@@ -9,7 +9,7 @@ from typing import Any
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
-from skae._kernel._team import HAS_MEMBERS, Team
+from skae._kernel._team import HAS_MEMBERS, Guard, Team
 
 # Multiplications in the largest product of a batch from which a second thread pays.
 WORTH_THREADS = 2**20
@@ -17,8 +17,7 @@ WORTH_THREADS = 2**20
 # The same for a single pass through a network, which has to start the threads.
 WORTH_STARTING_THREADS = 2**26
 
-_lock = threading.Lock()
-_users = 0
+_users: set[Any] = set()  # a token of each `single_threaded_blas` that has begun
 _originals: dict[Any, int] = {}  # limits of process-wide pools before the first user
 _n_threads = 1
 
@@ -68,42 +67,66 @@ def _set(library, limit):
     unlock(force=True)
 
 
-def _limit_thread_local_pools():
-    """Limit to one thread the pools that each thread has of its own; return the old limits."""
-    originals = {library: library.num_threads for library in _pools()[1]}
-    for library in originals:
-        library.set_num_threads(1)
-    return originals
+def _limit(libraries, originals):
+    """Limit libraries to one thread; note the limit of each before it changes."""
+    for library in libraries:
+        originals[library] = library.num_threads
+        _set(library, 1)
 
 
-@contextmanager
-def single_threaded_blas():
-    """Limit BLAS to one thread.
+def _restore(originals):
+    """Undo what `_limit` has done; forget each limit after it is set."""
+    while originals:
+        library, limit = next(iter(originals.items()))
+        _set(library, limit)
+        originals.pop(library, None)
+
+
+class single_threaded_blas(Guard):
+    """Limit BLAS to one thread; a context manager.
 
     A limit of the whole process is reference-counted: fits that overlap in several threads share
     it. The first one notes the number of threads for all of them, so that none changes the result
     of another; the last one to end restores the limit.
     """
-    global _users, _n_threads
-    counted, own = False, {}
-    allowed = _allowed()
-    try:
-        with _lock:
-            _users, counted = _users + 1, True
-            if _users == 1:
-                _n_threads = allowed
-                for library in _pools()[0]:
-                    _originals[library] = library.num_threads
-                    _set(library, 1)
-        own = _limit_thread_local_pools()
-        yield
-    finally:
-        for library, limit in own.items():
-            library.set_num_threads(limit)
-        with _lock:
-            _users -= counted
-            while _users == 0 and _originals:
-                _set(*_originals.popitem())
+
+    lock = threading.RLock()  # a guard may be deleted, and so end, where this thread has it
+
+    def __init__(self):
+        self.token = object()  # not the guard itself, which could not be deleted then
+        self.own = {}  # limits of the pools of this thread
+
+    def begin(self):
+        global _n_threads
+        first = not _users
+        if first:
+            _n_threads = _allowed()
+        _users.add(self.token)
+        if first:
+            _limit(_pools()[0], _originals)
+        _limit(_pools()[1], self.own)
+
+    def end(self):
+        _restore(self.own)
+        _users.discard(self.token)
+        if not _users:
+            _restore(_originals)
+
+
+class _Lead(Guard):
+    """Lead a team in this thread; a context manager."""
+
+    def __init__(self, n_threads):
+        self.team = Team(n_threads, lambda: _limit(_pools()[1], {}))
+
+    def begin(self):
+        _running.team = self.team.__enter__()
+        return self.team
+
+    def end(self):
+        if _running.team is self.team:
+            _running.team = None
+        self.team.__exit__()
 
 
 @contextmanager
@@ -115,15 +138,8 @@ def team_for(work):
     if _running.team is not None:
         yield _running.team
         return
-    with (
-        single_threaded_blas(),
-        Team(_n_threads if work >= WORTH_THREADS else 1, _limit_thread_local_pools) as team,
-    ):
-        _running.team = team
-        try:
-            yield team
-        finally:
-            _running.team = None
+    with single_threaded_blas(), _Lead(_n_threads if work >= WORTH_THREADS else 1) as team:
+        yield team
 
 
 @contextmanager
@@ -141,10 +157,9 @@ def team_to_apply(work):
 
 def _forget():
     """Reset in a child of a fork, where the other threads and their fits do not exist."""
-    global _lock, _users
-    _lock, _users = threading.Lock(), 0
-    while _originals:
-        _set(*_originals.popitem())
+    single_threaded_blas.lock = threading.RLock()
+    _users.clear()
+    _restore(_originals)
     _running.team = None
 
 

@@ -252,8 +252,9 @@ def train(
     Raises
     ------
     ValueError
-        If the loss becomes infinite or nan.
+        If the loss becomes infinite or nan, or the state is not one of this network.
     """
+    network.check(state.buffers)
     if not in_place:
         state = replace(state, buffers=state.buffers.copy())
     loop = _Loop(

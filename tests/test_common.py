@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import cache
 
 import joblib
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 import sklearn
 from common import (
+    SMALL,
     TRAINING_EFFECTS,
     assert_close_fit,
     assert_same_fit,
@@ -33,6 +35,8 @@ from sklearn.preprocessing import MinMaxScaler
 from skae import (
     DenoisingAutoencoder,
     StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -462,6 +466,129 @@ def test_bad_rows_are_refused(make, case):
         n_codes = fitted.transform(rows()).shape[1]
         codes = X[:, :n_codes] if getattr(X, "ndim", 0) == 2 else X
         refuses(fitted, "inverse_transform", codes, match=match)
+
+
+def with_entry(array, value, place):
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+def altered(X, name, change):
+    """Put other indices into a sparse matrix, behind SciPy's back."""
+    X = X.copy()
+    if name in ("row", "col"):
+        coords = list(X.coords)
+        coords[("row", "col").index(name)] = change(coords[("row", "col").index(name)])
+        X.coords = tuple(coords)
+    else:
+        setattr(X, name, change(getattr(X, name)))
+    return X
+
+
+FAR = 10**6  # a read so far away is of no memory of ours
+INDICES = {
+    "too large": lambda indices: with_entry(indices, FAR, 3),
+    "too large by one": lambda indices: with_entry(indices, 40, 3),
+    "negative": lambda indices: with_entry(indices, -FAR, 3),
+    "minus one": lambda indices: with_entry(indices, -1, 3),
+    "too few": lambda indices: indices[:-1].copy(),
+}
+POINTERS = {
+    "beyond": lambda indptr: with_entry(indptr, FAR, -1),
+    "not monotone": lambda indptr: with_entry(indptr, FAR, 2),
+    "negative": lambda indptr: with_entry(indptr, -FAR, 2),
+    "negative at the end": lambda indptr: with_entry(indptr, -FAR, -1),
+    "nothing at the end": lambda indptr: with_entry(indptr, 0, -1),
+    "wraps": lambda indptr: with_entry(
+        with_entry(indptr, np.iinfo(indptr.dtype).max, 2), np.iinfo(indptr.dtype).min, 3
+    ),
+    "not from zero": lambda indptr: with_entry(indptr, 1, 0),
+    "too short": lambda indptr: indptr[:-1].copy(),
+    "too long": lambda indptr: np.append(indptr, indptr[-1]),
+}
+BAD_SPARSE = {
+    f"{form}, {name} {case}": (form, name, change)
+    for form, places in {
+        "csr": {"indices": INDICES, "indptr": POINTERS},
+        "csc": {"indices": INDICES, "indptr": POINTERS},
+        "bsr": {"indices": INDICES, "indptr": POINTERS},
+        "coo": {"row": INDICES, "col": INDICES},
+    }.items()
+    for name, cases in places.items()
+    for case, change in cases.items()
+}
+WORDS = "index|indices|indptr|coordinate"
+
+
+@cache
+def unfitted_and_fitted():
+    """Each estimator with the further arguments of its methods, before and after a fit."""
+    y = np.arange(40) % 2
+    supervised = dict(hidden_layer_sizes=(7, 5), **SMALL)
+    return [
+        (estimator, clone(estimator).fit(rows(), *more), more)
+        for estimator, more in (
+            (denoising(), ()),
+            (stacked(), ()),
+            (StackedAutoencoderClassifier(**supervised), (y,)),
+            (StackedAutoencoderRegressor(**supervised), (y,)),
+        )
+    ]
+
+
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+@pytest.mark.parametrize("case", BAD_SPARSE)
+def test_indices_outside_a_sparse_matrix_are_refused(case, kind):
+    """SciPy would read and write there. The caller's matrix must stay as it is."""
+    form, name, change = BAD_SPARSE[case]
+    make_sparse = getattr(sp, f"{form}_{kind}")
+    options = {"blocksize": (1, 1)} if form == "bsr" else {}
+    bad = altered(make_sparse(rows(), **options), name, change)
+    before = pickle.dumps(vars(bad))
+    for estimator, fitted, y in unfitted_and_fitted():
+        classes = {"classes": [0, 1]} if hasattr(fitted, "classes_") else {}
+        refuses(estimator, "fit", bad, *y, match=WORDS)
+        refuses(estimator, "partial_fit", bad, *y, **classes, match=WORDS)
+        refuses(fitted, "partial_fit", bad, *y, match=WORDS)
+        refuses(fitted, "score", bad, *y, match=WORDS)
+        for method in ("transform", "score_samples", "predict", "predict_proba"):
+            if hasattr(fitted, method):
+                refuses(fitted, method, bad, match=WORDS)
+        if hasattr(fitted, "inverse_transform"):
+            codes = altered(make_sparse(fitted.transform(rows()) + 1, **options), name, change)
+            refuses(fitted, "inverse_transform", codes, match=WORDS)
+    assert pickle.dumps(vars(bad)) == before
+
+
+def test_pointers_of_a_sparse_matrix_without_values():
+    """Which SciPy's check does not look at."""
+    fitted = denoising().fit(rows())
+    for pointers in ([0, 5, 0], [0, -5, 0], [0, 0, -5], [0, 2**31 - 1, -(2**31)]):
+        bad = sp.csr_array((2, 9))
+        bad.indptr[:] = pointers
+        refuses(fitted, "transform", bad, match=WORDS)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "bsr", "coo", "dia", "lil", "dok"])
+@both
+def test_a_sparse_matrix_is_only_read(make, form):
+    """Nor its indices sorted, nor its attributes replaced."""
+    X = rows()
+    given = sp.csr_array(X).asformat(form)
+    if form in ("csr", "csc"):
+        given.indices[:2] = given.indices[:2][::-1]
+        given.data[:2] = given.data[:2][::-1]
+        for array in (given.indices, given.indptr, given.data):
+            array.flags.writeable = False
+    elif form in ("bsr", "coo", "dia"):
+        given.data.flags.writeable = False
+    before = pickle.dumps(vars(given))
+    estimator = make().fit(given)
+    assert_same_fit(estimator, make().fit(X))
+    assert_array_equal(estimator.transform(given), estimator.transform(X))
+    estimator.partial_fit(given)
+    assert pickle.dumps(vars(given)) == before
 
 
 @pytest.mark.parametrize("n_features", [8, 10])

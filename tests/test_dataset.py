@@ -15,6 +15,7 @@ from skae import (
     StackedAutoencoderRegressor,
 )
 from skae._dataset import ArrayDataset
+from skae._kernel import _sgd
 
 X = np.random.default_rng(0).uniform(size=(23, 4)) * (np.arange(4) != 2)
 WEIGHTS = np.linspace(1, 2, 23)
@@ -329,3 +330,82 @@ def test_top_is_the_same_on_codes_made_anew():
             model = StackedAutoencoderClassifier(8, fine_tune="top", max_iter=3, random_state=0)
             tops.append(model.fit(X, y).coefs_[-1])
     np.testing.assert_allclose(*tops, rtol=1e-9, atol=1e-12)
+
+
+# -- memory that is not aligned ------------------------------------------------------------------
+
+
+def unaligned(array):
+    """Copy an array to where its numbers do not begin at multiples of their size."""
+    array = np.asarray(array)
+    space = np.empty(array.nbytes + 1, dtype=np.uint8)
+    copy = space[1:].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert not copy.flags.aligned
+    return copy
+
+
+def of_a_record(array):
+    """Copy an array to a field of a packed record."""
+    field = ("field", array.dtype, array.shape[1:])
+    records = np.zeros(len(array), dtype=[("before", "u1"), field])
+    records["field"] = array
+    assert not records["field"].flags.aligned
+    return records["field"]
+
+
+@pytest.fixture
+def aligned_calls(monkeypatch):
+    """The names of the functions of the kernel that were called, each with aligned arrays only."""
+    calls = []
+
+    def watch(name):
+        real = getattr(_sgd, name)
+
+        def watched(*args):
+            given = [*args]
+            for arg in args:
+                if isinstance(arg, _sgd.Batches):
+                    given += [arg.X, arg.target, arg.rows, arg.ids, arg.weights]
+                if isinstance(arg, _sgd.Problem):
+                    given += [arg.state.buffers]
+            arrays = [array for array in given if isinstance(array, np.ndarray)]
+            assert all(array.flags.aligned for array in arrays)
+            calls.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(_sgd, name, watched)
+
+    for name in ("train", "outputs", "row_losses", "corrupt_rows"):
+        watch(name)
+    return calls
+
+
+@pytest.mark.parametrize("displaced", [unaligned, of_a_record])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_unaligned_arrays_give_what_aligned_ones_do(
+    displaced, dtype, early_stopping, aligned_calls
+):
+    given = X.astype(dtype)
+    params = dict(
+        max_iter=2, early_stopping=early_stopping, validation_fraction=0.3, random_state=0
+    )
+    results = []
+    for place in (np.array, displaced):
+        A, weights = place(given), place(WEIGHTS)
+        result = []
+        for model in (DenoisingAutoencoder(3, **params), StackedAutoencoder((3, 2), **params)):
+            codes = model.fit(A, sample_weight=weights).transform(A)
+            result += [codes, model.inverse_transform(place(codes)), model.score_samples(A)]
+            result.append(model.score(A, sample_weight=weights))
+        labels, numbers = place(np.arange(23) % 3), place(X[:, :2].astype(dtype))
+        for model, y in (
+            (StackedAutoencoderClassifier(3, **params), labels),
+            (StackedAutoencoderRegressor(3, **params), numbers),
+        ):
+            result += [model.fit(A, y, sample_weight=weights).predict(A), model.transform(A)]
+        results.append(result)
+    for one, other in zip(*results, strict=True):
+        assert_array_equal(one, other)
+    assert {"train", "outputs", "row_losses"} <= set(aligned_calls)

@@ -1298,6 +1298,109 @@ def test_too_few_parameters(call):
         call(problem)
 
 
+HUGE = [2**31, 2**61, 2**62, 2**63 - 1]
+BROKEN = {
+    "n_in": [0, -1, 3, 5, *HUGE],
+    "n_out": [0, -1, 2, 4, *HUGE],
+    "weight": [-1, -(2**62), 1000, *HUGE],
+    "bias": [-1, -(2**62), 1000, *HUGE],
+    "activation": [-1, 5, *HUGE],
+    "input": [-1, -(2**62), 1000, *HUGE],
+    "delta": [-1, -(2**62), 1000, *HUGE],
+}
+BROKEN_IN_TRAINING = {
+    "partner": [-2, 0, 2, 1000, -(2**62), *HUGE],
+    "transposed": [-1, 2, 2**32, *HUGE],
+    "weight": [1],
+    "input": [0],
+    "delta": [0],
+    "dropout": [-0.1, 1.0, np.nan, np.inf],
+}
+
+
+def tied_problem():
+    """Of four layers, with one workspace for all tables."""
+    network = Network([4, 3, 2, 3, 4], ["relu"] * 3 + ["identity"], tied=True)
+    problem = make_problem(network, "squared_error", n=5)
+    workspace = problem.workspace(5)
+    problem.workspace = lambda rows: workspace
+    return problem
+
+
+def outputs_of_four(problem):
+    layers, workspace, out = problem.network.layers, problem.workspace(5), np.empty((5, 4))
+    _sgd.outputs(layers, problem.team, problem.params, workspace, 5, problem.X, out)
+
+
+@pytest.mark.parametrize("k", range(4))
+@pytest.mark.parametrize("field", BROKEN)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_broken_table(name, field, k):
+    """No layer may be read or written outside the arrays."""
+    call = outputs_of_four if name == "outputs" else CALLS[name]
+    problem = tied_problem()
+    call(problem)
+    layers = problem.network.layers
+    for value in BROKEN[field]:
+        given = layers.copy()
+        layers[field][k] = value
+        if layers[k] == given[k]:
+            continue
+        with pytest.raises(ValueError, match=r"layer \d|too few|too small|widths of X or target"):
+            call(problem)
+        layers[:] = given
+
+
+@pytest.mark.parametrize("k", range(4))
+@pytest.mark.parametrize("field", BROKEN_IN_TRAINING)
+def test_a_broken_pair(field, k):
+    """Training takes a pair of tied layers as one; without it, a layer needs no partner."""
+    problem = tied_problem()
+    layers = problem.network.layers
+    for value in BROKEN_IN_TRAINING[field]:
+        given = layers.copy()
+        layers[field][k] = value
+        if layers[k] == given[k]:
+            continue
+        for name in ("train", "loss_and_gradient"):
+            with pytest.raises(ValueError, match=rf"layer [{k}{3 - k}]"):
+                CALLS[name](problem)
+        layers[:] = given
+
+
+def test_softmax_is_an_output():
+    problem = tied_problem()
+    problem.network.layers["activation"] = ACTIVATIONS["softmax"]
+    problem.outputs(start=3, X=np.zeros((5, 3)))
+    with pytest.raises(ValueError, match="layer 0 has an unknown activation"):
+        problem.outputs()
+
+
+@pytest.mark.parametrize("row", [-1, 5, 2**62, -(2**63)])
+@pytest.mark.parametrize("short", ["X", "target", "weights", None])
+@pytest.mark.parametrize("name", ["train", "loss_and_gradient"])
+def test_rows_that_are_not_there(name, short, row):
+    problem = small_problem()
+    problem.weights = np.ones(5)
+    CALLS[name](problem)
+    if short is None:
+        problem.rows = np.array([0, 1, row, 3, 4])
+    else:  # then the last row is missing there
+        setattr(problem, short, getattr(problem, short)[:4])
+    with pytest.raises(ValueError, match="rows must be those of X, target and weights"):
+        CALLS[name](problem)
+
+
+@pytest.mark.parametrize("size", [2**31, 2**61, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("radius", [0.0, 0.1])
+def test_batches_of_any_size_need_their_place(size, radius):
+    problem = small_problem()
+    problem.objective.adversarial_radius = radius
+    problem.workspace = lambda rows: np.empty(1000)
+    with pytest.raises(ValueError, match="workspace is too small"):
+        problem.train(make_solver("sgd"), plain_state(problem), size)
+
+
 @pytest.mark.parametrize(
     "extremes", [{}, {"low": 3}, {"low": 4, "high": 3}, {"low": 3, "high": 4}]
 )

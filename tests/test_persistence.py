@@ -2,8 +2,12 @@
 saved. That copies are equal and apart is in test_common.py.
 """
 
+import copy
 import pickle
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -22,6 +26,7 @@ from skae import (
     StackedAutoencoderRegressor,
     __version__,
 )
+from skae._kernel import _sgd
 
 X, y = load_digits(return_X_y=True)
 X, y = (X[:300] / 16).astype(np.float32), y[:300]
@@ -143,3 +148,165 @@ def test_a_pickle_without_a_version_warns():
 
 def test_the_version_is_no_attribute_of_the_estimator():
     assert "_skae_version" not in vars(pickle.loads(pickle.dumps(DenoisingAutoencoder())))
+
+
+# ---- altered states -------------------------------------------------------------------------
+
+
+def unaligned(array):
+    return np.frombuffer(b" " + array.tobytes(), array.dtype, offset=1).reshape(array.shape)
+
+
+SIZES = [0, -1, 1, 7, 64, 1000, 10**6, 10**9, 2**31, 2**61, 2**62, 2**70, 1.5, "7", None]
+ALTERED_BUFFERS = [
+    lambda a: a[:, :5].copy(),
+    lambda a: a[:, :-1].copy(),
+    lambda a: a[:, :0].copy(),
+    lambda a: a[:1].copy(),
+    lambda a: a[:0].copy(),
+    lambda a: np.pad(a, ((0, 0), (0, 9))),
+    lambda a: a.ravel(),
+    lambda a: a[0],
+    lambda a: a[None],
+    lambda a: np.asfortranarray(a),
+    lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+    lambda a: a[:, ::-1],
+    lambda a: unaligned(a),
+    lambda a: np.broadcast_to(a[0], (4, a.shape[1])),
+    lambda a: a.tolist(),
+    lambda a: None,
+    *(lambda a, dtype=dtype: a.astype(dtype) for dtype in ("f8", "f2", ">f4", "i8", "c8", "O")),
+]
+ACTIVATIONS = ["relu", "softmax", "identity", "logistic", "unheard of", None]
+
+
+def alter(estimator, draw):
+    """Change something of a fitted estimator, or of a layer of it; return what was changed."""
+    part = draw.choice([estimator, *getattr(estimator, "layers_", [])])
+    what = draw.choice(["sizes", "length", "activations", "tied", "buffers", "step", "features"])
+    architecture = vars(part).get("_architecture", {})
+    sizes, activations = architecture.get("sizes"), architecture.get("activations")
+    states = [vars(part)[name] for name in ("_state", "_joint_state") if vars(part).get(name)]
+    value = SIZES[draw.integers(len(SIZES))]
+    if what == "features":
+        part.n_features_in_ = value
+    elif what in ("buffers", "step") and states:
+        if what == "step":
+            states[0].step = value
+        else:
+            change = ALTERED_BUFFERS[draw.integers(len(ALTERED_BUFFERS))]
+            states[0].buffers = change(states[0].buffers)
+    elif sizes and what == "length":
+        place = draw.integers(len(sizes) + 1)
+        sizes[place : place + draw.integers(3)] = [3] * draw.integers(2)
+    elif activations and what == "activations":
+        activations[draw.integers(len(activations))] = ACTIVATIONS[draw.integers(6)]
+    elif what == "tied" and "tied" in architecture:
+        architecture["tied"] = not architecture["tied"]
+    elif sizes:
+        sizes[draw.integers(len(sizes))] = value
+        if draw.integers(2) and isinstance(sizes[0], int):
+            part.n_features_in_ = sizes[0]
+    return part, what, value
+
+
+def use_altered(name, n_times):
+    """Alter fitted estimators at random, and use each: an exception, or results of their shape.
+
+    Run in a child, for a read outside memory may end the process.
+    """
+    warnings.simplefilter("ignore")
+    draw = np.random.default_rng(0)
+    saved = pickle.dumps(clone(ESTIMATORS[name]).fit(X, y))
+    counts = {"raised": 0, "gave": 0}
+    for _ in range(n_times):
+        estimator = pickle.loads(saved)
+        alter(estimator, draw)
+        if draw.integers(2):  # as if it came from a file
+            try:
+                state = estimator.__getstate__()
+                estimator = type(estimator).__new__(type(estimator))
+                estimator.__setstate__(state)
+            except Exception:
+                counts["raised"] += 1
+                continue
+        width = estimator.n_features_in_
+        data = X[:20]
+        if isinstance(width, int) and 0 < width <= 10**6 and width != X.shape[1]:
+            data = np.zeros((20, width), dtype=np.float32)
+        for method in draw.permutation(
+            ["transform", "inverse_transform", "score_samples", "predict", "fit", "partial_fit"]
+        ):
+            if not hasattr(estimator, method):
+                continue
+            try:
+                given = data
+                if method == "inverse_transform":
+                    given = np.zeros((20, estimator._n_features_out), dtype=np.float32)
+                result = getattr(estimator, method)(given, *[y[:20]] * (method[-3:] == "fit"))
+            except Exception:
+                counts["raised"] += 1
+            else:
+                assert method[-3:] == "fit" or len(result) == 20
+                if method == "transform":
+                    assert result.shape == (20, estimator._n_features_out)
+                counts["gave"] += 1
+    assert min(counts.values()) > n_times // 4, counts
+
+
+@pytest.mark.slow
+@each_estimator
+def test_an_altered_estimator_never_reads_outside_memory(name):
+    run = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c"]
+        + [f"import test_persistence; test_persistence.use_altered({name!r}, 300)"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("name", ["layer", "stack", "joint", "classifier", "regressor"])
+def test_parameters_must_fit_their_architecture(name, tmp_path):
+    """Also those from a file whose types are trusted."""
+    match = "The parameters do not fit the architecture: it has .*"
+
+    def altered():
+        estimator = clone(ESTIMATORS[name]).fit(X, y)
+        owner = estimator if name != "stack" else estimator.layers_[1]
+        state = owner._joint_state if name == "joint" else owner._state
+        state.buffers = state.buffers[:, :5].copy()
+        return estimator
+
+    if name != "joint":  # its methods use the layers
+        with pytest.raises(ValueError, match=match + "shape is"):
+            altered().transform(X)
+    for way in WAYS.values():
+        with pytest.raises(ValueError, match=match):
+            way(altered(), tmp_path)
+    estimator = altered()
+    before = pickle.dumps(vars(estimator))
+    if name != "joint":
+        with pytest.raises(ValueError, match=match):
+            estimator.partial_fit(X, y)
+    with pytest.raises(ValueError, match=match):
+        estimator.fit(X, y)
+    assert pickle.dumps(vars(estimator)) == before
+
+
+@pytest.mark.parametrize("name", ["layer", "stack", "joint", "classifier", "regressor"])
+def test_a_copy_during_a_fit_of_other_sizes(name, monkeypatch):
+    """As scikit-learn's callbacks make them: what is there of both fits must not clash."""
+    estimator = clone(ESTIMATORS[name]).set_params(warm_start=False).fit(X, y)
+    size = {"n_components": 9} if name == "layer" else {"hidden_layer_sizes": (9, 7, 5)}
+    copies = []
+
+    def copying(*args, real=_sgd.train):
+        copies.append(pickle.loads(pickle.dumps(copy.copy(estimator))))
+        return real(*args)
+
+    monkeypatch.setattr(_sgd, "train", copying)
+    estimator.set_params(**size).fit(X[:, :-3], y)
+    assert len(copies) >= 2
+    assert estimator.transform(X[:, :-3]).shape[1] == (9 if name == "layer" else 5)

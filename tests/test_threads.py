@@ -1,10 +1,12 @@
 """How many threads there are, and what becomes of BLAS's own."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from numpy.testing import assert_array_equal
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skae import DenoisingAutoencoder, StackedAutoencoder, _threads
+from skae._kernel._team import Guard
 
 pytestmark = pytest.mark.threads
 
@@ -51,18 +54,209 @@ def test_as_many_threads_as_blas_may_use():
         assert team.n_threads == 2
 
 
-def test_an_interrupt_leaves_no_limit(monkeypatch):
-    """Wherever it comes: here between two libraries."""
+class Interrupter:
+    """A trace function that raises at one of the bytecodes of a module, counted from 1."""
+
+    def __init__(self, module, at):
+        self.file, self.at, self.count, self.place = module.__file__, at, 0, None
+
+    def __call__(self, frame, event, arg):
+        if frame.f_code.co_filename != self.file:
+            return None
+        frame.f_trace_opcodes = True
+        if event in ("opcode", "line"):
+            self.count += 1
+            if self.count == self.at:
+                self.place = f"{frame.f_code.co_name}, line {frame.f_lineno}, {frame.f_lasti}"
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+    def interrupts(self, function):
+        """Whether it raised in a call of the function, and that went on to the caller."""
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            function()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+
+def lead_and_limit():
+    with _threads.team_to_apply(_threads.WORTH_STARTING_THREADS), _threads.single_threaded_blas():
+        assert set(limits()) == {1}
+
+
+def assert_as_before(before, place):
+    assert limits() == before, place
+    assert not _threads._users, place
+    assert not _threads._originals, place
+    assert _threads._running.team is None, place
+    lock = _threads.single_threaded_blas.lock
+    free = []
+    thread = threading.Thread(
+        target=lambda: lock.acquire(blocking=False) and (lock.release(), free.append(True))
+    )
+    thread.start()
+    thread.join()
+    assert free, place
+
+
+@pytest.mark.slow
+@needs_two_cores
+def test_an_interrupt_at_any_bytecode_leaves_no_limit():
+    """Of all that limits BLAS and starts threads, one after the other."""
     before = limits()
+    assert max(before) > 1
+    lead_and_limit()
+    places = set()
+    for at in range(1, 10_000):
+        interrupter = Interrupter(_threads, at)
+        raised = interrupter.interrupts(lead_and_limit)
+        if interrupter.place is None:
+            break
+        assert raised, interrupter.place
+        assert_as_before(before, interrupter.place)
+        places.add(interrupter.place.split(",")[0])
+    assert at > 300
+    assert places >= {"begin", "end", "_limit", "_restore", "_set", "team_for", "team_to_apply"}
 
-    def interrupted():
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(_threads, "_limit_thread_local_pools", interrupted)
-    with pytest.raises(KeyboardInterrupt), _threads.single_threaded_blas():
+@pytest.mark.slow
+@needs_two_cores
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals to a thread")
+def test_real_interrupts_leave_no_limit():
+    """In a child, at random moments of what limits BLAS."""
+    code = """
+import random, signal, threading, time
+import test_threads
+before = test_threads.limits()
+assert max(before) > 1
+main, draw, hit, going = threading.main_thread().ident, random.Random(0), 0, True
+
+def send():
+    while going:
+        time.sleep(draw.uniform(0, 2e-3))
+        if waiting.is_set():
+            waiting.clear()
+            signal.pthread_kill(main, signal.SIGINT)
+
+waiting = threading.Event()
+sender = threading.Thread(target=send)
+sender.start()
+for _ in range(400):
+    try:
+        waiting.set()
+        while waiting.is_set():
+            test_threads.lead_and_limit()
+        time.sleep(1)
+    except KeyboardInterrupt:
+        hit += 1
+    test_threads.assert_as_before(before, "")
+going = False
+sender.join()
+assert hit == 400
+assert [thread.name for thread in threading.enumerate()] == ["MainThread"]
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_end_of_a_guard_is_reached():
+    """Also if it raises, and if the ``with`` statement never calls it."""
+    calls = []
+
+    class Guarded(Guard):
+        def begin(self):
+            return "begun"
+
+        def end(self):
+            calls.append("end")
+            if len(calls) < 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Guarded() as result:
+        assert result == "begun"
+    assert len(calls) == 3
+    guard = Guarded()
+    guard.__enter__()
+    with pytest.raises(RuntimeError):  # the one that is on its way when the guard is deleted
+        try:
+            raise RuntimeError
+        finally:
+            del guard
+    assert len(calls) == 4
+    Guarded()
+    assert len(calls) == 4
+    calls.clear()
+    Guarded.begin = lambda self: 1 / 0
+    with pytest.raises(KeyboardInterrupt), Guarded():
         pass
-    assert limits() == before
-    assert _threads._users == 0
+    assert len(calls) == 3
+
+
+# ---- where threads cannot be started --------------------------------------------------------
+
+
+def fits():
+    """The weights and codes of a network whose batches are worth the threads."""
+    X = np.random.default_rng(0).uniform(size=(500, 120)).astype(np.float32)
+    model = DenoisingAutoencoder(110, batch_size=100, max_iter=1, random_state=0).fit(X)
+    return model.components_, model.transform(X)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+@pytest.mark.parametrize("n_started", [0, 1])
+def test_as_many_threads_as_can_be_started(n_started, error, monkeypatch):
+    """And the bits are those of so many."""
+    monkeypatch.setattr(_threads, "WORTH_STARTING_THREADS", 1)
+    monkeypatch.setattr(_threads, "_allowed", lambda: 1 + n_started)
+    desired = fits()
+    start, started = threading.Thread.start, []
+
+    def start_some(thread):
+        if sum(other.is_alive() for other in started) == n_started:
+            raise error
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    monkeypatch.setattr(_threads, "_allowed", lambda: 4)
+    with _threads.team_for(LARGE) as team:
+        assert team.n_threads == 1 + n_started
+    assert not any(thread.is_alive() for thread in started)
+    for mine, theirs in zip(fits(), desired, strict=True):
+        assert_array_equal(mine, theirs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of the number of threads")
+def test_a_process_that_may_have_one_thread_only():
+    code = """
+import os, resource, threading
+from skae import _threads
+_threads._pools(), _threads.cpu_count()
+_threads._allowed = lambda: 2
+if os.getuid() == 0:  # who has no limit
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    with _threads.team_for(_threads.WORTH_THREADS) as team:
+        print(team.n_threads)
+else:
+    print("not limited")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    if "not limited" in run.stdout:
+        pytest.skip("this user may have any number of threads")
+    assert run.stdout.strip() == "1"
 
 
 def test_a_pool_of_each_thread_is_held_in_each(monkeypatch):
@@ -107,8 +301,8 @@ def test_a_child_of_a_fork_begins_afresh():
     with _threads.team_for(LARGE):
         child = os.fork()
         if child == 0:
-            with _threads._lock:
-                fine = _threads._users == 0 and limits() == before
+            with _threads.single_threaded_blas.lock:
+                fine = not _threads._users and limits() == before
             os._exit(0 if fine else 1)
         assert os.waitpid(child, 0)[1] == 0
         assert set(limits()) == {1}

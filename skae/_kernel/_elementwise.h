@@ -43,7 +43,8 @@
 #define SIMD_SUM_PRODUCT(x, y) PRAGMA(omp simd reduction(+ : x) reduction(* : y))
 #endif
 
-/* Each number, and its name in Python, is written here and nowhere else. */
+/* Each number, and its name in Python, is written here and nowhere else. Softmax, which is for
+ * outputs only, is the last of the activations. */
 enum { ACT_IDENTITY, ACT_LOGISTIC, ACT_TANH, ACT_RELU, ACT_SOFTMAX };
 #define ACTIVATION_NAMES "identity logistic tanh relu softmax"
 enum { LOSS_SQUARED_ERROR, LOSS_CROSS_ENTROPY, LOSS_SOFTMAX };

@@ -28,6 +28,7 @@ import numpy
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
+from libc.limits cimport INT_MAX
 from libc.math cimport NAN, isfinite, pow, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
@@ -37,6 +38,7 @@ from skae._kernel._team cimport TEAM_MOST, Team
 
 cdef extern from "_elementwise.h" nogil:
     enum:
+        ACT_SOFTMAX
         LOSS_CROSS_ENTROPY, LOSS_SOFTMAX
         NOISE_SALT_AND_PEPPER
         SOLVER_PLAIN_SGD, SOLVER_MOMENTUM, SOLVER_ADAM
@@ -620,43 +622,102 @@ cdef Py_ssize_t describe(Step *step, Problem problem, Batches batches, Py_ssize_
         const Layer[::1] layers = problem.layers
         const floating[:, ::1] X = batches.X, target = batches.target
         const int64_t[::1] rows = batches.rows, ids = batches.ids
-        Py_ssize_t place = workspace.shape[0], width
+        const double[::1] weights = batches.weights
+        Py_ssize_t n_rows = min(X.shape[0], target.shape[0]), slopes = 0, width
         floating *scale
     step.objective = problem.objective.settings()
     step.corruption = problem.corruption.settings(X.shape[1])
     if step.objective.adversarial_radius > 0:
-        place -= size * X.shape[1]
-    width = check(layers, size, place, buffers.shape[1], X.shape[1], target.shape[1])
+        slopes = X.shape[1]
+    width = check(layers, size, slopes, workspace.shape[0], buffers.shape[1], X.shape[1],
+                  target.shape[1])
+    check_for_training(layers)
+    if weights is not None:
+        n_rows = min(n_rows, weights.shape[0])
+    if not all_below(rows, n_rows):
+        raise ValueError("rows must be those of X, target and weights")
     if buffers.shape[0] < problem.solver.n_buffers or ids.shape[0] != rows.shape[0]:
         raise ValueError("buffers or ids are too short")
     step.net, step.n_layers, step.n_params = &layers[0], layers.shape[0], buffers.shape[1]
     step.is_float = floating is float
     step.params, step.X, step.target = &buffers[0, 0], &X[0, 0], &target[0, 0]
     step.rows, step.ids, step.key = &rows[0], &ids[0], batches.key
-    step.weights = first(batches.weights)
+    step.weights = first(weights)
     scale = &workspace[0] + size * width
     step.workspace, step.scale, step.slope = &workspace[0], scale, scale + size
-    step.scratch = scale + size + (workspace.shape[0] - place)
+    step.scratch = scale + size + size * slopes
     return rows.shape[0]
 
 
-cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t rows, Py_ssize_t workspace_size,
-                      Py_ssize_t n_params, Py_ssize_t n_in, Py_ssize_t n_out) except -1:
-    """Refuse what would read or write outside an array. Returns the columns of the workspace."""
-    cdef Py_ssize_t k, n_layers = layers.shape[0], width = 0, max_units = 0, end = 0
+cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t rows, Py_ssize_t slopes,
+                      Py_ssize_t workspace_size, Py_ssize_t n_params, Py_ssize_t n_in,
+                      Py_ssize_t n_out) except -1:
+    """Refuse what would read or write outside an array. Returns the columns of the workspace.
+
+    The workspace has so many columns more for `slopes`.
+    """
+    cdef Py_ssize_t k, n_layers = layers.shape[0], width = 0, max_units = 0
+    cdef const Layer *layer
     if n_layers < 1 or n_in != layers[0].n_in or n_out != layers[n_layers - 1].n_out:
         raise ValueError("the widths of X or target do not fit the network")
     for k in range(n_layers):
+        layer = &layers[k]
+        if not (0 < layer.n_in <= INT_MAX and 0 < layer.n_out <= INT_MAX):  # as BLAS counts
+            raise ValueError(f"the sizes of layer {k} are out of range")
+        if k > 0 and layer.n_in != layers[k - 1].n_out:
+            raise ValueError(f"layer {k} does not fit the layer below")
+        # Softmax is an output only: `activate` would do nothing.
+        if not 0 <= layer.activation <= ACT_SOFTMAX - (k < n_layers - 1):
+            raise ValueError(f"layer {k} has an unknown activation")
+        if not (lies_within(n_params, layer.weight, layer.n_out, layer.n_in)
+                and lies_within(n_params, layer.bias, 1, layer.n_out)):
+            raise ValueError("the parameters are too few for the network")
+        if not (lies_within(workspace_size, layer.input, 1, layer.n_in)
+                and lies_within(workspace_size, layer.delta, 1, layer.n_out)):
+            raise ValueError("the workspace is too small")
         # A slice of a table keeps the places of the whole network.
-        width = max(width, layers[k].input + layers[k].n_in, layers[k].delta + layers[k].n_out)
-        end = max(end, layers[k].weight + layers[k].n_in * layers[k].n_out,
-                  layers[k].bias + layers[k].n_out)
-        max_units = max(max_units, layers[k].n_out)
-    if rows < 1 or workspace_size < rows * (width + 1) + max_units:
+        width = max(width, layer.input + layer.n_in, layer.delta + layer.n_out)
+        max_units = max(max_units, layer.n_out)
+    # BLAS counts up to two rows for each of a batch.
+    if not 0 < rows <= min((workspace_size - max_units) // (width + 1 + slopes), INT_MAX // 2):
         raise ValueError("the workspace is too small")
-    if n_params < end:
-        raise ValueError("the parameters are too few for the network")
     return width
+
+
+cdef int check_for_training(const Layer[::1] layers) except -1:
+    """Refuse pairs of layers that are not as `update` takes them."""
+    cdef Py_ssize_t k, n_layers = layers.shape[0]
+    cdef const Layer *layer
+    cdef const Layer *other
+    for k in range(n_layers):
+        layer = &layers[k]
+        if not 0.0 <= layer.dropout < 1.0:
+            raise ValueError(f"the dropout of layer {k} is not in [0, 1)")
+        if (not -1 <= layer.partner < n_layers
+                or layer.transposed != (0 <= layer.partner < k)):
+            raise ValueError(f"layer {k} has no such partner")
+        other = &layers[max(0, layer.partner)]
+        if layer.partner >= 0 and (
+                other.partner != k or other.weight != layer.weight
+                or other.n_in != layer.n_out or other.n_out != layer.n_in
+                or not layer.transposed and (other.input != layer.delta + layer.n_out
+                                             or other.delta != layer.input + layer.n_in)):
+            raise ValueError(f"layer {k} does not fit its partner")
+    return 0
+
+
+cdef bint lies_within(int64_t size, int64_t place, int64_t m, int64_t n) noexcept nogil:
+    """Whether an array (m, n) at a place of so many numbers ends within them."""
+    return 0 <= place <= size and m <= (size - place) // n  # no product, which could overflow
+
+
+cdef bint all_below(const int64_t[::1] values, Py_ssize_t limit) noexcept nogil:
+    """Whether all values are in [0, limit)."""
+    cdef Py_ssize_t i
+    cdef uint64_t largest = 0  # a negative value would be larger than any limit
+    for i in range(values.shape[0]):
+        largest = max(largest, <uint64_t> values[i])
+    return values.shape[0] == 0 or largest < <uint64_t> limit
 
 
 # ---- inference: each thread has its share of the rows --------------------------------
@@ -723,14 +784,14 @@ cdef describe_inference(Inference *job, const Layer[::1] layers, Team team,
                         const floating[::1] params, floating[::1] workspace,
                         Py_ssize_t workspace_rows, const floating[:, ::1] X, Py_ssize_t n_out):
     job.workspace_size, job.workspace_rows = workspace.shape[0] // team.n_threads, workspace_rows
-    check(layers, workspace_rows, job.workspace_size, params.shape[0], X.shape[1], n_out)
+    check(layers, workspace_rows, 0, job.workspace_size, params.shape[0], X.shape[1], n_out)
     job.net, job.n_layers, job.is_float = &layers[0], layers.shape[0], floating is float
     job.params, job.workspace = &params[0], &workspace[0]
     job.X, job.n_rows = &X[0, 0], X.shape[0]
     job.target = job.losses = NULL
 
 
-def outputs(const Layer[::1] layers, Team team, const floating[::1] params,
+def outputs(const Layer[::1] layers, Team team not None, const floating[::1] params,
             floating[::1] workspace, Py_ssize_t workspace_rows,
             const floating[:, ::1] X, floating[:, ::1] out):
     """out (OUT, shape (n_rows, n_out)) := the output of the last layer for the rows of X.
@@ -746,7 +807,7 @@ def outputs(const Layer[::1] layers, Team team, const floating[::1] params,
         team.run(infer_share, &job, team.n_threads)
 
 
-def row_losses(const Layer[::1] layers, Objective objective, Team team,
+def row_losses(const Layer[::1] layers, Objective objective not None, Team team not None,
                const floating[::1] params, floating[::1] workspace, Py_ssize_t workspace_rows,
                const floating[:, ::1] X, const floating[:, ::1] target, double[::1] out):
     """out (OUT, shape (n_rows,)) := the loss of each row, without noise and penalties."""

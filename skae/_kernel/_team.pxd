@@ -13,9 +13,16 @@ cdef extern from "_team.h" nogil:
     void team_dissolve(team_state *team, int n_members)
 
 
+cdef class Guard:
+    cdef bint begun
+    cdef begin_or_end(self)
+    cdef end_at_last(self)
+
+
 cdef class Team:
     cdef team_state state
     cdef readonly int n_threads
     cdef list threads
     cdef object begin
+    cdef int start(self) except -1
     cdef void run(self, team_function function, void *context, int n_parts) noexcept nogil

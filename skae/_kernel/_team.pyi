@@ -1,7 +1,13 @@
 from collections.abc import Callable
-from typing import Self
+from contextlib import AbstractContextManager
+from typing import Any, Self
 
 HAS_MEMBERS: bool
+
+class Guard:
+    lock: AbstractContextManager[Any] | None
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *exception: object) -> None: ...
 
 class Team:
     def __new__(cls, n_threads: int = 1, begin: Callable[[], object] | None = None) -> Self: ...

@@ -1,6 +1,9 @@
-"""Threads for the kernel: each task is done in parts, see _team.h."""
+"""Threads for the kernel, which do each task in parts, see _team.h; and a guard for resources."""
 
 from threading import Thread
+
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore
+from cpython.object cimport PyObject
 
 from cpython.pythread cimport (
     WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
@@ -8,6 +11,67 @@ from cpython.pythread cimport (
 
 
 HAS_MEMBERS = bool(TEAM_HAS_MEMBERS)
+
+cdef int MOST_ATTEMPTS = 100  # at an end that raises
+
+
+cdef class Guard:
+    """A context manager that reaches its end wherever an interrupt comes.
+
+    Python looks for Ctrl-C between two bytecodes, so it can leave any function at any place, also
+    a ``finally``. There are no bytecodes here. An interrupted `end` is called again until it is
+    done, and then the interrupt is raised. If the ``with`` statement is left without a call of
+    ``__exit__``, the end comes when the guard is deleted.
+
+    Subclasses have `begin`, whose result is that of the ``with`` statement, and `end`, which
+    undoes as much as was begun and may be called more than once.
+    """
+    lock = None  # held by the thread that begins or ends, if there is one
+
+    def __enter__(self):
+        self.begun = True
+        if self.lock is None:
+            return self.begin_or_end()
+        with self.lock:
+            return self.begin_or_end()
+
+    def __exit__(self, *exception):
+        if self.lock is None:
+            self.end_at_last()
+        else:
+            with self.lock:
+                self.end_at_last()
+
+    def __del__(self):
+        cdef PyObject *kind
+        cdef PyObject *value
+        cdef PyObject *traceback
+        if self.begun:
+            PyErr_Fetch(&kind, &value, &traceback)  # what has left the `with` statement
+            try:
+                self.__exit__()
+            finally:
+                PyErr_Restore(kind, value, traceback)
+
+    cdef begin_or_end(self):
+        try:
+            return self.begin()
+        except BaseException:
+            self.end_at_last()
+            raise
+
+    cdef end_at_last(self):
+        cdef int _attempt
+        cdef object interrupt = None
+        for _attempt in range(MOST_ATTEMPTS):
+            try:
+                self.end()
+                self.begun = False
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 cdef class Team:
@@ -18,7 +82,8 @@ cdef class Team:
     Parameters
     ----------
     n_threads : int
-        The leader included. One where the compiler had no atomic operations.
+        The leader included. One where the compiler had no atomic operations; within the context,
+        no more than could be started.
     begin : callable, default=None
         Called first by each of the others.
     """
@@ -30,32 +95,41 @@ cdef class Team:
 
     def __dealloc__(self):
         cdef int i
-        for i in range(self.n_threads):
+        for i in range(TEAM_MOST):
             if self.state.members[i].lock != NULL:
                 PyThread_free_lock(self.state.members[i].lock)
 
     def __enter__(self):
-        cdef int i
         if self.n_threads > 1 and not self.threads:
-            for i in range(self.n_threads):
-                self.state.members[i].lock = PyThread_allocate_lock()
-                if self.state.members[i].lock == NULL:
-                    raise MemoryError("no lock for a thread")
-                PyThread_acquire_lock(self.state.members[i].lock, WAIT_LOCK)
             try:
-                for i in range(1, self.n_threads):
-                    thread = Thread(target=self._work, args=(i,), name=f"skae-{i}", daemon=True)
-                    thread.start()
-                    self.threads.append(thread)
-            except BaseException:  # an interrupt, or too many threads
+                self.n_threads = self.start()
+            except BaseException:  # an interrupt
                 self.__exit__()
                 raise
         return self
 
     def __exit__(self, *exception):
-        team_dissolve(&self.state, self.n_threads)
+        team_dissolve(&self.state, TEAM_MOST)  # there may be members that do not count
         for thread in self.threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
+
+    cdef int start(self) except -1:
+        """Start threads, as far as there is room for them; return how many there are."""
+        cdef int i
+        for i in range(self.n_threads):
+            self.state.members[i].lock = PyThread_allocate_lock()
+            if self.state.members[i].lock == NULL:
+                return max(1, i)
+            PyThread_acquire_lock(self.state.members[i].lock, WAIT_LOCK)
+            if i > 0:
+                try:
+                    thread = Thread(target=self._work, args=(i,), name=f"skae-{i}", daemon=True)
+                    self.threads.append(thread)
+                    thread.start()
+                except (RuntimeError, MemoryError):
+                    return i
+        return self.n_threads
 
     def _work(self, int member):
         if self.begin is not None:
