@@ -377,11 +377,11 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             stack = self._pretrained(stack, X, weights, rng, task)
             fitted, interrupted = stack.layers_, stack._interrupted and not given
         sizes, activations = shape_of(layers)
-        self._architecture = {
+        architecture = {
             "sizes": [X.shape[1], *sizes, head.n_outputs],
             "activations": [*activations, head.activation],
         }
-        network = self._network
+        network = Network(**architecture)
         seed = _training.draw_seed(rng)
         state = _training.initial_state(network, options, compute_dtype(X), seed)
         # The output layer starts at zero, as in the Theano tutorials, so the first predictions
@@ -390,6 +390,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         for k, layer in enumerate(fitted):
             network.weights(state.params, k)[:] = layer.components_
             network.bias(state.params, k)[:] = layer.intercept_hidden_
+        # Both at once, so that a copy made by a callback is one.
+        self._architecture, self._state = architecture, state
         vars(self).pop("pretrained_", None)
         if stack is not None and (self.warm_start or options.incremental or interrupted):
             self.pretrained_ = stack

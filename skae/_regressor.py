@@ -167,6 +167,7 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
 
     def _state_to_train(self):
         units, old, network = self._y_units, self._trained_as, self._network
+        network.check(self._state.buffers)
         state = replace(self._state, buffers=self._state.buffers.copy())
         weights, bias = network.weights(state.params, -1), network.bias(state.params, -1)
         weights /= units["scale"].astype(weights.dtype)[:, np.newaxis]
