@@ -20,7 +20,6 @@ from skae._compat import (
     _fit_context,
     available_if,
 )
-from skae._dataset import compute_dtype
 from skae._training import TrainingState
 from skae._typing import ArrayLike, MatrixLike, NDArray
 from skae._version import __version__
@@ -69,7 +68,7 @@ def check_weights(sample_weight, X, name="sample_weight"):
     if weights.min() < 0:
         raise ValueError(f"Negative values in {name}: {weights.min():g} was found.")
     if total == 0:
-        raise ValueError(f"{name} sums to zero: no sample counts.")
+        raise ValueError(f"{name} sums to zero: no sample has any weight.")
     return np.require(weights, requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
@@ -143,10 +142,10 @@ class BaseEncoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _params(self, X=None):
-        """The flat buffer of the fitted parameters, in the type that X is computed in."""
+    def _params(self, dtype=None):
+        """The flat buffer of the fitted parameters, in another type if one is given."""
         params = self._state.params
-        return params if X is None else params.astype(compute_dtype(X), copy=False)
+        return params if dtype is None else params.astype(dtype, copy=False)
 
     def _is_first_fit(self, incremental):
         """Whether a fit starts from scratch."""

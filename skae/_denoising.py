@@ -156,7 +156,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         else:
             self._check_continues(architecture)
             state = self._state
-        self._limits = self._feature_ranges(dataset, first)
+        self._note_ranges(dataset, first)
         self._architecture, self._state = architecture, state  # copies need a pair that fits
         objective = _sgd.Objective(
             self.loss,
@@ -210,15 +210,15 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         params = {**other.get_params(), "warm_start": True, "random_state": self.random_state}
         return copy(self).set_params(**params)
 
-    def _feature_ranges(self, dataset, first):
-        """Extremes of each feature seen so far, which salt-and-pepper noise sets it to."""
+    def _note_ranges(self, dataset, first):
+        """Store the extremes of each feature seen so far, for salt-and-pepper noise."""
+        earlier, self._limits = None if first else self._limits, None
         if self.corruption != "salt_and_pepper":
-            return None
-        limits = dataset.feature_ranges()
-        if not first and self._limits is not None:
-            np.minimum(limits[0], self._limits[0], out=limits[0])
-            np.maximum(limits[1], self._limits[1], out=limits[1])
-        return limits
+            return
+        self._limits = limits = dataset.feature_ranges()
+        if earlier is not None:
+            np.minimum(limits[0], earlier[0], out=limits[0])
+            np.maximum(limits[1], earlier[1], out=limits[1])
 
     def _corruption(self):
         """The noise on the input."""
@@ -297,8 +297,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     def _applied(self, dtype, **layers):
         """A function that gives the outputs of the layers `start` to `stop` for a data set."""
-        params = self._params().astype(dtype, copy=False)
-        return partial(_inference.outputs, self._network, params, **layers)
+        return partial(_inference.outputs, self._network, self._params(dtype), **layers)
 
     def _encode(self, X):
         dataset = ArrayDataset(X)
@@ -310,7 +309,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     def _sample_losses(self, X, codes=None):
         """Reconstruction error of each sample, from a data set of codes or from its own code."""
-        objective = _sgd.Objective(self._architecture["loss"])
+        dataset, objective = ArrayDataset(X), _sgd.Objective(self._architecture["loss"])
         return _inference.sample_losses(
-            self._network, self._params(X), objective, ArrayDataset(X), codes=codes
+            self._network, self._params(dataset.dtype), objective, dataset, codes=codes
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import isqrt, prod
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,6 +12,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skae._compat import check_matplotlib_support
+from skae._labels import is_label, is_missing, plain
 from skae._training import draw_seed
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
@@ -451,25 +451,8 @@ class LossCurveDisplay(_Display):
         return cls(curves).plot(ax, **line_kw)
 
 
-def _is_missing(value):
-    """Whether a value is None, nan or pandas' NA."""
-    same = value == value  # not for nan; neither true nor false for NA
-    return value is None or not isinstance(same, bool | np.bool_) or not same
-
-
-def _unlabelled(y):
-    """Which values of an array of objects are no labels: missing ones, and -1 among numbers.
-
-    -1 is a label if the only labels are -1 and 1, and a number among targets that are continuous.
-    """
-    unlabelled = np.array([_is_missing(value) for value in y], dtype=bool)
-    labels = set(y[~unlabelled])
-    continuous = any(isinstance(label, Real) and label % 1 for label in labels)
-    if not continuous and labels != {-1, 1}:
-        unlabelled |= np.array(
-            [isinstance(value, Real) and value == -1 for value in y], dtype=bool
-        )
-    return unlabelled
+def _is_continuous(y):
+    return y.dtype.kind == "f" and len(y) > 0 and type_of_target(y) == "continuous"
 
 
 class CodeDisplay(_Display):
@@ -563,12 +546,15 @@ class CodeDisplay(_Display):
         """Draw points in the colours of their labels or numbers, unlabelled ones below them."""
         from matplotlib import colormaps
 
-        ax, unlabelled = self.ax_, _unlabelled(y)
+        ax, unlabelled = self.ax_, is_missing(y)
+        labels = plain(y[~unlabelled])
+        if not _is_continuous(labels):  # where -1 is a number
+            unlabelled[~unlabelled] = ~is_label(labels)
         if unlabelled.any():
             grey = {**style, "color": "lightgrey"}
             ax.scatter(*codes[unlabelled].T, label="unlabelled", **grey)
         codes, y = codes[~unlabelled], np.array(y[~unlabelled].tolist())
-        if len(y) and type_of_target(y) == "continuous":
+        if _is_continuous(y):
             self.figure_.colorbar(ax.scatter(*codes.T, c=y, **style), ax=ax)
             if unlabelled.any():
                 ax.legend(markerscale=2)

@@ -34,6 +34,9 @@ from skae._stacked import StackedAutoencoder, check_each, per_layer
 from skae._threads import single_threaded_blas
 from skae._typing import NDArray, PerLayer
 
+# The parameters that decide on the shape of the layers, and their names in a single layer.
+OF_A_LAYER = {"hidden_layer_sizes": "n_components", "activation": "activation"}
+
 
 def final_estimator_has(name):
     """For `available_if`: whether the estimator that predicts has this method."""
@@ -221,7 +224,6 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         with unchanged_on_error(self):
             if first:
                 self._interrupted = False
-                vars(self).pop("pretrained_", None)
             given, n_least = X, 2 if pretrains and not incremental else 1
             X = self._validate(X, reset=first, ensure_min_samples=n_least)
             if pretrains and X.shape[0] < 2:
@@ -278,9 +280,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         self._validate_params()
         stack = self.pretrain
         shape = {
-            name: getattr(self, name)
-            for name in ("hidden_layer_sizes", "activation")
-            if getattr(self, name) is not None
+            name: getattr(self, name) for name in OF_A_LAYER if getattr(self, name) is not None
         }
         if isinstance(stack, FrozenEstimator):
             stack = stack.estimator
@@ -289,13 +289,13 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     "A FrozenEstimator in pretrain must hold a fitted StackedAutoencoder, got "
                     f"{stack!r}."
                 )
-        for name, of_a_layer in (("hidden_layer_sizes", "n_components"), ("activation",) * 2):
-            if np.ndim(shape.get(name, 0)):
-                constraint = DenoisingAutoencoder._parameter_constraints[of_a_layer]
-                check_each(self, name, shape[name], constraint)
+        for name, values in shape.items():
+            if np.ndim(values):
+                constraint = DenoisingAutoencoder._parameter_constraints[OF_A_LAYER[name]]
+                check_each(self, name, values, constraint)
         if hasattr(stack, "layers_"):
             layers = stack.layers_
-            its = dict(zip(("hidden_layer_sizes", "activation"), shape_of(layers)))
+            its = dict(zip(OF_A_LAYER, shape_of(layers)))
             for name, mine in shape.items():
                 if per_layer(name, mine, len(layers)) != its[name]:
                     raise ValueError(
@@ -390,7 +390,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         for k, layer in enumerate(fitted):
             network.weights(state.params, k)[:] = layer.components_
             network.bias(state.params, k)[:] = layer.intercept_hidden_
-        # Both at once, so that a copy made by a callback is one.
+        # A callback may copy the estimator: set the state together with its architecture.
         self._architecture, self._state = architecture, state
         vars(self).pop("pretrained_", None)
         if stack is not None and (self.warm_start or options.incremental or interrupted):
@@ -520,7 +520,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return self._architecture["sizes"][-2]
 
     def _encode(self, X):
-        return _inference.outputs(self._network, self._params(X), ArrayDataset(X), stop=-1)
+        dataset = ArrayDataset(X)
+        return _inference.outputs(self._network, self._params(dataset.dtype), dataset, stop=-1)
 
     def _predict_by(self, method, X):
         """Call a method of the final estimator, or of the head."""
@@ -529,7 +530,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             return getattr(self.final_estimator_, method)(self._encode(X))
         head, (*hidden, _) = self._head, self._architecture["activations"]
         linear = Network(self._architecture["sizes"], [*hidden, "identity"])
-        logits = _inference.outputs(linear, self._params(X), ArrayDataset(X))
+        dataset = ArrayDataset(X)
+        logits = _inference.outputs(linear, self._params(dataset.dtype), dataset)
         return getattr(head, method)(logits.astype(head.dtype or logits.dtype, copy=False))
 
     def _score(self, X, y, sample_weight):

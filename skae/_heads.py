@@ -78,10 +78,14 @@ class Logistic(Softmax):
     n_outputs = 1
 
     def encode(self, y, dtype):
-        second = (y == self.classes[1]).astype(dtype)[:, np.newaxis]
-        second *= 1 - self.label_smoothing
-        second += self.label_smoothing / 2
-        return second
+        return self._smoothed((y == self.classes[1])[:, np.newaxis], dtype)
+
+    def _smoothed(self, indicator, dtype):
+        """Targets of a logistic unit for each column."""
+        targets = indicator.astype(dtype)
+        targets *= 1 - self.label_smoothing
+        targets += self.label_smoothing / 2
+        return targets
 
     def score(self, targets, outputs, sample_weight):
         right = ((outputs > 0.5) == (targets > 0.5)).all(axis=1)
@@ -109,19 +113,13 @@ class Multilabel(Logistic):
     """Any number of labels a sample: the probability of each."""
 
     label_ndim = 2
-
-    @property
-    def n_outputs(self):
-        return len(self.classes)
+    n_outputs = Softmax.n_outputs
 
     def strata(self, y):
         return None
 
     def encode(self, y, dtype):
-        targets = y.astype(dtype)
-        targets *= 1 - self.label_smoothing
-        targets += self.label_smoothing / 2
-        return targets
+        return self._smoothed(y, dtype)
 
     def predict(self, logits):
         return (logits > 0).astype(int)
@@ -148,7 +146,7 @@ class Linear:
     ndim : int
         Dimensions of y.
     mean, scale : ndarray of shape (n_outputs,), default=None
-        The network is trained on ``(y - mean) / scale``.
+        The network is trained on ``(y - mean) / scale``. Not needed to predict.
     """
 
     activation, loss = "identity", "squared_error"

@@ -17,8 +17,8 @@ from skae._dataset import ArrayDataset
 
 UNLABELLED = -1
 
-# Strings that stand for a missing label in many a table.
-NO_CLASSES = ("-1", "")
+# Strings that often mark a missing label.
+MISSING_STRINGS = {"-1", ""}
 
 
 class Labels(SimpleNamespace):
@@ -50,7 +50,7 @@ def read_numbers(estimator, X, y):
     """Validate the targets of a regressor; return y, float64, and the mask of the labelled."""
     y = _as_array(estimator, X, y)
     if y.dtype.kind == "O":
-        y = np.where(_is_missing(y), np.nan, y)
+        y = np.where(is_missing(y), np.nan, y)
     with np.errstate(over="ignore"):  # what overflows is refused as infinite
         y = check_array(
             y, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y"
@@ -70,7 +70,7 @@ def read_classes(estimator, X, y, known=None):
         Classes that were declared or fitted before.
     """
     y = _as_array(estimator, X, y)
-    missing = _is_missing(y)
+    missing = is_missing(y)
     if y.ndim == 2:
         unlabelled = missing | (y == UNLABELLED)
         mask = ~unlabelled.all(axis=1)
@@ -79,14 +79,14 @@ def read_classes(estimator, X, y, known=None):
                 "y has samples of which only some labels are missing. Each sample must have all "
                 "its labels, or none (missing or -1 in all columns)."
             )
-        labels = _plain(y[mask])
+        labels = plain(y[mask])
     else:
         mask = ~missing
-        labels = _plain(y[mask])
+        labels = plain(y[mask])
         _refuse_strings_for_missing(labels)
-        is_label = _is_label(labels, known)
-        mask[mask] = is_label
-        labels = _plain(labels[is_label])
+        labelled = is_label(labels, known)
+        mask[mask] = labelled
+        labels = plain(labels[labelled])
     if mask.any():
         check_classification_targets(labels)
     return labels, mask
@@ -112,7 +112,7 @@ def _as_array(estimator, X, y):
     if y.dtype.kind == "T":  # strings of variable width, which may be missing
         y = y.astype(object)
     if y.dtype.kind == "O":
-        y = _plain(y)
+        y = plain(y)
     y = check_array(y, ensure_2d=False, dtype=None, ensure_all_finite="allow-nan", input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
@@ -120,8 +120,8 @@ def _as_array(estimator, X, y):
     return y
 
 
-def _plain(y):
-    """An object array as one of numbers or of strings, if it holds nothing else."""
+def plain(y):
+    """Make an array of numbers or of strings from one of objects, if it holds nothing else."""
     if y.dtype.kind != "O":
         return y
     for kinds in ((Real, np.bool_), str):
@@ -130,7 +130,8 @@ def _plain(y):
     return y
 
 
-def _is_missing(y):
+def is_missing(y):
+    """Mask of the values that are None, nan or a missing value of pandas."""
     if y.dtype.kind == "O":
         flat = [
             value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
@@ -139,28 +140,25 @@ def _is_missing(y):
     return np.isnan(y) if y.dtype.kind == "f" else np.zeros(y.shape, dtype=bool)
 
 
-def _is_label(labels, known):
+def is_label(labels, known=None):
     """Mask of the values that are labels, and not -1 for unlabelled."""
     if labels.dtype.kind == "O":  # strings and -1, or what no classifier takes
         return np.array([not isinstance(v, Real) or v != UNLABELLED for v in labels], dtype=bool)
-    every = np.ones(len(labels), dtype=bool)
-    if labels.dtype.kind not in "iuf":
-        return every
-    return (
-        every
-        if is_plus_minus_one(np.unique(labels) if known is None else known)
-        else (labels != UNLABELLED)
-    )
+    if labels.dtype.kind in "iuf":
+        if not is_plus_minus_one(np.unique(labels) if known is None else known):
+            return labels != UNLABELLED
+    return np.ones(len(labels), dtype=bool)
 
 
 def _refuse_strings_for_missing(labels):
     """Refuse strings that are more likely to mean unlabelled than to be classes."""
     if labels.dtype.kind not in "UO":
         return
-    for name in NO_CLASSES:
-        if any(isinstance(label, str) and label == name for label in labels.tolist()):
-            raise ValueError(
-                f"y has the string {name!r} among its labels. If it marks unlabelled samples, "
-                f"replace it by None, e.g. y = np.where(y == {name!r}, None, y); if it is a "
-                "class, give the class another name, or give numbers in place of strings."
-            )
+    strings = {label for label in labels.tolist() if isinstance(label, str)}
+    if found := strings & MISSING_STRINGS:
+        name = max(found)
+        raise ValueError(
+            f"y has the string {name!r} among its labels. If it marks unlabelled samples, replace "
+            f"it by None, e.g. y = np.where(y == {name!r}, None, y); if it is a class, give the "
+            "class another name, or give numbers in place of strings."
+        )

@@ -14,7 +14,7 @@ import numpy as np
 
 from skae._kernel._sgd import ACTIVATIONS, LAYER
 
-# Most parameters that can be addressed: training holds up to four float64 of each in one array.
+# Most parameters that can be addressed: training holds up to four float64 of each.
 MAX_PARAMS = sys.maxsize // (4 * 8)
 
 # Initial weights drawn by one call. Draws are float64: those of a float32 matrix would take twice

@@ -52,9 +52,9 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
 
     From each output its mean is subtracted, and it is divided by the power of two next to its
     standard deviation; both are weighted. `coefs_` and `intercepts_` of the output layer are
-    in the units of y, where `max_norm` and `alpha` act on those of standardised targets. With
-    ``partial_fit``, mean and standard deviation are those of all targets up to now, and the
-    output layer follows them without a change of its predictions.
+    in the units of y, whereas `max_norm` and `alpha` act on the weights for standardised
+    targets. With ``partial_fit``, mean and standard deviation are those of all targets up to
+    now, and the output layer is adapted to them without a change of its predictions.
 
     References
     ----------

@@ -228,7 +228,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         )
         dtype = bottom.components_.dtype
         dataset = ArrayDataset(X, dtype, sample_weight=weights)
-        bottom._limits = bottom._feature_ranges(dataset, False)
+        bottom._note_ranges(dataset, False)
         state = self._joint_state
         if state is None:
             seed = _training.draw_seed(bottom.random_state)

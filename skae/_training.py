@@ -95,9 +95,9 @@ class TrainingState:
     n_samples : int
         Number of these samples.
     n_run_epochs : int
-        Epochs of the last run, which was to have `max_iter`.
+        Number of epochs that the last run has come to.
     interrupted : bool
-        Whether the last run has not come to its end.
+        Whether the last run has ended before its last epoch.
     output_only : bool
         Whether it trained the output layer alone.
     unfinished : dict or None
@@ -139,10 +139,10 @@ class TrainingState:
         """This state, not to be resumed but to be followed by another run."""
         return replace(self, interrupted=False, unfinished=None)
 
-    def copy_curves(self):
-        for name in CURVES:
-            setattr(self, name, copy(getattr(self, name)))
-        return self
+    def changed(self, **changes):
+        """Copy the state with other values; its curves grow independently."""
+        curves = {name: copy(getattr(self, name)) for name in CURVES}
+        return replace(self, **curves, **changes)
 
 
 def draw_seed(random_state):
@@ -280,13 +280,15 @@ class _Loop:
         if len(buffers) != self.solver.n_buffers:  # another solver, or no moments are kept
             buffers = np.zeros((self.solver.n_buffers, network.n_params), dtype=buffers.dtype)
             buffers[0], step = state.params, 0
-        self.state = replace(
-            state, buffers=buffers, step=step, interrupted=False, unfinished=None
-        ).copy_curves()
+        self.state = state.changed(buffers=buffers, step=step, interrupted=False, unfinished=None)
         # An interrupted run goes on with the epochs that it lacks.
-        self.resumes = state.interrupted and 0 < state.n_run_epochs < options.max_iter
-        if options.incremental or not self.resumes:
-            self.resumes, self.state.n_run_epochs = False, 0
+        self.resumes = (
+            state.interrupted
+            and not options.incremental
+            and 0 < state.n_run_epochs < options.max_iter
+        )
+        if not self.resumes:
+            self.state.n_run_epochs = 0
         if (
             state.learning_rate_init != options.learning_rate_init
             or options.learning_rate != "adaptive"
@@ -395,6 +397,7 @@ class _Loop:
         return cost
 
     def check_finite(self, loss, epoch):
+        """Refuse to go on with a loss that is infinite or nan."""
         if not np.isfinite(loss):
             raise ValueError(
                 f"{self.name}: the loss became non-finite in epoch {epoch}. Try a smaller "
@@ -485,9 +488,7 @@ class _Loop:
             buffers = (buffers if keeps else buffers[:1]).copy()
         if better is not None:
             buffers[0] = better
-        return replace(
-            state, buffers=buffers, interrupted=interrupted, unfinished=unfinished
-        ).copy_curves()
+        return state.changed(buffers=buffers, interrupted=interrupted, unfinished=unfinished)
 
     def finish(self):
         state = self.result(interrupted=self.state.interrupted, in_place=True)

@@ -41,6 +41,16 @@ def with_value(array, value, place):
     return array
 
 
+def unaligned(array):
+    """Copy an array to where its numbers do not begin at multiples of their size."""
+    array = np.asarray(array)
+    space = np.empty(array.nbytes + 1, dtype=np.uint8)
+    copy = space[1:].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert not copy.flags.aligned
+    return copy
+
+
 SMALL = dict(max_iter=3, batch_size=16, learning_rate_init=0.01, random_state=0)
 
 

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from common import unaligned
 from numpy.testing import assert_array_equal
 from sklearn import clone, config_context
 
@@ -333,16 +334,6 @@ def test_top_is_the_same_on_codes_made_anew():
 
 
 # -- memory that is not aligned ------------------------------------------------------------------
-
-
-def unaligned(array):
-    """Copy an array to where its numbers do not begin at multiples of their size."""
-    array = np.asarray(array)
-    space = np.empty(array.nbytes + 1, dtype=np.uint8)
-    copy = space[1:].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    assert not copy.flags.aligned
-    return copy
 
 
 def of_a_record(array):

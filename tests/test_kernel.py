@@ -1332,6 +1332,16 @@ def outputs_of_four(problem):
     _sgd.outputs(layers, problem.team, problem.params, workspace, 5, problem.X, out)
 
 
+def broken_tables(layers, field, k, values):
+    """Change a field of layer k to each of the values that differ, and back again."""
+    given = layers.copy()
+    for value in values:
+        layers[field][k] = value
+        if layers[k] != given[k]:
+            yield value
+        layers[:] = given
+
+
 @pytest.mark.parametrize("k", range(4))
 @pytest.mark.parametrize("field", BROKEN)
 @pytest.mark.parametrize("name", CALLS)
@@ -1340,15 +1350,9 @@ def test_a_broken_table(name, field, k):
     call = outputs_of_four if name == "outputs" else CALLS[name]
     problem = tied_problem()
     call(problem)
-    layers = problem.network.layers
-    for value in BROKEN[field]:
-        given = layers.copy()
-        layers[field][k] = value
-        if layers[k] == given[k]:
-            continue
+    for _ in broken_tables(problem.network.layers, field, k, BROKEN[field]):
         with pytest.raises(ValueError, match=r"layer \d|too few|too small|widths of X or target"):
             call(problem)
-        layers[:] = given
 
 
 @pytest.mark.parametrize("k", range(4))
@@ -1356,16 +1360,10 @@ def test_a_broken_table(name, field, k):
 def test_a_broken_pair(field, k):
     """Training takes a pair of tied layers as one; without it, a layer needs no partner."""
     problem = tied_problem()
-    layers = problem.network.layers
-    for value in BROKEN_IN_TRAINING[field]:
-        given = layers.copy()
-        layers[field][k] = value
-        if layers[k] == given[k]:
-            continue
+    for _ in broken_tables(problem.network.layers, field, k, BROKEN_IN_TRAINING[field]):
         for name in ("train", "loss_and_gradient"):
             with pytest.raises(ValueError, match=rf"layer [{k}{3 - k}]"):
                 CALLS[name](problem)
-        layers[:] = given
 
 
 def test_softmax_is_an_output():

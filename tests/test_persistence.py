@@ -12,6 +12,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from common import unaligned
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import InconsistentVersionWarning
@@ -151,10 +152,6 @@ def test_the_version_is_no_attribute_of_the_estimator():
 
 
 # ---- altered states -------------------------------------------------------------------------
-
-
-def unaligned(array):
-    return np.frombuffer(b" " + array.tobytes(), array.dtype, offset=1).reshape(array.shape)
 
 
 SIZES = [0, -1, 1, 7, 64, 1000, 10**6, 10**9, 2**31, 2**61, 2**62, 2**70, 1.5, "7", None]

@@ -226,8 +226,8 @@ cdef class Batches:
     cdef readonly object target     # (n_rows, n_outputs); X itself for an autoencoder
     cdef readonly object rows       # int64: those of X, target and weights to use, in this order
     cdef readonly object ids        # int64: identify each of these rows to the noise
-    # (n_rows,), float64, relative to the mean weight of all samples, or None: the loss of a row
-    # counts in its mini-batch as (weight / number of rows) says.
+    # (n_rows,), float64, relative to the mean weight of all samples, or None for ones; in its
+    # mini-batch, the loss of a row has the factor (weight / number of rows).
     cdef readonly object weights
     cdef readonly Py_ssize_t size   # of a mini-batch; the last one may have fewer rows
     cdef readonly uint64_t key      # of the noise; another one each epoch
@@ -607,6 +607,7 @@ def loss_and_gradient(Problem problem not None, Batches batches not None, Team t
 
 
 cdef floating *first_of(floating[::1] gradient, Py_ssize_t n_params) except NULL:
+    """The place of the gradient, which must fit the parameters."""
     if gradient.shape[0] != n_params:
         raise ValueError("the gradient does not fit the parameters")
     return &gradient[0]
