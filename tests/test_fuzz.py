@@ -4,9 +4,10 @@ import re
 import warnings
 
 import fuzz
+import fuzz_properties
 import numpy as np
 import pytest
-from fuzz_inputs import Call, Program
+from fuzz_programs import Call, Program, lines_of, random_program
 
 from skae import DenoisingAutoencoder
 
@@ -120,12 +121,12 @@ def test_faults_are_noticed(method, fault, noticed_by, monkeypatch):
     real = getattr(DenoisingAutoencoder, method)
     monkeypatch.setattr(DenoisingAutoencoder, method, lambda self, X, **_: fault(real, self, X))
     # What the fault is made of counts as a part of the package.
-    monkeypatch.setattr(fuzz, "PACKAGES", {*fuzz.PACKAGES, "test_fuzz.py"})
+    monkeypatch.setattr(fuzz_properties, "PACKAGES", {*fuzz_properties.PACKAGES, "test_fuzz.py"})
     assert noticed_by in [name for name, _ in fuzz.run(program).failures]
 
 
 def test_a_failing_program_is_made_smaller(monkeypatch):
-    monkeypatch.setattr(fuzz, "KNOWN", [])
+    monkeypatch.setattr(fuzz_properties, "KNOWN", [])
     monkeypatch.setattr(
         DenoisingAutoencoder, "score", lambda self, X: [][0] if self.alpha else 0.0
     )
@@ -138,7 +139,7 @@ def test_a_failing_program_is_made_smaller(monkeypatch):
             Call("score", {"X": "samples('uniform', 'csr', 9, 4)"}),
         ],
     )
-    [first, *others] = fuzz.lines_of(fuzz.shrink(program))
+    [first, *others] = lines_of(fuzz.shrink(program))
     assert re.fullmatch(r"est = DenoisingAutoencoder\(alpha=1\.0, n_components=3\)", first)
     assert [line.partition("(")[0] for line in others] == ["est.score"]
 
@@ -149,5 +150,5 @@ def test_programs_of_child_processes_are_told_apart(capsys):
 
 
 def test_a_program_is_all_text():
-    program = fuzz.random_program(7)
-    assert fuzz.lines_of(program) == fuzz.lines_of(fuzz.random_program(7))
+    program = random_program(7)
+    assert lines_of(program) == lines_of(random_program(7))
