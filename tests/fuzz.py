@@ -31,6 +31,7 @@ from dataclasses import dataclass, field, replace
 import fuzz_properties
 from fuzz_programs import COPIES, evaluate, lines_of, perform, random_program
 from fuzz_properties import PROPERTIES, origin
+from sklearn import config_context
 
 SECONDS = 20  # a program that takes longer hangs
 MEMORY = 6 * 2**30  # address space of a child
@@ -70,6 +71,7 @@ def is_known(name, detail):
     )
 
 
+@config_context()  # restores what a program sets
 def run(program, seed=-1, on_error=None):
     """Run a program up to its first failure that is not known."""
     report = Report(seed)

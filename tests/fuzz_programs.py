@@ -3,7 +3,7 @@
 import contextlib
 import copy  # noqa: F401
 import io
-import pickle  # noqa: F401
+import pickle
 import traceback
 import warnings
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from fuzz_inputs import (
     fingerprint,
     samples,
 )
+from sklearn import set_config  # noqa: F401
 from sklearn.base import clone  # noqa: F401
 from sklearn.frozen import FrozenEstimator  # noqa: F401
 from sklearn.linear_model import LogisticRegression, Ridge  # noqa: F401
@@ -197,8 +198,10 @@ class Maker:
         if "tack" not in params.get("pretrain", ""):
             params.setdefault(size, self.parameter(size))
         # The defaults take longer, and so may wrong ones that are accepted.
-        if is_endless(params.setdefault("max_iter", "2")):
-            params["max_iter"] = "-1"
+        params.setdefault("max_iter", "2")
+        for name in ("max_iter", "joint_max_iter"):
+            if is_endless(params.get(name, "")):
+                params[name] = "-1"
         params.setdefault("random_state", "0")
         if self.rng.random() > self.p:
             agree(params)
@@ -207,7 +210,7 @@ class Maker:
     def data(self):
         """The text of X, and the number of samples."""
         n = self.draw([5, 9, 14, 22, 30], [0, 1, 2, 3])
-        d = self.draw([self.d], [0, 1, 2, 5, 13])
+        d = self.draw([self.d] * 19 + [7], [0, 1, 2, 5, 13])
         values = self.draw(USUAL_VALUES, list(VALUES))
         container = self.draw(
             ["float64", "float32", *USUAL_CONTAINERS], sorted(CONTAINERS.keys() - CRASHES)
@@ -245,10 +248,11 @@ class Maker:
             names = list(PARAMETERS[self.cls])
             name = pick(self.rng, [*names, *["warm_start"] * len(names)])
             value = self.parameter(name)
-            if name == "max_iter" and is_endless(value):
+            if name.endswith("max_iter") and is_endless(value):
                 value = "2"
-            unusual = [{"pretrain__max_iter": "1"}, {"pretrain__foo": "1"}, {"foo": "1"}]
-            return self.draw([{name: value}], unusual)
+            usual = [{name: value}] * 9 + [{"pretrain__max_iter": "1"}] * bool(self.kinds)
+            unusual = [{"pretrain__foo": "1"}, {"foo": "1"}]
+            return self.draw(usual, unusual)
         if method == "set_output":
             return {
                 "transform": self.draw(["'pandas'", "'polars'", "'default'"], ["'foo'", "None"])
@@ -300,7 +304,7 @@ def agree(params):
         params.pop("activation", None)
 
 
-OTHERS = ["clone", "deepcopy", "pickle", "repr", "attributes", "get_params",
+OTHERS = ["clone", "deepcopy", "pickle", "repr", "attributes", "use_little_memory", "get_params",
           "get_feature_names_out", "set_output"]  # fmt: skip
 
 
@@ -338,7 +342,12 @@ COPIES = {
     "deepcopy": "copy.deepcopy(est)",
     "pickle": "pickle.loads(pickle.dumps(est))",
 }
-FUNCTIONS = {**COPIES, "repr": "repr(est)", "attributes": "attributes(est)"}
+FUNCTIONS = {
+    **COPIES,
+    "repr": "repr(est)",
+    "attributes": "attributes(est)",
+    "use_little_memory": "set_config(working_memory=0)",
+}
 
 
 @dataclass
@@ -353,6 +362,7 @@ class Step:
     inputs_before: list
     state_before: bytes
     params_before: bytes
+    copy: Any  # before a partial_fit of a fitted estimator
     result: Any = None
     error: BaseException | None = None
     warnings: list = field(default_factory=list)
@@ -396,6 +406,7 @@ def perform(program, call, est):
     step = Step(
         program, call, est, args, hasattr(est, "n_iter_"), fingerprints(args),
         fingerprint(vars(est)), fingerprint(est.get_params(deep=False)),
+        pickle.loads(pickle.dumps(est)) if call.method == "partial_fit" else None,
     )  # fmt: skip
 
     def note(message, category, *_, **__):

@@ -86,6 +86,14 @@ def is_infinite(transform, self, X):
     return transform(self, X) + np.inf
 
 
+def depends_on_the_container(transform, self, X):
+    return transform(self, X) + X.flags.f_contiguous
+
+
+def depends_on_it_in_fit(fit, self, X):
+    return fit(self, X + X.flags.f_contiguous)
+
+
 def counts_its_calls(transform, self, X):
     self.n_calls_ = getattr(self, "n_calls_", 0) + 1
     return transform(self, X)
@@ -107,11 +115,13 @@ def counts_its_calls(transform, self, X):
         ("transform", is_of_another_type, "results_are_as_documented"),
         ("transform", is_of_another_shape, "results_are_as_documented"),
         ("transform", is_infinite, "results_are_finite"),
+        ("fit", depends_on_it_in_fit, "containers_do_not_matter_to_fit"),
+        ("transform", depends_on_the_container, "containers_do_not_matter"),
         ("transform", counts_its_calls, "reading_changes_nothing"),
     ],
 )
 def test_faults_are_noticed(method, fault, noticed_by, monkeypatch):
-    X = {"X": "samples('uniform', 'float64', 9, 4)"}
+    X = {"X": "samples('uniform', 'fortran', 9, 4)"}
     program = Program(
         "DenoisingAutoencoder",
         {"n_components": "3", "random_state": "0"},
