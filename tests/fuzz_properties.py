@@ -198,11 +198,17 @@ SHAPES = {
 }
 
 
+FLOATING = ("transform", "inverse_transform", "score_samples", "predict_proba",
+            "predict_log_proba", "decision_function")  # fmt: skip
+
+
 def predictions_are_consistent(step):
     """Probabilities sum to one, and predictions are classes."""
     est, method = step.est, step.call.method
     if step.error is not None or not hasattr(est, "classes_") or hasattr(est, "final_estimator_"):
         return None
+    if step.values.dtype.kind == "f" and not np.isfinite(step.values).all():
+        return None  # see `results_are_finite`
     if method == "predict" and step.values.ndim == 1:
         if not np.isin(step.values, est.classes_).all():
             return "predict returns what is no class"
@@ -213,9 +219,7 @@ def predictions_are_consistent(step):
 
 def results_are_finite(step):
     """If the values of X and the weights are not large."""
-    finite = ("transform", "inverse_transform", "score_samples", "predict_proba",
-              "predict_log_proba", "decision_function")  # fmt: skip
-    if step.error is not None or step.call.method not in finite:
+    if step.error is not None or step.call.method not in FLOATING:
         return None
     if hasattr(step.est, "final_estimator_"):
         return None
@@ -338,16 +342,18 @@ def containers_do_not_matter_to_fit(step):
 
 def results_agree(step):
     """The score is the mean of those of the samples, and the classes those of highest score."""
-    est, X = step.est, step.args.get("X")
+    est, X, method = step.est, step.args.get("X"), step.call.method
     if step.error is not None or hasattr(est, "final_estimator_"):
         return None
-    if step.call.method == "score_samples" and np.isfinite(step.values).all():
+    if method not in FLOATING or not np.isfinite(step.values).all():
+        return None
+    if method == "score_samples":
         if not np.isclose(est.score(X), step.values.mean(), rtol=1e-9):
             return "score is not the mean of score_samples"
-    if step.call.method == "predict_log_proba":
+    if method == "predict_log_proba":
         if not np.allclose(np.exp(step.values), est.predict_proba(X), atol=1e-9):
             return "predict_log_proba is not the logarithm of predict_proba"
-    if step.call.method == "predict_proba" and est.predict(X).ndim == 1:
+    if method == "predict_proba" and est.predict(X).ndim == 1:
         chosen = np.searchsorted(est.classes_, est.predict(X))
         if not (
             step.values[np.arange(len(chosen)), chosen] >= step.values.max(axis=1) - 1e-12
