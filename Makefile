@@ -4,7 +4,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # there is one environment to install into
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-all test-lowest coverage bench bench-errors bench-kernels \
+.PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
     bench-scaling bench-compare lint docs dist wheel-test clean
 
 VENV := .venv
@@ -25,6 +25,8 @@ help:
 	@echo "make test-all    add scikit-learn's checks of some fifty more configurations (minutes)"
 	@echo "make test-lowest    run all with the lowest version of whatever pyproject.toml names"
 	@echo "             (PYTHON=python3.11: they know no later Python than 3.12)"
+	@echo "make fuzz N=2000    run so many random programs against the public interface"
+	@echo "             (SEED=5000: from that seed on; tests/fuzz.py says more)"
 	@echo "make coverage    run all; fail if they reach too little of the Python code"
 	@echo "make bench   the table of training times: skae, its bare matrix products, its peers (hours)"
 	@echo "             (ARGS=--quick: a few rows of it; DATA=mnist.npz: on MNIST)"
@@ -60,6 +62,9 @@ test-all: test
 test-lowest: $(VENV)/dev.required
 	$(BIN)/python .ci/requirements.py --lowest > $(VENV)/lowest.txt
 	PIP_CONSTRAINT=$(VENV)/lowest.txt PIP_BUILD_CONSTRAINT=$(VENV)/lowest.txt $(TEST_WHEEL)
+
+fuzz: $(VENV)/installed
+	$(BIN)/python tests/fuzz.py $(or $(N),2000) --seed $(or $(SEED),0) --jobs $(or $(JOBS),2)
 
 coverage: $(VENV)/installed $(VENV)/dev.required
 	$(BIN)/coverage run -m pytest
