@@ -388,21 +388,4 @@ PROPERTIES = (
 )  # fmt: skip
 
 # Failures that are being mended: property, pattern of what it says. To be empty.
-KNOWN = [
-    ("what_is_wrong_is_refused", "accepted class_weight='balanced'"),
-    ("what_is_documented_is_accepted", "refused (pretrain__max_iter|class_weight)"),
-    ("errors_name_parameters_of_the_estimator", "of DenoisingAutoencoder must|n_components"),
-    ("classes_are_those_of_y", "classes_ is"),
-    ("fit_keeps_only_what_goes_on", "keeps pretrained_"),
-    ("what_is_documented_is_accepted", "refused y"),
-    ("what_is_wrong_is_refused", "accepted a label that may be a mistake"),
-    ("refusals_are_clear", "partial_fit: TypeError: '<' not supported between .*NoneType"),
-    ("warnings_do_not_leak", "divide by zero encountered in log .*predict_log_proba"),
-    ("refusals_are_clear", "int too big to convert"),
-    ("refusals_are_clear", "'NoneType' object has no attribute 'multi_label'"),
-    ("warnings_do_not_leak", r"overflow encountered in reduce \[_base.py, check_weights"),
-    ("warnings_do_not_leak", r"in cast \[(_dataset.py, take|_fine_tuning.py, dataset)"),
-    ("warnings_do_not_leak", r"in multiply \[(_base.py, score|_training.py, monitored)"),
-    ("warnings_do_not_leak", r"in subtract \[_heads.py, predict_log_proba"),
-    ("warnings_do_not_leak", r"overflow encountered in cast \[_base.py, _params"),
-]
+KNOWN = []

@@ -78,7 +78,12 @@ def other_supervised():
     yield StackedAutoencoderClassifier(**top)
     yield StackedAutoencoderRegressor(**{**top, "pretrain": wide})
     yield StackedAutoencoderClassifier(
-        **single, label_smoothing=0.1, class_weight="balanced", shuffle=False
+        **{**single, "learning_rate_init": 0.1},
+        label_smoothing=0.1,
+        class_weight="balanced",
+        early_stopping=True,  # as then there is no partial_fit, which refuses "balanced"
+        validation_fraction=0.2,
+        shuffle=False,
     )
     yield StackedAutoencoderClassifier(**single, final_estimator=LogisticRegression())
     yield StackedAutoencoderClassifier(
