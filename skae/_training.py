@@ -412,7 +412,9 @@ class _Loop:
         """
         network, params = self.network, self.state.params
         dataset, index = self.dataset, self.validation
-        weights = None if dataset.sample_weight is None else dataset.sample_weight[index]
+        weights = dataset.sample_weight
+        if weights is not None:
+            weights = weights[index] / weights[index].max()  # no product overflows
         losses = _inference.sample_losses(network, params, self.objective, dataset, index=index)
         loss = float(np.average(losses, weights=weights))
         self.check_finite(loss, len(self.state.loss_curve))
