@@ -20,7 +20,7 @@ from skae._compat import (
     _fit_context,
     available_if,
 )
-from skae._training import TrainingState
+from skae._training import TrainingState, scaled_weights
 from skae._typing import ArrayLike, MatrixLike, NDArray
 from skae._version import __version__
 
@@ -366,4 +366,5 @@ class BaseAutoencoder(BaseEncoder):
             Higher is better. In the units of `score_samples`.
         """
         scores = self.score_samples(X)
-        return float(np.average(scores, weights=check_weights(sample_weight, scores)))
+        weights = scaled_weights(check_weights(sample_weight, scores))
+        return float(np.average(scores, weights=weights))

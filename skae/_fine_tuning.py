@@ -542,7 +542,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         y, labelled = self._labelled(predicted, y)
         if not labelled.any():
             raise ValueError(f"y has no labelled samples: all are {self._unlabelled_as}.")
-        weights = None if weights is None else weights[labelled]
+        weights = None if weights is None else _training.scaled_weights(weights[labelled])
         return float(self._metric(y, predicted[labelled], sample_weight=weights))
 
 

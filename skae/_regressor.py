@@ -150,7 +150,7 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
             )
         self._y_ndim = y.ndim
         earlier = self._y_units if incremental and not first else None
-        self._y_units = units_of(y.reshape(len(y), -1), weights, earlier)
+        self._y_units = units_of(y.reshape(len(y), -1), weights, dtype, earlier)
         head = Linear(y.ndim, self._y_units["mean"], self._y_units["scale"])
         return Labels(mask=mask, n_labelled=n_labelled, y=y, sample_weight=weights, head=head)
 
@@ -222,11 +222,12 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         return self._predict_by("predict", X)
 
 
-def units_of(y, weights, earlier=None):
+def units_of(y, weights, dtype, earlier=None):
     """Weight, mean and standard deviation of each output, and the scale to divide it by.
 
     The scale is the power of two next to the standard deviation, so that dividing by it, and
-    multiplying again, does not round. With the units of `earlier` targets given, they are those
+    multiplying again, does not round; it is no less than the smallest one that is normal in
+    `dtype`, that of the weights. With the units of `earlier` targets given, they are those
     of all targets up to now.
     """
     size = np.abs(y).max(axis=0)
@@ -245,4 +246,5 @@ def units_of(y, weights, earlier=None):
         mean = earlier["mean"] + share * step
         weight += earlier["weight"]
     power = np.round(np.log2(np.where(std > 0, std, 1.0)))
-    return {"weight": weight, "mean": mean, "std": std, "scale": np.exp2(power.clip(-900, 900))}
+    power = power.clip(max(-900, np.finfo(dtype).minexp), 900)
+    return {"weight": weight, "mean": mean, "std": std, "scale": np.exp2(power)}
