@@ -170,7 +170,12 @@ def test_shared_parameters_reach_every_layer():
         ({"loss": ["squared_error", "mse", "squared_error"]}, r"'loss\[1\]' parameter of Stacked"),
         ({"corruption": ["masking", "dropout", None]}, r"'corruption\[1\]' parameter of Stacked"),
         ({"corruption_level": [0.1, -0.1, 0.1]}, r"'corruption_level\[1\]' parameter of Stacked"),
-        ({"corruption_level": [0.1, 0.1, 1.5]}, "corruption_level=1.5 is not a probability"),
+        ({"corruption_level": [0.1, 0.1, 1.5]}, r"corruption_level\[2\]=1.5 is not a probab"),
+        ({"corruption_level": 1.5}, "corruption_level=1.5 is not a probability"),
+        (
+            {"corruption_level": 1.5, "corruption": ["gaussian", "masking", None]},
+            r"corruption_level=1.5 .* with corruption\[1\]='masking'",
+        ),
         ({"learning_rate_init": [0.1, 0.1, 0.0]}, r"'learning_rate_init\[2\]' parameter"),
         ({"max_iter": [1, 0, 1]}, r"'max_iter\[1\]' parameter of Stacked.* must be"),
         ({"max_iter": [1, 2.5, 1]}, r"'max_iter\[1\]' parameter of Stacked.* must be"),
@@ -179,7 +184,7 @@ def test_shared_parameters_reach_every_layer():
         ({"hidden_layer_sizes": np.array([[3, 2]])}, r"_sizes\[0\]' parameter .* must be"),
         (
             {"sparsity_penalty": 0.1, "activation": ("tanh", "tanh", "relu")},
-            "sparsity_penalty=0.1 needs",
+            r"sparsity_penalty=0.1 needs .* but activation\[2\]='relu'",
         ),
         (
             {"loss": "cross_entropy", "activation": "relu"},
