@@ -7,7 +7,16 @@ from functools import partial
 import common
 import numpy as np
 import pytest
-from common import assert_same_fit, bytes_of, interrupt, refuses, same_fit, state_of, uniform
+from common import (
+    assert_same_fit,
+    bytes_of,
+    interrupt,
+    ranges_of,
+    refuses,
+    same_fit,
+    state_of,
+    uniform,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -202,6 +211,34 @@ def test_bad_parameters_are_refused_before_any_work(params, match):
         estimator.set_params(**params)
         for method in ("fit", "partial_fit"):
             refuses(estimator, method, None, match=match)
+
+
+BAD_LISTS = {  # a list of which the second value is bad; the message names it
+    "hidden_layer_sizes": (10, 0),
+    "activation": ["relu", "nonsense"],
+    "loss": ["squared_error", "nonsense"],
+    "corruption": ["masking", "nonsense"],
+    "corruption_level": [0.1, -2],
+    "learning_rate_init": [0.1, -1.0],
+    "max_iter": [3, 0],
+}
+
+
+def test_every_list_is_tried_with_a_bad_value():
+    assert BAD_LISTS.keys() == {"hidden_layer_sizes", *EACH}
+
+
+@pytest.mark.parametrize("name", BAD_LISTS)
+def test_a_bad_value_of_a_list_is_named_as_it_was_given(name):
+    """With its place and the class of the user, and never as the parameter of a single layer."""
+    params = {"hidden_layer_sizes": (7, 5), name: BAD_LISTS[name]}
+    for estimator in (stacked(**params), stacked(hidden_layer_sizes=(7, 5)).fit(X)):
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError) as error:
+                getattr(estimator.set_params(**params), method)(X)
+            message = str(error.value)
+            assert f"The '{name}[1]' parameter of StackedAutoencoder must be" in message
+            assert "n_components" not in message and "DenoisingAutoencoder" not in message
 
 
 def test_cross_entropy_only_below_needs_no_logistic_codes():
@@ -431,6 +468,22 @@ def test_a_layer_taken_from_joint_training_has_forgotten_its_moments():
     for state in (mine, its):
         state.loss_curve = type(state.loss_curve)()  # the same epoch: the same order and noise
     assert_array_equal(layer.partial_fit(X).components_, fresh.partial_fit(X).components_)
+
+
+@pytest.mark.parametrize("first", ["masking", "salt_and_pepper", None])
+def test_the_noise_may_change_when_joint_training_continues(first):
+    """Salt and pepper are the extremes of the rows then seen, and of those seen before by it."""
+    estimator = joint(corruption=first, warm_start=True).fit(X)
+    wide = X * np.linspace(0.5, 2, 9) - 0.1
+    estimator.set_params(corruption="salt_and_pepper").fit(wide)
+    seen = np.vstack([wide, X]) if first == "salt_and_pepper" else wide
+    low, high = ranges_of(estimator.layers_[0])
+    assert_array_equal(low, seen.min(axis=0))
+    assert_array_equal(high, seen.max(axis=0))
+    assert len(estimator.loss_curve_) == 6
+    assert np.isfinite(estimator.score(X))
+    estimator.set_params(corruption="gaussian").fit(X)
+    assert len(estimator.loss_curve_) == 9
 
 
 def test_early_stopping_of_joint_training_restores_the_best_weights():
