@@ -420,7 +420,8 @@ class _Loop:
         weights = dataset.sample_weight
         weights = None if weights is None else scaled_weights(weights[index])
         losses = _inference.sample_losses(network, params, self.objective, dataset, index=index)
-        loss = float(np.average(losses, weights=weights))
+        with np.errstate(over="ignore"):
+            loss = float(np.average(losses, weights=weights))
         self.check_finite(loss, len(self.state.loss_curve))
         if self.score is None:
             return loss, loss, None
@@ -512,5 +513,6 @@ class _Loop:
                 self.dataset,
                 index=self.training[:N_PROBES],
             )
-            self.check_finite(losses.sum(), len(state.loss_curve))
+            with np.errstate(over="ignore"):
+                self.check_finite(losses.sum(), len(state.loss_curve))
         return state
