@@ -73,6 +73,11 @@ class Curve:
     def __getitem__(self, index):
         return self._values[range(self._length)[index]]
 
+    def __copy__(self):
+        other = Curve()
+        other._values, other._length = self._values, self._length
+        return other
+
     def __reduce__(self):
         return Curve, (list(self),)
 
