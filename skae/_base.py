@@ -20,7 +20,7 @@ from skae._compat import (
     _fit_context,
     available_if,
 )
-from skae._training import TrainingState, scaled_weights
+from skae._training import TrainingState
 from skae._typing import ArrayLike, MatrixLike, NDArray
 from skae._version import __version__
 
@@ -72,6 +72,12 @@ def check_weights(sample_weight, X, name="sample_weight"):
     return np.require(weights, requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
+def weights_of_mean(sample_weight, X):
+    """Validate the weights of a mean: relative to the largest, so that no product overflows."""
+    weights = check_weights(sample_weight, X)
+    return None if weights is None else weights / weights.max()
+
+
 def check_sparse(X):
     """Refuse a sparse matrix with indices outside its shape, where SciPy would read and write.
 
@@ -85,8 +91,11 @@ def check_sparse(X):
         return type(X)((X.data, X.offsets), shape=X.shape)
     X = copy(X) if hasattr(X, "check_format") else X.tocsr()
     if (X.indptr[1:] < X.indptr[:-1]).any():  # SciPy looks at them only if there are values
-        raise ValueError("index pointer values must form a non-decreasing sequence")
-    X.check_format()
+        raise ValueError("X is not a valid sparse matrix: its index pointers decrease")
+    try:
+        X.check_format()
+    except ValueError as error:
+        raise ValueError(f"X is not a valid sparse matrix: {error}") from error
     return X
 
 
@@ -151,7 +160,16 @@ class BaseEncoder(
     def _params(self, dtype=None):
         """The flat buffer of the fitted parameters, in another type if one is given."""
         params = self._state.params
-        return params if dtype is None else params.astype(dtype, copy=False)
+        if dtype is None:
+            return params
+        with np.errstate(over="raise"):
+            try:
+                return params.astype(dtype, copy=False)
+            except FloatingPointError:
+                raise ValueError(
+                    f"The fitted parameters are too large for {dtype}, the type of X. Give X as "
+                    f"{params.dtype}."
+                ) from None
 
     def _is_first_fit(self, incremental):
         """Whether a fit starts from scratch."""
@@ -372,5 +390,4 @@ class BaseAutoencoder(BaseEncoder):
             Higher is better. In the units of `score_samples`.
         """
         scores = self.score_samples(X)
-        weights = scaled_weights(check_weights(sample_weight, scores))
-        return float(np.average(scores, weights=weights))
+        return float(np.average(scores, weights=weights_of_mean(sample_weight, scores)))

@@ -4,13 +4,13 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.metrics import accuracy_score
-from sklearn.utils import compute_class_weight, compute_sample_weight, get_tags
+from sklearn.utils import compute_class_weight, compute_sample_weight
 
 from skae._base import check_weights, unchanged_on_error
 from skae._compat import ClassifierMixin, StrOptions, _fit_context, available_if
-from skae._fine_tuning import FineTunedStack, final_estimator_has
+from skae._fine_tuning import FineTunedStack, final_estimator_has, tags_of
 from skae._heads import HEADS, classification_head
-from skae._labels import UNLABELLED, Labels, is_plus_minus_one, read_classes
+from skae._labels import UNLABELLED, Labels, is_plus_minus_one, read_classes, read_declared
 from skae._parameters import BELOW_ONE, estimator, parameter
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
@@ -87,10 +87,10 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        final = self.final_estimator
-        tags.classifier_tags.multi_label = (
-            final is None or get_tags(final).classifier_tags.multi_label
-        )
+        if self.final_estimator is not None:
+            final = tags_of(self.final_estimator)  # fit refuses what is no classifier
+            its = None if final is None else final.classifier_tags
+            tags.classifier_tags.multi_label = its is not None and its.multi_label
         return tags
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -167,7 +167,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
             )
         declared = getattr(self, "_declared_classes", None)
         if classes is not None:
-            classes = self._check_declared(np.unique(classes))
+            classes = self._check_declared(read_declared(classes))
         elif declared is None and not hasattr(self, "_state"):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         with unchanged_on_error(self):

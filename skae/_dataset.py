@@ -165,7 +165,14 @@ class ArrayDataset(Dataset):
         block = self.X[index]
         if issparse(block):
             block = block.toarray()
-        return np.require(block, self.dtype, ["C_CONTIGUOUS", "ALIGNED"])
+        with np.errstate(over="raise"):
+            try:
+                return np.require(block, self.dtype, ["C_CONTIGUOUS", "ALIGNED"])
+            except FloatingPointError:
+                raise ValueError(
+                    f"X has values up to {np.abs(block).max():g}, too large for {self.dtype}, the "
+                    "type of the first fit. Scale X, or fit anew."
+                ) from None
 
 
 class EncodedDataset(Dataset):

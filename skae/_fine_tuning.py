@@ -9,11 +9,11 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skae import _inference, _training
-from skae._base import BEST, BaseEncoder, check_weights, unchanged_on_error
+from skae._base import BEST, BaseEncoder, check_weights, unchanged_on_error, weights_of_mean
 from skae._callbacks import FitTask
 from skae._compat import HasMethods, StrOptions
 from skae._dataset import ArrayDataset, compute_dtype
@@ -44,6 +44,14 @@ def final_estimator_has(name):
         self.final_estimator is None
         or hasattr(getattr(self, "final_estimator_", self.final_estimator), name)
     )
+
+
+def tags_of(estimator):
+    """The tags of an estimator; None if it is none."""
+    try:
+        return get_tags(estimator)
+    except (AttributeError, TypeError):
+        return None
 
 
 @parameter_group
@@ -192,6 +200,10 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             raise AttributeError("partial_fit does not support a final_estimator")
         return super()._can_partial_fit()
 
+    @property
+    def _no_labels(self):
+        return f"y has no labelled samples: all are {self._unlabelled_as}, or have zero weight."
+
     # -- fit ----------------------------------------------------------------------------
 
     def set_params(self, **params: Any) -> Self:
@@ -238,10 +250,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             if not labels.mask.any():
                 if incremental and not first:
                     return self  # a batch without labels has nothing to fine-tune by
-                raise ValueError(
-                    f"y has no labelled samples: all are {self._unlabelled_as}, or have zero "
-                    "weight."
-                )
+                raise ValueError(self._no_labels)
             self.n_labelled_ = labels.n_labelled
             if self.verbose:
                 print(
@@ -324,6 +333,13 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                 "dropout, input_dropout, adversarial_radius and learning_rate_factors act on "
                 "layers that fine_tune='top' does not train: leave them out, or fine-tune 'all'."
             )
+        if self.final_estimator is not None:
+            kind, final = get_tags(self).estimator_type, tags_of(self.final_estimator)
+            if final is None or final.estimator_type != kind:
+                raise ValueError(
+                    f"The 'final_estimator' parameter should be a {kind}. Got "
+                    f"{self.final_estimator!r}"
+                )
         if self.n_warmup_epochs >= self.max_iter:
             raise ValueError(
                 f"n_warmup_epochs={self.n_warmup_epochs} must be less than "
@@ -538,11 +554,11 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
     def _score(self, X, y, sample_weight):
         """The metric of the labelled samples."""
         predicted = self.predict(X)
-        weights = check_weights(sample_weight, predicted)
+        weights = weights_of_mean(sample_weight, predicted)
         y, labelled = self._labelled(predicted, y)
-        if not labelled.any():
-            raise ValueError(f"y has no labelled samples: all are {self._unlabelled_as}.")
-        weights = None if weights is None else _training.scaled_weights(weights[labelled])
+        weights = None if weights is None else weights[labelled]
+        if not labelled.any() or (weights is not None and not weights.any()):
+            raise ValueError(self._no_labels)
         return float(self._metric(y, predicted[labelled], sample_weight=weights))
 
 

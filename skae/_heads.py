@@ -55,10 +55,10 @@ class Softmax:
         return logits
 
     def predict_proba(self, logits):
-        return softmax(logits, axis=1)
+        return softmax(bounded(logits), axis=1)
 
     def predict_log_proba(self, logits):
-        return log_softmax(logits, axis=1)
+        return log_softmax(bounded(logits), axis=1)
 
     def onnx(self, graph, logits, labels):
         """Nodes of the label, the scores and the probabilities; `labels` are ONNX's classes."""
@@ -174,6 +174,12 @@ class Linear:
 
     def predict(self, logits):
         return logits[:, 0] if self.ndim == 1 else logits
+
+
+def bounded(logits):
+    """Infinite logits as large numbers, whose differences are finite."""
+    limit = np.finfo(logits.dtype).max / 4
+    return logits.clip(-limit, limit)
 
 
 HEADS = {head.__name__: head for head in (Softmax, Logistic, Multilabel)}

@@ -93,6 +93,18 @@ def read_classes(estimator, X, y, known=None):
     return labels, mask
 
 
+def read_declared(classes):
+    """Validate the classes that a user declares; return them sorted, each once."""
+    if not hasattr(classes, "__array__"):
+        classes = np.array(classes, dtype=object)
+    labels = plain(column_or_1d(classes))
+    if labels.dtype.kind == "O" or is_missing(labels).any():
+        raise ValueError(
+            f"classes must be all numbers or all strings, none of them missing, got {classes!r}."
+        )
+    return np.unique(labels)
+
+
 def is_plus_minus_one(labels):
     """Whether these are the two classes -1 and 1, so that -1 does not mean unlabelled."""
     return len(labels) == 2 and set(np.asarray(labels).tolist()) == {UNLABELLED, 1}

@@ -79,7 +79,7 @@ class Network:
         if n_params > MAX_PARAMS:
             raise ValueError(
                 f"A network with layers of {sizes} units has {n_params} parameters, more than can "
-                f"be addressed ({MAX_PARAMS}). Use a smaller n_components or hidden_layer_sizes, "
+                f"be addressed ({MAX_PARAMS}). Use fewer hidden units, "
                 "or fewer features."
             )
         layers = self.layers = np.zeros(n_layers, dtype=LAYER)

@@ -226,9 +226,9 @@ def units_of(y, weights, dtype, earlier=None):
     """Weight, mean and standard deviation of each output, and the scale to divide it by.
 
     The scale is the power of two next to the standard deviation, so that dividing by it, and
-    multiplying again, does not round; it is no less than the smallest one that is normal in
-    `dtype`, that of the weights. With the units of `earlier` targets given, they are those
-    of all targets up to now.
+    multiplying again, does not round: weights of that size are normal numbers of `dtype`, the type
+    of the network. With the units of `earlier` targets given, they are those of all targets up to
+    now.
     """
     size = np.abs(y).max(axis=0)
     size[size == 0] = 1.0
@@ -246,5 +246,6 @@ def units_of(y, weights, dtype, earlier=None):
         mean = earlier["mean"] + share * step
         weight += earlier["weight"]
     power = np.round(np.log2(np.where(std > 0, std, 1.0)))
-    power = power.clip(max(-900, np.finfo(dtype).minexp), 900)
-    return {"weight": weight, "mean": mean, "std": std, "scale": np.exp2(power)}
+    largest = np.finfo(dtype).maxexp
+    scale = np.exp2(power.clip(-0.8 * largest, largest - 2).round())
+    return {"weight": weight, "mean": mean, "std": std, "scale": scale}

@@ -188,11 +188,6 @@ def initial_state(network, options, dtype, seed):
     return TrainingState(buffers, seed)
 
 
-def scaled_weights(weights):
-    """Weights divided by a power of two, so that means with them do not overflow."""
-    return None if weights is None else np.ldexp(weights, -np.frexp(weights.max())[1])
-
-
 def split(dataset, options, seed):
     """Positions of the training samples, and of the held-out ones (None without early stopping).
 
@@ -423,7 +418,8 @@ class _Loop:
         network, params = self.network, self.state.params
         dataset, index = self.dataset, self.validation
         weights = dataset.sample_weight
-        weights = None if weights is None else scaled_weights(weights[index])
+        if weights is not None:
+            weights = weights[index] / weights[index].max()  # no product overflows
         losses = _inference.sample_losses(network, params, self.objective, dataset, index=index)
         with np.errstate(over="ignore"):
             loss = float(np.average(losses, weights=weights))

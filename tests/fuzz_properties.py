@@ -284,7 +284,9 @@ def what_is_documented_is_accepted(step):
         if re.match(kind, args.get("y", "")) and re.search(complaint, error):
             return f"{step.call.method} refused y: {error}"
     if step.call.method == "partial_fit" and "not in class_weight" in error:
-        return f"partial_fit refused class_weight: {error}"
+        classes = step.args.get("classes", getattr(step.est, "classes_", ()))
+        if set(step.est.class_weight) <= set(np.asarray(classes).tolist()):
+            return f"partial_fit refused class_weight: {error}"
 
 
 def errors_name_parameters_of_the_estimator(step):

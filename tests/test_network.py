@@ -146,7 +146,7 @@ UNADDRESSABLE = [
 @pytest.mark.parametrize("estimator", UNADDRESSABLE, ids=str)
 def test_such_sizes_are_refused_before_any_work(estimator, monkeypatch):
     monkeypatch.delattr(_training, "train")
-    with pytest.raises(ValueError, match=r"addressed .* n_components or hidden_layer_sizes"):
+    with pytest.raises(ValueError, match=r"addressed .* fewer hidden units"):
         estimator.fit(np.ones((4, 10)), SUPERVISED.get(type(estimator)))
     assert not hasattr(estimator, "n_features_in_")
 

@@ -27,6 +27,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.ensemble import (
     BaggingClassifier,
@@ -42,7 +43,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import compute_sample_weight
 
@@ -1355,6 +1356,8 @@ BAD_PARAMETERS = {  # for both estimators: what is set, what the error says
         "X has 9 features, but StackedAutoencoder is expecting 8"),
     "stack with bad parameters": ({"pretrain": stack(corruption_level=7)}, "corruption_level"),
     "final_estimator": ({"final_estimator": "svm"}, "'final_estimator' parameter"),
+    "final_estimator that is a class": ({"final_estimator": SVC}, "'final_estimator' parameter"),
+    "final_estimator of another kind": ({"final_estimator": KMeans()}, r"Got KMeans\(\)"),
 }  # fmt: skip
 
 
@@ -1413,6 +1416,41 @@ def test_corruption_that_is_no_probability_is_named_with_its_place(make):
     bad = stack(corruption_level=[0.1, 2])
     match = r"^corruption_level\[1\]=2 is not a probability"
     refuses(make(pretrain=bad), "fit", X, y_for(make), match=match)
+
+
+def test_the_final_estimator_is_of_the_same_kind():
+    clf, reg = classifier(final_estimator=SVR()), regressor(final_estimator=SVC())
+    refuses(clf, "fit", X, CODES, match="should be a classifier")
+    refuses(reg, "fit", X, VALUES, match="should be a regressor")
+    repr(clf), clf.get_params(), clone(clf)  # need no valid parameters
+
+
+@pytest.mark.parametrize("classes", [[None, 1], [1, "a"], [np.nan, 1.0], ["a", None]], ids=str)
+def test_classes_that_cannot_be_declared(classes):
+    refuses(classifier(), "partial_fit", X, CODES, classes, match="all numbers or all strings")
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_numbers_at_the_end_of_a_type_are_clear_errors_or_numbers():
+    y = CODES % 3
+    clf = classifier(n_averaged_epochs=0).fit(X, y)
+    clf.intercepts_[-1][:] = [1e308, -1e308, 0]
+    clf.coefs_[-1][:] = [1e308, 0, -1e308]
+    assert_allclose(clf.predict_proba(X).sum(axis=1), 1)
+    assert not np.isnan(clf.predict_log_proba(X)).any()
+    with pytest.raises(ValueError, match="too large for float32, the type of X"):
+        clf.predict(X.astype(np.float32))
+    clf = classifier(warm_start=True).fit(X.astype(np.float32), y)
+    refuses(clf, "fit", X * 1e300, y, match="too large for float32, the type of the first fit")
+    weights = np.full(len(X), 1e306)
+    assert_allclose(clf.score(X, y, weights), clf.score(X, y))
+    layers = stack().fit(X)
+    assert_allclose(layers.score(X, sample_weight=weights), layers.score(X))
+    held_out = {"early_stopping": True, "max_iter": 2}
+    assert_same_fit(
+        stack(**held_out).fit(X, sample_weight=np.full(len(X), 2.0**1010)),
+        stack(**held_out).fit(X, sample_weight=np.ones(len(X))),
+    )
 
 
 @pytest.mark.parametrize(
