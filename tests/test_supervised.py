@@ -489,9 +489,8 @@ def test_parameters_of_the_stack_make_one_of_true(make):
     assert not same_fit(estimator, make(pretrain=True).fit(X, y))
     # Step by step, and all at once.
     estimator.set_params(pretrain__max_iter=1, max_iter=2)
-    assert estimator.pretrain.get_params() == {
-        **StackedAutoencoder(corruption_level=0.9, max_iter=1).get_params()
-    }
+    expected = StackedAutoencoder(corruption_level=0.9, max_iter=1)
+    assert estimator.pretrain.get_params() == expected.get_params()
     estimator.set_params(pretrain=True, pretrain__corruption_level=0.5)
     expected = StackedAutoencoder(corruption_level=0.5)
     assert estimator.pretrain.get_params() == expected.get_params()
@@ -949,11 +948,11 @@ def test_a_stream_cannot_be_pretrained_on_one_row(make, pretrain):
     # Either remedy helps, and later calls may have one row.
     more = clone(estimator).partial_fit(X[:2], y[:2], **announced(make))
     estimator.set_params(pretrain=False).partial_fit(X[:1], y[:1], **announced(make))
-    for n_before, fitted in ((1, more), (1, estimator)):
-        before = bytes_of(fitted)
+    for fitted in (more, estimator):
+        before = weights_of(fitted)[0].copy()
         fitted.partial_fit(X[5:6], y[5:6])
-        assert bytes_of(fitted) != before
-        assert fitted.n_iter_ == n_before + 1
+        assert not np.array_equal(weights_of(fitted)[0], before)
+        assert fitted.n_iter_ == 2
         assert np.isfinite(fitted.transform(X)).all()
 
 
@@ -1081,17 +1080,8 @@ def test_a_sparse_indicator_with_unlabelled_rows(convert):
     assert estimator.n_labelled_ == dense.n_labelled_ == 40
     expected = dense.score(X[~UNLABELLED], LABELS[~UNLABELLED])
     assert estimator.score(X, convert(y)) == expected
-    match = "must hold an indicator"
-    refuses(classifier(), "fit", X, convert(2 * LABELS), match=match)
-    refuses(
-        classifier(),
-        "fit",
-        X,
-        convert(LABELS)[:-1]
-        if convert not in (sp.coo_matrix, sp.coo_array)
-        else convert(LABELS[:-1]),
-        match="inconsistent numbers",
-    )
+    refuses(classifier(), "fit", X, convert(2 * LABELS), match="must hold an indicator")
+    refuses(classifier(), "fit", X, convert(LABELS[:-1]), match="inconsistent numbers")
 
 
 @targets
@@ -1549,7 +1539,8 @@ def test_weights_near_the_limits_are_as_good_as_others(make, y, factor, early_st
     one, other = (make(**params).fit(X, y, given) for given in (weights, factor * weights))
     assert_same_fit(other, one)
     assert_array_equal(other.predict(X), one.predict(X))
-    assert other.validation_loss_curve_ == one.validation_loss_curve_ if early_stopping else True
+    if early_stopping:
+        assert other.validation_loss_curve_ == one.validation_loss_curve_
     assert one.score(X, y, factor * weights) == one.score(X, y, weights)
     if not early_stopping and make is regressor:
         streams = [make().partial_fit(X, y, given) for given in (weights, factor * weights)]
