@@ -122,6 +122,12 @@ class BaseEncoder(
 """
     }
 
+    def __copy__(self):
+        """A shallow copy; by `__getstate__`, it would be one of all curves."""
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
     def __getstate__(self):
         state = {**super().__getstate__(), "_skae_version": __version__}
         return {k: v.to_dict() if k in STATES and v else v for k, v in state.items()}

@@ -129,17 +129,20 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             self._fit_layer(ArrayDataset(X, sample_weight=weights), incremental, task)
         return self
 
-    def _check_combination(self):
-        """Refuse parameters that cannot work together, before any work."""
+    def _check_combination(self, place=str):
+        """Refuse parameters that cannot work together, before any work.
+
+        ``place(name)`` is what a message calls a parameter: in a stack, a value of a list.
+        """
         if self.corruption in PROBABILITY_NOISES and self.corruption_level > 1:
             raise ValueError(
-                f"corruption_level={self.corruption_level} is not a probability: with "
-                f"corruption={self.corruption!r} it must be in [0, 1]."
+                f"{place('corruption_level')}={self.corruption_level} is not a probability: with "
+                f"{place('corruption')}={self.corruption!r} it must be in [0, 1]."
             )
         if self.sparsity_penalty > 0 and not CODE_ACTIVATIONS[self.activation].bounded:
             raise ValueError(
                 f"sparsity_penalty={self.sparsity_penalty} needs units with a bounded activation, "
-                f"'logistic' or 'tanh', but activation={self.activation!r}."
+                f"'logistic' or 'tanh', but {place('activation')}={self.activation!r}."
             )
 
     # -- a layer, by itself or of a stack -----------------------------------------------

@@ -278,7 +278,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
 
     def _n_stages(self, pretrains, starts):
         """Number of subtasks of a fit, for callbacks."""
-        twice = starts and self.fine_tune == "top_then_all"
+        in_output = starts or (self._state.output_only and self._state.interrupted)
+        twice = in_output and self.fine_tune == "top_then_all"
         return pretrains + 1 + twice + (self.final_estimator is not None)
 
     def _check_parameters(self):

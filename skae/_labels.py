@@ -51,7 +51,7 @@ def read_numbers(estimator, X, y):
     y = _as_array(estimator, X, y)
     if y.dtype.kind == "O":
         y = np.where(is_missing(y), np.nan, y)
-    with np.errstate(over="ignore"):  # what overflows is refused as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
         y = check_array(
             y, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y"
         )
@@ -88,7 +88,8 @@ def read_classes(estimator, X, y, known=None):
         mask[mask] = labelled
         labels = plain(labels[labelled])
     if mask.any():
-        check_classification_targets(labels)
+        with np.errstate(invalid="ignore"):  # it looks for integers by a cast
+            check_classification_targets(labels)
     return labels, mask
 
 

@@ -312,7 +312,9 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             for k, size in enumerate(sizes)
         ]
         for k, layer in enumerate(layers):
-            layer._check_combination()
+            layer._check_combination(
+                lambda name, k=k: f"{name}[{k}]" if np.ndim(getattr(self, name)) else name
+            )
             if k > 0 and layer.loss == "cross_entropy" and layers[k - 1].activation != "logistic":
                 raise ValueError(
                     f"loss='cross_entropy' in layer {k + 1} needs codes in [0, 1] from the layer "

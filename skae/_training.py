@@ -421,7 +421,8 @@ class _Loop:
         if weights is not None:
             weights = weights[index] / weights[index].max()  # no product overflows
         losses = _inference.sample_losses(network, params, self.objective, dataset, index=index)
-        loss = float(np.average(losses, weights=weights))
+        with np.errstate(over="ignore"):
+            loss = float(np.average(losses, weights=weights))
         self.check_finite(loss, len(self.state.loss_curve))
         if self.score is None:
             return loss, loss, None
@@ -513,5 +514,6 @@ class _Loop:
                 self.dataset,
                 index=self.training[:N_PROBES],
             )
-            self.check_finite(losses.sum(), len(state.loss_curve))
+            with np.errstate(over="ignore"):
+                self.check_finite(losses.sum(), len(state.loss_curve))
         return state

@@ -17,7 +17,7 @@ from skae._callbacks import FitTask  # noqa: F401
 from skae._dataset import ArrayDataset
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, OUTPUT_ACTIVATION, Network  # noqa: F401
-from skae._training import Options, make_solver, noise_key, random_stream  # noqa: F401
+from skae._training import Curve, Options, make_solver, noise_key, random_stream  # noqa: F401
 
 # -- data and estimators ----------------------------------------------------------------
 

@@ -851,6 +851,45 @@ def test_a_loss_that_explodes_stops_the_fit(make, dtype, momentum, alpha):
     assert np.isfinite(estimator.score(X))
 
 
+LAST_STEPS = {  # two steps at most, of which the last one diverges
+    "sgd": {"solver": "sgd"},
+    "momentum": {"solver": "sgd", "momentum": 0.9},
+    "adam": {},
+    "several batches": {"batch_size": 20},
+    "rectified": {"activation": "relu"},
+    "untied": {"tied_weights": False},
+}
+
+
+@pytest.mark.parametrize("params", LAST_STEPS.values(), ids=LAST_STEPS)
+@pytest.mark.parametrize("dtype, rate", [(np.float32, 1e30), (np.float64, 1e200)])
+@both
+def test_a_last_step_that_diverges_is_refused(make, params, dtype, rate):
+    """The loss of an epoch is that before its last step, so it does not tell."""
+    X = rows(dtype=dtype)
+    wild = {"activation": "identity", "batch_size": 40, **params, "max_iter": 1,
+            "learning_rate_init": rate}  # fmt: skip
+    match = r"non-finite in epoch 1\. Try a smaller learning_rate_init \(it is 1e\+\d+\)"
+    for method in ("fit", "partial_fit"):
+        refuses(make(**wild), method, X, match=match, trains=True)
+    good = {"activation": wild["activation"], "learning_rate_init": 1e-3}
+    estimator = make(**{**wild, **good}, warm_start=True).fit(X)
+    estimator.set_params(learning_rate_init=rate)
+    match = match.replace("epoch 1", "epoch 2")
+    for method in ("fit", "partial_fit"):
+        refuses(estimator, method, X, match=match, trains=True)
+    estimator.set_params(**good).fit(X)
+    assert estimator.n_iter_ == 2 * len(getattr(estimator, "layers_", [0]))
+
+
+@pytest.mark.parametrize("params", [{}, {"solver": "sgd"}], ids=str)
+def test_a_last_step_of_joint_training_that_diverges_is_refused(params):
+    wild = {"joint": True, "joint_max_iter": 1, "joint_learning_rate_init": 1e200,
+            "activation": "identity", "batch_size": 40, **params}  # fmt: skip
+    match = r"all layers: .*non-finite in epoch 1\. Try a smaller learning_rate_init"
+    refuses(stacked(**wild), "fit", rows(), match=match, trains=True)
+
+
 @both
 def test_an_error_halfway_leaves_the_estimator_as_it_was(make, monkeypatch):
     for estimator in (make(), make(warm_start=True).fit(rows())):
@@ -860,6 +899,36 @@ def test_an_error_halfway_leaves_the_estimator_as_it_was(make, monkeypatch):
 
 
 # -- warnings ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("factor", [2.0**1014, 2.0**-900])
+@both
+def test_weights_near_the_limits_are_as_good_as_others(make, factor, early_stopping):
+    """Only their ratios matter, and nothing overflows: a warning would be an error here."""
+    X, weights = 30 * rows(), np.linspace(0.1, 3, 40)
+    params = {"early_stopping": early_stopping, "validation_fraction": 0.5}
+    for method in ("fit", "partial_fit")[: 2 - early_stopping]:
+        one, other = (
+            getattr(make(**params), method)(X, sample_weight=given)
+            for given in (weights, factor * weights)
+        )
+        assert_same_fit(other, one)
+        assert one.score(X, sample_weight=factor * weights) == one.score(X, sample_weight=weights)
+    if early_stopping:
+        for layer, its in zip(getattr(one, "layers_", [one]), getattr(other, "layers_", [other])):
+            assert layer.validation_loss_curve_ == its.validation_loss_curve_
+    huge = np.where(np.arange(40) == 3, 1e308, 1e290)
+    alone = make(**params).fit(X, sample_weight=huge)
+    assert_allclose(alone.score(X, sample_weight=huge), alone.score_samples(X)[3], rtol=1e-12)
+
+
+@both
+def test_weights_whose_sum_is_infinite_are_refused(make):
+    weights = np.full(40, 1e308)
+    for method in ("fit", "partial_fit"):
+        refuses(make(), method, rows(), sample_weight=weights, match="weight.*infinite sum")
+    refuses(make().fit(rows()), "score", rows(), sample_weight=weights, match="infinite sum")
 
 
 @both

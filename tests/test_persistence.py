@@ -12,7 +12,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from common import unaligned
+from common import interrupt, record_epochs, unaligned
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import InconsistentVersionWarning
@@ -116,6 +116,29 @@ def test_epochs_in_two_fits_are_the_epochs_of_one(name, tmp_path):
     two = WAYS["pickle"](two, tmp_path).fit(X, y)
     one = clone(ESTIMATORS[name]).set_params(max_iter=4)
     assert_equal(one.fit(X, y), two)
+
+
+UNFINISHED = {"early_stopping": True}, {"learning_rate": "cosine"}, {"n_averaged_epochs": 3}
+
+
+@each_way
+@each_estimator
+@pytest.mark.parametrize("params", UNFINISHED, ids=str)
+def test_a_fit_that_was_interrupted_is_saved_with_what_it_lacks(name, way, params, tmp_path):
+    """In pretraining or in the first layer, and two epochs before the end."""
+    whole = clone(ESTIMATORS[name]).set_params(max_iter=5)
+    if not params.keys() <= whole.get_params().keys():
+        return
+    whole.set_params(**params)
+    with pytest.MonkeyPatch.context() as patch:
+        epochs = record_epochs(patch)
+        whole.fit(X, y)
+    for epoch in (2, len(epochs) - 1):
+        half = clone(whole)
+        with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="interrupted"):
+            interrupt(patch, epoch)
+            half.fit(X, y)
+        assert_equal(WAYS[way](half, tmp_path).fit(X, y), whole)
 
 
 def test_a_pipeline_is_saved_as_one(tmp_path):

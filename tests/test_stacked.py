@@ -7,7 +7,16 @@ from functools import partial
 import common
 import numpy as np
 import pytest
-from common import assert_same_fit, bytes_of, interrupt, refuses, same_fit, state_of, uniform
+from common import (
+    assert_same_fit,
+    bytes_of,
+    interrupt,
+    ranges_of,
+    refuses,
+    same_fit,
+    state_of,
+    uniform,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -170,7 +179,12 @@ def test_shared_parameters_reach_every_layer():
         ({"loss": ["squared_error", "mse", "squared_error"]}, r"'loss\[1\]' parameter of Stacked"),
         ({"corruption": ["masking", "dropout", None]}, r"'corruption\[1\]' parameter of Stacked"),
         ({"corruption_level": [0.1, -0.1, 0.1]}, r"'corruption_level\[1\]' parameter of Stacked"),
-        ({"corruption_level": [0.1, 0.1, 1.5]}, "corruption_level=1.5 is not a probability"),
+        ({"corruption_level": [0.1, 0.1, 1.5]}, r"corruption_level\[2\]=1.5 is not a probab"),
+        ({"corruption_level": 1.5}, "corruption_level=1.5 is not a probability"),
+        (
+            {"corruption_level": 1.5, "corruption": ["gaussian", "masking", None]},
+            r"corruption_level=1.5 .* with corruption\[1\]='masking'",
+        ),
         ({"learning_rate_init": [0.1, 0.1, 0.0]}, r"'learning_rate_init\[2\]' parameter"),
         ({"max_iter": [1, 0, 1]}, r"'max_iter\[1\]' parameter of Stacked.* must be"),
         ({"max_iter": [1, 2.5, 1]}, r"'max_iter\[1\]' parameter of Stacked.* must be"),
@@ -179,7 +193,7 @@ def test_shared_parameters_reach_every_layer():
         ({"hidden_layer_sizes": np.array([[3, 2]])}, r"_sizes\[0\]' parameter .* must be"),
         (
             {"sparsity_penalty": 0.1, "activation": ("tanh", "tanh", "relu")},
-            "sparsity_penalty=0.1 needs",
+            r"sparsity_penalty=0.1 needs .* but activation\[2\]='relu'",
         ),
         (
             {"loss": "cross_entropy", "activation": "relu"},
@@ -197,6 +211,34 @@ def test_bad_parameters_are_refused_before_any_work(params, match):
         estimator.set_params(**params)
         for method in ("fit", "partial_fit"):
             refuses(estimator, method, None, match=match)
+
+
+BAD_LISTS = {  # a list of which the second value is bad; the message names it
+    "hidden_layer_sizes": (10, 0),
+    "activation": ["relu", "nonsense"],
+    "loss": ["squared_error", "nonsense"],
+    "corruption": ["masking", "nonsense"],
+    "corruption_level": [0.1, -2],
+    "learning_rate_init": [0.1, -1.0],
+    "max_iter": [3, 0],
+}
+
+
+def test_every_list_is_tried_with_a_bad_value():
+    assert BAD_LISTS.keys() == {"hidden_layer_sizes", *EACH}
+
+
+@pytest.mark.parametrize("name", BAD_LISTS)
+def test_a_bad_value_of_a_list_is_named_as_it_was_given(name):
+    """With its place and the class of the user, and never as the parameter of a single layer."""
+    params = {"hidden_layer_sizes": (7, 5), name: BAD_LISTS[name]}
+    for estimator in (stacked(**params), stacked(hidden_layer_sizes=(7, 5)).fit(X)):
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError) as error:
+                getattr(estimator.set_params(**params), method)(X)
+            message = str(error.value)
+            assert f"The '{name}[1]' parameter of StackedAutoencoder must be" in message
+            assert "n_components" not in message and "DenoisingAutoencoder" not in message
 
 
 def test_cross_entropy_only_below_needs_no_logistic_codes():
@@ -426,6 +468,22 @@ def test_a_layer_taken_from_joint_training_has_forgotten_its_moments():
     for state in (mine, its):
         state.loss_curve = type(state.loss_curve)()  # the same epoch: the same order and noise
     assert_array_equal(layer.partial_fit(X).components_, fresh.partial_fit(X).components_)
+
+
+@pytest.mark.parametrize("first", ["masking", "salt_and_pepper", None])
+def test_the_noise_may_change_when_joint_training_continues(first):
+    """Salt and pepper are the extremes of the rows then seen, and of those seen before by it."""
+    estimator = joint(corruption=first, warm_start=True).fit(X)
+    wide = X * np.linspace(0.5, 2, 9) - 0.1
+    estimator.set_params(corruption="salt_and_pepper").fit(wide)
+    seen = np.vstack([wide, X]) if first == "salt_and_pepper" else wide
+    low, high = ranges_of(estimator.layers_[0])
+    assert_array_equal(low, seen.min(axis=0))
+    assert_array_equal(high, seen.max(axis=0))
+    assert len(estimator.loss_curve_) == 6
+    assert np.isfinite(estimator.score(X))
+    estimator.set_params(corruption="gaussian").fit(X)
+    assert len(estimator.loss_curve_) == 9
 
 
 def test_early_stopping_of_joint_training_restores_the_best_weights():

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from functools import partial
 
 import common
@@ -28,19 +29,29 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
-from sklearn.ensemble import HistGradientBoostingClassifier, StackingClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.ensemble import (
+    BaggingClassifier,
+    HistGradientBoostingClassifier,
+    StackingClassifier,
+)
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC, SVR, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import compute_sample_weight
 
-from skae import StackedAutoencoderClassifier, StackedAutoencoderRegressor
+from skae import (
+    StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -461,6 +472,116 @@ def test_a_search_over_parameters_of_the_stack():
     assert not same_fit(one, other)
 
 
+@both
+def test_parameters_of_the_stack_make_one_of_true(make):
+    y = y_for(make)
+    for true in (True, np.True_):
+        estimator = make(pretrain=true, warm_start=True)
+        assert estimator.set_params(pretrain__corruption_level=0.9) is estimator
+        assert estimator.get_params()["pretrain__corruption_level"] == 0.9
+        assert clone(estimator).get_params()["pretrain__corruption_level"] == 0.9
+        given = make(pretrain=StackedAutoencoder(corruption_level=0.9), warm_start=True)
+        assert_same_fit(estimator.fit(X, y), given.fit(X, y))
+        assert_same_fit(estimator.pretrained_, given.pretrained_)
+        assert estimator.pretrained_.corruption_level == 0.9
+        assert_same_fit(clone(estimator).fit(X, y), given)
+        assert not hasattr(estimator.pretrain, "layers_")
+    assert not same_fit(estimator, make(pretrain=True).fit(X, y))
+    # Step by step, and all at once.
+    estimator.set_params(pretrain__max_iter=1, max_iter=2)
+    expected = StackedAutoencoder(corruption_level=0.9, max_iter=1)
+    assert estimator.pretrain.get_params() == expected.get_params()
+    estimator.set_params(pretrain=True, pretrain__corruption_level=0.5)
+    expected = StackedAutoencoder(corruption_level=0.5)
+    assert estimator.pretrain.get_params() == expected.get_params()
+    estimator.set_params(pretrain=stack(), pretrain__corruption_level=0.5)
+    assert estimator.pretrain.get_params() == stack(corruption_level=0.5).get_params()
+    # A clone has its own.
+    other = make(pretrain=True)
+    clone(other).set_params(pretrain__corruption_level=0.5)
+    assert other.pretrain is True
+
+
+@both
+def test_parameters_of_no_stack_are_refused_as_scikit_learn_does(make):
+    messages = []
+    for estimator, name in (
+        (make(pretrain=False), "pretrain"),
+        (BaggingClassifier(estimator=False), "estimator"),
+    ):
+        with pytest.raises(AttributeError) as error:
+            estimator.set_params(**{f"{name}__max_iter": 3})
+        assert getattr(estimator, name) is False
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    with pytest.raises(ValueError, match="Invalid parameter 'depth' for estimator StackedAuto"):
+        make(pretrain=True).set_params(pretrain__depth=3)
+    with pytest.raises(ValueError, match="Invalid parameter 'pretraining' for estimator"):
+        make(pretrain=True).set_params(pretraining__max_iter=3)
+
+
+def candidates(estimator, grid, y, prefix=""):
+    """Search a grid; return its candidates, and what was fitted for each."""
+    fitted = []
+
+    def score(fit, *_):
+        fitted.append(fit if not prefix else fit.named_steps[prefix[:-2]])
+        return 0.0
+
+    grid = {f"{prefix}{name}": values for name, values in grid.items()}
+    one_split = [(np.arange(40), np.arange(40, 60))]
+    search = GridSearchCV(
+        estimator, grid, cv=one_split, scoring=score, refit=False, error_score="raise"
+    ).fit(X, y)
+    params = [
+        {name.removeprefix(prefix): value for name, value in one.items()}
+        for one in search.cv_results_["params"]
+    ]
+    assert len(fitted) == len(params) > 1
+    return list(zip(params, fitted))
+
+
+@both
+def test_every_candidate_has_its_corruption(make):
+    """At the default of `pretrain`."""
+    y, sizes = y_for(make), [(3,), (4, 2), 5]
+    grid = {"pretrain__corruption_level": [0.0, 0.3, 0.9], "hidden_layer_sizes": sizes}
+    estimator = make(pretrain=True, warm_start=True)
+    for params, fit in candidates(estimator, grid, y):
+        level, size = params["pretrain__corruption_level"], params["hidden_layer_sizes"]
+        assert {layer.corruption_level for layer in fit.pretrained_.layers_} == {level}
+        assert [w.shape[1] for w in fit.coefs_[:-1]] == list(np.atleast_1d(size))
+        alone = make(pretrain=StackedAutoencoder(corruption_level=level), hidden_layer_sizes=size)
+        assert_same_fit(fit, alone.fit(X[:40], y[:40]))
+    assert estimator.pretrain is True
+
+
+@pytest.mark.parametrize("in_a_pipeline", [False, True])
+@both
+def test_every_candidate_has_its_sizes_and_its_stack(make, in_a_pipeline):
+    y = y_for(make)
+    stacks = [stack(corruption_level=0.1, activation="relu"), stack(corruption_level=0.6)]
+    grid = {"hidden_layer_sizes": [(4,), (6, 3), None], "pretrain": stacks,
+            "activation": ["logistic", None]}  # fmt: skip
+    estimator, prefix = make(warm_start=True), ""
+    if in_a_pipeline:
+        prefix = "net__"
+        estimator = Pipeline([("scale", FunctionTransformer()), ("net", estimator)])
+    for params, fit in candidates(estimator, grid, y, prefix):
+        given = params["pretrain"]
+        sizes = params["hidden_layer_sizes"] or given.hidden_layer_sizes
+        activation = params["activation"] or given.activation
+        layers = fit.pretrained_.layers_
+        assert [layer.n_components for layer in layers] == list(sizes)
+        assert [w.shape[1] for w in fit.coefs_[:-1]] == list(sizes)
+        assert {layer.activation for layer in layers} == {activation}
+        assert {layer.corruption_level for layer in layers} == {given.corruption_level}
+        expected = clone(given).set_params(hidden_layer_sizes=sizes, activation=activation)
+        assert_same_fit(fit.pretrained_, expected.fit(X[:40]))
+    assert [one.hidden_layer_sizes for one in stacks] == [(7, 5)] * 2
+    assert not any(hasattr(one, "layers_") for one in stacks)
+
+
 # -- fine-tuning -------------------------------------------------------------------------
 
 
@@ -809,6 +930,46 @@ def test_partial_fit_of_chunks():
     assert estimator.score(X, CODES) > 0.6
 
 
+def announced(make):
+    return {"classes": [0, 1, 2]} if make is classifier else {}
+
+
+@pytest.mark.parametrize("pretrain", [True, stack()], ids=["True", "stack"])
+@both
+def test_a_stream_cannot_be_pretrained_on_one_row(make, pretrain):
+    y = y_for(make)
+    estimator = make(pretrain=pretrain)
+    refuses(
+        estimator, "partial_fit", X[:1], y[:1], **announced(make),
+        match="pretrains the layers on its X.* 1 sample. Give at least 2 samples, .*pretrain=Fal",
+    )  # fmt: skip
+    with pytest.raises(NotFittedError):
+        estimator.predict(X)
+    # Either remedy helps, and later calls may have one row.
+    more = clone(estimator).partial_fit(X[:2], y[:2], **announced(make))
+    estimator.set_params(pretrain=False).partial_fit(X[:1], y[:1], **announced(make))
+    for fitted in (more, estimator):
+        before = copy.deepcopy(fitted)
+        assert not same_fit(fitted.partial_fit(X[5:6], y[5:6]), before)
+        assert fitted.n_iter_ == 2
+        assert np.isfinite(fitted.transform(X)).all()
+
+
+@pytest.mark.parametrize("pretrain", [False, stack().fit(X), FrozenEstimator(stack().fit(X))],
+                         ids=["False", "fitted", "frozen"])  # fmt: skip
+@both
+def test_a_stream_of_single_rows(make, pretrain):
+    """A row alone is the same as that row beside one of weight zero."""
+    y = y_for(make)
+    one, other = make(pretrain=pretrain), make(pretrain=pretrain)
+    for k in range(0, 10, 2):
+        one.partial_fit(X[k : k + 1], y[k : k + 1], **announced(make))
+        pair = slice(k, k + 2)
+        other.partial_fit(X[pair], y[pair], **announced(make), sample_weight=[1.0, 0.0])
+    assert_same_fit(one, other)
+    assert one.n_iter_ == 5
+
+
 def test_partial_fit_of_several_labels():
     estimator = classifier(max_iter=9)
     for _ in range(2):
@@ -876,6 +1037,50 @@ def test_container_makes_no_difference(make, y, convert, params):
     assert_array_equal(found.validation_scores_, expected.validation_scores_)
     assert_array_equal(found.predict(convert(zeros)), expected.predict(zeros))
     assert_array_equal(found.transform(convert(zeros)), expected.transform(zeros))
+
+
+SPARSE = [sp.csr_matrix, sp.csc_matrix, sp.coo_matrix, sp.csr_array, sp.csc_array, sp.coo_array]
+
+
+@pytest.mark.parametrize("convert", SPARSE)
+@pytest.mark.parametrize("dtype", [int, bool, float])
+def test_a_sparse_indicator_of_labels(convert, dtype):
+    """As `MLPClassifier` takes it, and the same as the dense one."""
+    y, weights = convert(LABELS.astype(dtype)), np.linspace(0, 1, 60)
+    before = y.copy()
+    dense = classifier().fit(X, LABELS)
+    estimator = classifier().fit(X, y)
+    assert_same_fit(estimator, dense)
+    assert_array_equal(estimator.classes_, [0, 1, 2, 3])
+    found = estimator.predict(X)
+    assert_array_equal(found, dense.predict(X), strict=True)
+    for given in (None, weights):
+        expected = accuracy_score(LABELS, found, sample_weight=given)
+        assert 0 < expected < 1
+        assert estimator.score(X, y, given) == dense.score(X, LABELS, given) == expected
+    streams = [
+        classifier().partial_fit(X, labels, classes=range(4)).partial_fit(X, labels)
+        for labels in (y, LABELS)
+    ]
+    assert_same_fit(*streams)
+    assert type(y) is type(before) and (y != before).nnz == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        reference = MLPClassifier((7,), max_iter=5, random_state=0).fit(X, y)
+    expected = accuracy_score(LABELS, reference.predict(X).astype(int))
+    assert reference.score(X, y) == expected
+
+
+@pytest.mark.parametrize("convert", SPARSE)
+def test_a_sparse_indicator_with_unlabelled_rows(convert):
+    y = unlabelled(LABELS)
+    estimator, dense = (classifier(pretrain=stack()).fit(X, given) for given in (convert(y), y))
+    assert_same_fit(estimator, dense)
+    assert estimator.n_labelled_ == dense.n_labelled_ == 40
+    expected = dense.score(X[~UNLABELLED], LABELS[~UNLABELLED])
+    assert estimator.score(X, convert(y)) == expected
+    refuses(classifier(), "fit", X, convert(2 * LABELS), match="must hold an indicator")
+    refuses(classifier(), "fit", X, convert(LABELS[:-1]), match="inconsistent numbers")
 
 
 @targets
@@ -1153,6 +1358,55 @@ def test_bad_parameters_are_refused(make, case):
         refuses(estimator, "fit", X, y_for(make), match=match)
 
 
+BAD_LISTS = {  # a list of which the second value is bad, or one value
+    "hidden_layer_sizes": [(10, 0), (10, 2.5), 0],
+    "activation": [["relu", "nonsense"], "nonsense"],
+    "dropout": [[0.1, 1.0], 1.0],
+    "learning_rate_factors": [[1.0, -1.0, 1.0]],
+}
+BAD_LISTS_OF_A_STACK = {
+    "corruption": ["masking", "nonsense"],
+    "corruption_level": [0.1, -2],
+    "loss": ["squared_error", "nonsense"],
+    "learning_rate_init": [0.1, 0.0],
+    "max_iter": [3, 0],
+}
+
+
+@pytest.mark.parametrize("pretrain", [True, False, stack()], ids=["True", "False", "stack"])
+@pytest.mark.parametrize("name", BAD_LISTS)
+@both
+def test_a_bad_value_of_a_list_is_named_as_it_was_given(make, name, pretrain):
+    """With its place and the class of the user, and never as the parameter of a layer."""
+    for value in BAD_LISTS[name]:
+        place = "[1]" if np.ndim(value) else ""
+        for estimator in (make(pretrain=pretrain), make().fit(X, y_for(make))):
+            with pytest.raises(ValueError) as error:
+                estimator.set_params(**{name: value}).fit(X, y_for(make))
+            message = str(error.value)
+            of = f"The '{name}{place}' parameter of {type(estimator).__name__} must be"
+            assert of in message
+            assert "n_components" not in message and "DenoisingAutoencoder" not in message
+
+
+@pytest.mark.parametrize("name", BAD_LISTS_OF_A_STACK)
+@both
+def test_a_bad_value_of_a_list_of_the_stack_is_named_as_it_was_given(make, name):
+    bad = stack(**{name: BAD_LISTS_OF_A_STACK[name]})
+    with pytest.raises(ValueError) as error:
+        make(pretrain=bad).fit(X, y_for(make))
+    message = str(error.value)
+    assert f"The '{name}[1]' parameter of StackedAutoencoder must be" in message
+    assert "n_components" not in message and "DenoisingAutoencoder" not in message
+
+
+@both
+def test_corruption_that_is_no_probability_is_named_with_its_place(make):
+    bad = stack(corruption_level=[0.1, 2])
+    match = r"^corruption_level\[1\]=2 is not a probability"
+    refuses(make(pretrain=bad), "fit", X, y_for(make), match=match)
+
+
 def test_the_final_estimator_is_of_the_same_kind():
     clf, reg = classifier(final_estimator=SVR()), regressor(final_estimator=SVC())
     refuses(clf, "fit", X, CODES, match="should be a classifier")
@@ -1274,6 +1528,93 @@ def test_bad_weights_are_refused(make, case):
     refuses(make(pretrain=stack()), "fit", X, y, sample_weight=weights, match=match)
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("factor", [2.0**1014, 2.0**-900])
+@targets
+def test_weights_near_the_limits_are_as_good_as_others(make, y, factor, early_stopping):
+    """Only their ratios matter, and nothing overflows: a warning would be an error here."""
+    weights = np.linspace(0.1, 3, 60)
+    params = {"early_stopping": early_stopping, "validation_fraction": 0.5}
+    one, other = (make(**params).fit(X, y, given) for given in (weights, factor * weights))
+    assert_same_fit(other, one)
+    assert_array_equal(other.predict(X), one.predict(X))
+    if early_stopping:
+        assert other.validation_loss_curve_ == one.validation_loss_curve_
+    assert one.score(X, y, factor * weights) == one.score(X, y, weights)
+    if not early_stopping and make is regressor:
+        streams = [make().partial_fit(X, y, given) for given in (weights, factor * weights)]
+        assert_same_fit(*streams)
+        far = make().fit(X, y)
+        assert far.score(X, y + 1e5, factor * weights) == far.score(X, y + 1e5, weights)
+
+
+@both
+def test_weights_whose_sum_is_infinite_are_refused(make):
+    y, weights = y_for(make), np.full(60, 1e308)
+    for method, more in (("fit", {}), ("partial_fit", announced(make))):
+        refuses(make(), method, X, y, sample_weight=weights, match="weight.*infinite sum", **more)
+    refuses(make().fit(X, y), "score", X, y, weights, match="infinite sum")
+
+
+def test_class_weights_that_overflow_are_refused():
+    estimator = classifier(class_weight={0: 1e10, 1: 1.0, 2: 1.0})
+    refuses(estimator, "fit", X, CODES, np.full(60, 1e300), match="weight contains inf")
+
+
+@pytest.mark.parametrize("size", [1e39, 1e60, 1e300])
+def test_targets_too_large_for_the_type_of_the_rows_are_refused(size):
+    """As a number that overflows when it is cast to float32."""
+    y, given = with_value(VALUES, size, 3), X.astype(np.float32)
+    match = r"y has values up to 1e\+\d+, too large for float32, the type of X\. Scale y"
+    for method in ("fit", "partial_fit"):
+        refuses(regressor(), method, given, y, match=match)
+        refuses(regressor(), method, given, np.column_stack([VALUES, -y]), match=match)
+    fitted = regressor(warm_start=True).fit(given, VALUES)
+    for method in ("fit", "partial_fit"):
+        refuses(fitted, method, given, y, match=match)
+    assert np.isfinite(regressor().fit(X, y).predict(X)).all()  # in double precision
+
+
+def test_targets_too_large_for_double_precision_are_refused():
+    y = VALUES.astype(np.longdouble)
+    if np.finfo(np.longdouble).max > np.finfo(float).max:
+        refuses(regressor(), "fit", X, y * np.longdouble("1e4000"), match="y contains infinity")
+    refuses(regressor(), "fit", X, with_value(VALUES, 1.5e308, 3), match="too large for float64")
+    refuses(regressor(), "fit", X, [*VALUES[:-1], "1e400"], match="y contains infinity")
+
+
+@pytest.mark.parametrize("size", [2.0**-100, 2.0**-200, 2.0**-1000])
+def test_targets_too_small_for_single_precision(size):
+    """They are predicted as well as numbers of that type can."""
+    given = X.astype(np.float32)
+    found = regressor().fit(given, VALUES * size).predict(given)
+    expected = regressor().fit(given, VALUES).predict(given).astype(float) * size
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("label", [1e19, -1e300, 1e300])
+def test_labels_beyond_integers_are_refused_as_scikit_learn_does(label):
+    y = np.where(BINARY == 1, label, 0.0)
+    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="Unknown label type"):
+        MLPClassifier().fit(X, y)
+    refuses(classifier(), "fit", X, y, match="Unknown label type: continuous")
+    refuses(classifier(), "fit", X, np.column_stack([y, y]), match="Unknown label type: cont")
+
+
+def test_log_probabilities_of_zero():
+    """Those of a tree, as the tree gives them: minus infinity, and no warning."""
+    tree = DecisionTreeClassifier(random_state=0)
+    for y in (BINARY, CODES, NAMES):
+        estimator = classifier(final_estimator=tree).fit(X, y)
+        codes = estimator.transform(X)
+        found = estimator.predict_log_proba(X)
+        assert np.isneginf(found).any()
+        with np.errstate(divide="ignore"):
+            expected = clone(tree).fit(codes, y).predict_log_proba(codes)
+            assert_array_equal(found, np.log(estimator.predict_proba(X)))
+        assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("n_features", [8, 10])
 @both
 def test_wrong_width_is_refused(make, n_features):
@@ -1291,6 +1632,50 @@ def test_a_loss_that_explodes_leaves_the_estimator_as_it_was(make):
     estimator = make(activation="identity").fit(X, y_for(make))
     estimator.set_params(solver="sgd", learning_rate_init=1e200)
     refuses(estimator, "fit", X, y_for(make), match="non-finite in epoch 1", trains=True)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"solver": "sgd"}, {"fine_tune": "top"}, {"fine_tune": "top_then_all"},
+     {"n_averaged_epochs": 1}, {"early_stopping": True}, {"learning_rate": "cosine"}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "make, dtype, rate",
+    [(regressor, np.float32, 1e30), (regressor, np.float64, 1e200),
+     (classifier, np.float32, 3e38), (classifier, np.float64, 1.7e308)],
+)  # fmt: skip
+def test_a_last_step_that_diverges_is_refused(make, params, dtype, rate):
+    """The loss of an epoch is that before its last step, so it does not tell.
+
+    The logarithmic loss is infinite only where the logits are.
+    """
+    given, y = (1000 * X).astype(dtype), y_for(make)
+    params = {"activation": "identity", "max_iter": 1, "batch_size": 60, **params}
+    match = r"non-finite in epoch 1\. Try a smaller learning_rate_init \(it is [\d.]+e\+\d+\)"
+    wild = {**params, "learning_rate_init": rate}
+    refuses(make(**wild), "fit", given, y, match=match, trains=True)
+    streams = hasattr(make(**wild), "partial_fit")
+    if streams:
+        refuses(make(**wild), "partial_fit", given, y, match=match, trains=True, **announced(make))
+    good = {"learning_rate_init": 1e-9}
+    estimator = make(**params, **good, warm_start=True).fit(given, y)
+    n_epochs = estimator.n_iter_
+    estimator.set_params(learning_rate_init=rate)
+    match = match.replace("epoch 1", f"epoch {n_epochs + 1}")
+    for method in ("fit", "partial_fit")[: 1 + streams]:
+        refuses(estimator, method, given, y, match=match, trains=True)
+    assert estimator.set_params(**good).fit(given, y).n_iter_ == n_epochs + 1
+
+
+def test_losses_that_are_finite_but_not_their_sum():
+    """Refused as in an earlier epoch, and without a warning of NumPy."""
+    wild = {"solver": "sgd", "learning_rate_init": 1.7e308, "batch_size": 60}
+    for max_iter in (1, 2):
+        refuses(
+            classifier(**wild, activation="identity", max_iter=max_iter), "fit", X, CODES,
+            match="the loss became non-finite in epoch", trains=True,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

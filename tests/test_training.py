@@ -2,8 +2,10 @@
 
 import _thread
 import copy
+import pickle
 import signal
 import threading
+import tracemalloc
 import warnings
 from functools import partial
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from common import (
+    Curve,
     Options,
     assert_same_fit,
     interrupt,
@@ -26,7 +29,7 @@ from common import (
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
-from skae import StackedAutoencoderClassifier
+from skae import StackedAutoencoderClassifier, StackedAutoencoderRegressor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -465,6 +468,102 @@ def test_the_held_out_part_has_the_proportions_of_the_strata(fraction, n_held_ou
             counts = np.bincount(codes[validation], minlength=3)
             shares = np.bincount(codes[used]) * len(validation) / len(used)
             assert np.abs(counts - shares).max() < 1
+
+
+# -- long streams ------------------------------------------------------------------------------
+
+STREAMS = {
+    "layer": (denoising, {}),
+    "stack": (common.stacked, {}),
+    "classifier": (StackedAutoencoderClassifier, {"classes": [0, 1, 2]}),
+    "regressor": (StackedAutoencoderRegressor, {}),
+}
+
+
+def stream_of(name, n_epochs):
+    """Return a call of `partial_fit`, and its estimator, fitted for so many epochs."""
+    make, more = STREAMS[name]
+    estimator, y = make(random_state=0), classes()[1]
+    if "hidden_layer_sizes" in estimator.get_params():
+        estimator.set_params(hidden_layer_sizes=(4, 3))
+    if "pretrain" in estimator.get_params():
+        estimator.set_params(pretrain=False)
+
+    def go_on():
+        estimator.partial_fit(X, y, **more)
+
+    go_on()
+    for one in getattr(estimator, "layers_", [estimator]):
+        curve = state_of(one).loss_curve
+        state_of(one).loss_curve = type(curve)(np.linspace(9, 1, n_epochs).tolist())
+    return go_on, estimator
+
+
+def peak_of(call):
+    """Return the bytes that a call takes beyond those held before it."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_call_of_a_long_stream_takes_no_more_memory_than_one_of_a_short_stream(name):
+    peaks = []
+    for n_epochs in (10, 20_000):
+        go_on, estimator = stream_of(name, n_epochs)
+        go_on()  # the list that is given to the state has no room
+        peaks.append(min(peak_of(go_on) for _ in range(3)))
+        for one in getattr(estimator, "layers_", [estimator]):
+            if hasattr(one, "loss_curve_"):
+                assert one.n_iter_ == len(one.loss_curve_) == n_epochs + 4
+                assert one.loss_curve_[:n_epochs] == np.linspace(9, 1, n_epochs).tolist()
+                assert one.loss_ == one.loss_curve_[-1]
+    short, long = peaks
+    assert long < short + 20_000  # bytes; a copy takes 160,000
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_copies_of_a_stream_go_on_apart(name):
+    go_on, estimator = stream_of(name, 3)
+    shallow, deep = copy.copy(estimator), copy.deepcopy(estimator)
+
+    def curves(estimator):
+        return [one.loss_curve_ for one in getattr(estimator, "layers_", [estimator])]
+
+    before = curves(estimator)
+    go_on()
+    go_on()
+    after = curves(estimator)
+    assert [len(curve) for curve in after] == [5] * len(after)
+    assert curves(shallow) == curves(deep) == before
+    y, more = classes()[1], STREAMS[name][1]
+    for twin in (shallow, deep):
+        twin.partial_fit(X[:20], y[:20], **more)
+        assert [curve[:3] for curve in curves(twin)] == before
+        assert [len(curve) for curve in curves(twin)] == [4] * len(after)
+        assert curves(twin) != [curve[:4] for curve in after]
+    assert curves(estimator) == after
+    assert curves(shallow) == curves(deep)
+
+
+def test_a_curve_is_a_list_whose_copies_share_what_they_have_in_common():
+    curve = Curve([3.0, 2.0])
+    one, other = copy.copy(curve), copy.copy(curve)
+    one.append(1.0)
+    other.append(0.5)
+    one.append(0.0)
+    assert (list(curve), list(one), list(other)) == ([3, 2], [3, 2, 1, 0], [3, 2, 0.5])
+    assert (len(curve), len(one), len(other)) == (2, 4, 3)
+    assert (curve[-1], one[-1], one[-4], other[2]) == (2, 0, 3, 0.5)
+    for place in (2, -3):
+        with pytest.raises(IndexError):
+            curve[place]
+    assert not Curve() and bool(curve)
+    assert list(pickle.loads(pickle.dumps(curve))) == [3, 2]  # and nothing of the others
+    assert pickle.dumps(curve) == pickle.dumps(Curve([3.0, 2.0]))
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------
