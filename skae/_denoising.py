@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae import _inference, _training
 from skae._base import BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
+from skae._corruption import make_corruption, statistics
 from skae._dataset import ArrayDataset, EncodedDataset
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, Network
@@ -22,8 +23,6 @@ from skae._parameters import (
     parameter,
 )
 from skae._typing import NDArray
-
-PROBABILITY_NOISES = ("masking", "salt_and_pepper")
 
 
 @estimator
@@ -134,10 +133,12 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
         ``place(name)`` is what a message calls a parameter: in a stack, a value of a list.
         """
-        if self.corruption in PROBABILITY_NOISES and self.corruption_level > 1:
+        level, drops = self.corruption_level, self.corruption == "dropout"
+        if self.corruption not in (None, "gaussian") and (level > 1 or (drops and level == 1)):
             raise ValueError(
-                f"{place('corruption_level')}={self.corruption_level} is not a probability: with "
-                f"{place('corruption')}={self.corruption!r} it must be in [0, 1]."
+                f"{place('corruption_level')}={level} is not a probability: with "
+                f"{place('corruption')}={self.corruption!r} it must be in [0, 1"
+                f"{')' if drops else ']'}."
             )
         if self.sparsity_penalty > 0 and not CODE_ACTIVATIONS[self.activation].bounded:
             raise ValueError(
@@ -159,7 +160,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         else:
             self._check_continues(architecture)
             state = self._state
-        self._note_ranges(dataset, first)
+        dataset = dataset.astype(state.buffers.dtype)
+        self._note_statistics(dataset, first, incremental)
         self._architecture, self._state = architecture, state  # copies need a pair that fits
         objective = _sgd.Objective(
             self.loss,
@@ -171,11 +173,11 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         state = _training.train(
             network,
             objective,
-            dataset.astype(state.buffers.dtype),
+            dataset,
             state,
             options,
             name=name or type(self).__name__,
-            corruption=self._corruption(),
+            corruption=self._corruption(dataset, state.seed),
             in_place=first,
             task=task,
         )
@@ -213,26 +215,26 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         params = {**other.get_params(), "warm_start": True, "random_state": self.random_state}
         return copy(self).set_params(**params)
 
-    def _note_ranges(self, dataset, first):
-        """Store the extremes of each feature seen so far, for salt-and-pepper noise."""
-        earlier, self._limits = None if first else self._limits, None
-        if self.corruption != "salt_and_pepper":
-            return
-        self._limits = limits = dataset.feature_ranges()
-        if earlier is not None:
-            np.minimum(limits[0], earlier[0], out=limits[0])
-            np.maximum(limits[1], earlier[1], out=limits[1])
+    def _note_statistics(self, dataset, first, incremental):
+        """Store what the noise goes by: of this X, or of a stream up to now."""
+        kind, earlier = self.corruption, None
+        if incremental and not first and kind == self._noise["kind"]:
+            earlier = self._noise["statistics"]
+        self._noise = {"kind": kind, "statistics": statistics(kind, dataset, earlier)}
 
-    def _corruption(self):
-        """The noise on the input."""
-        low, high = (None, None) if self._limits is None else self._limits
-        return _sgd.Corruption(self.corruption, self.corruption_level, low=low, high=high)
+    def _corruption(self, dataset, seed):
+        """The noise on the input, which is this data set."""
+        rng = _training.random_stream(seed, _training.POOL)
+        learned = self._noise["statistics"]
+        return make_corruption(self.corruption, self.corruption_level, learned, dataset, rng)
 
     def _corrupted(self, X, seed):
         """Samples as training sees them, dense."""
-        block = ArrayDataset(X).take(slice(None))
+        dataset = ArrayDataset(X)
+        block = dataset.take(slice(None))
         out, key = np.empty_like(block), _training.noise_key(seed, 0)
-        _sgd.corrupt_rows(self._corruption(), block, np.arange(len(block)), key, out)
+        corruption = self._corruption(dataset, seed)
+        _sgd.corrupt_rows(corruption, block, np.arange(len(block)), key, out)
         return out
 
     def _encode_dataset(self, dataset):

@@ -15,7 +15,7 @@ import numpy as np
 from skae._compat import Interval, StrOptions
 from skae._network import CODE_ACTIVATIONS, OUTPUT_ACTIVATION
 
-CORRUPTIONS = ("masking", "gaussian", "salt_and_pepper")
+CORRUPTIONS = ("dropout", "masking", "gaussian", "salt_and_pepper", "swap")
 
 POSITIVE_INT = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE_INT = Interval(Integral, 0, None, closed="left")
@@ -284,17 +284,21 @@ class AutoencoderParameters:
     corruption: str | None = parameter(
         default="masking",
         constraint=[StrOptions(set(CORRUPTIONS)), None],
-        doc="""{'masking', 'gaussian', 'salt_and_pepper'} or None
-        Noise on the input, in training only, drawn anew in each epoch. 'masking' sets entries to
-        zero; 'gaussian' adds normal noise; 'salt_and_pepper' sets entries to the smallest or the
-        largest value of their feature in the training data, with equal probability.""",
+        doc="""{'gaussian', 'dropout', 'masking', 'salt_and_pepper', 'swap'} or None
+        Noise on the input, in training only, drawn anew in each epoch. 'gaussian' adds normal
+        noise. 'dropout' sets entries to zero, and divides the others by ``1 -
+        corruption_level``, so that the layer sees as much as without noise. 'masking' only sets
+        entries to zero, as Vincent et al. do; a clean sample is then reconstructed too large.
+        'salt_and_pepper' sets entries to the smallest or the largest value of their feature in
+        the training data, with equal probability. 'swap' replaces an entry by that of the same
+        feature in another sample.""",
     )
     corruption_level: float = parameter(
         default=0.5,
         constraint=[NOT_NEGATIVE],
-        doc="""float in [0, 1], for 'gaussian' in [0, inf)
+        doc="""float in [0, 1], for 'dropout' in [0, 1), for 'gaussian' in [0, inf)
         Probability that an entry is corrupted; for 'gaussian' the standard deviation of the
-        noise, in the units of the input.""",
+        noise, in standard deviations of the feature.""",
     )
     sparsity_target: float = parameter(
         default=0.05,

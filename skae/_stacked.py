@@ -228,7 +228,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         )
         dtype = bottom.components_.dtype
         dataset = ArrayDataset(X, dtype, sample_weight=weights)
-        bottom._note_ranges(dataset, False)
+        bottom._note_statistics(dataset, False, False)
         state = self._joint_state
         if state is None:
             seed = _training.draw_seed(bottom.random_state)
@@ -253,7 +253,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             state,
             options,
             name=f"{type(self).__name__}, all layers",
-            corruption=bottom._corruption(),
+            corruption=bottom._corruption(dataset, state.seed),
             in_place=True,
             task=stage,
         )

@@ -26,7 +26,7 @@ ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
 
 # Independent streams of random numbers, all from one seed. Each draw names its stream and
 # epoch, so there is no generator whose state would have to be saved with a fit.
-_INITIAL, _SPLIT, _ORDER, _NOISE = range(4)
+_INITIAL, _SPLIT, _ORDER, _NOISE, POOL = range(5)
 
 # The attributes of a `TrainingState` that are curves.
 CURVES = ("loss_curve", "validation_loss_curve", "validation_scores")

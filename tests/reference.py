@@ -11,7 +11,7 @@ import numpy as np
 # The kernel's tables, spelled out once more; activations by their number.
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "softmax")
 LOSSES = ("squared_error", "cross_entropy", "log_loss")
-NOISES = (None, "masking", "gaussian", "salt_and_pepper", "dropout")
+NOISES = (None, "masking", "gaussian", "salt_and_pepper", "dropout", "swap")
 
 MASK_32, MASK_64 = 2**32 - 1, 2**64 - 1
 
@@ -72,10 +72,14 @@ def corrupt(corruption, X, ids, key):
     if kind == "dropout":
         return X * dropout_factors(level, X.shape[1], ids, key)
     if kind == "gaussian":
-        return X + level * normal_draws(key, ids, X.shape[1])
+        return X + level * np.asarray(corruption.scale) * normal_draws(key, ids, X.shape[1])
     bits = random_bits(key, ids, X.shape[1])
     if kind == "masking":
         instead = 0.0
+    elif kind == "swap":
+        pool = np.asarray(corruption.pool)
+        donors = random_bits(key, ids, X.shape[1], second=True) * len(pool) // 2**32
+        instead = np.take_along_axis(pool, donors, axis=0)
     else:
         low, high = np.asarray(corruption.low), np.asarray(corruption.high)
         instead = np.where(bits % 2 == 1, high, low)

@@ -27,7 +27,7 @@ from skae._network import CODE_ACTIVATIONS, OUTPUT_ACTIVATION, Network
 DTYPES = [np.float32, np.float64]
 SMOOTH = ["identity", "logistic", "tanh"]
 BOUNDED = ["logistic", "tanh"]
-NOISES = [None, "masking", "gaussian", "salt_and_pepper", "dropout"]
+NOISES = [None, "masking", "gaussian", "salt_and_pepper", "dropout", "swap"]
 # Where a loss other than the squared error, which may be read off any units, is taken.
 TOPS = {"cross_entropy": "logistic", "log_loss": "softmax"}
 KEY = 0x0123456789ABCDEF
@@ -181,7 +181,14 @@ def make_problem(
     return Problem(
         network,
         _sgd.Objective(loss, **penalties),
-        _sgd.Corruption(noise, level, low=frozen(low), high=frozen(high)),
+        _sgd.Corruption(
+            noise,
+            level,
+            low=frozen(low),
+            high=frozen(high),
+            scale=frozen(np.random.default_rng(seed + 1).uniform(0.5, 2, size=d)),
+            pool=frozen(np.random.default_rng(seed + 2).normal(size=(7, d)).astype(dtype)),
+        ),
         draw_params(network, rng, dtype),
         frozen(rng.uniform(size=(n, d)).astype(dtype)),
         frozen(rng.uniform(size=(n, network.layers["n_out"][-1])).astype(dtype)),
@@ -879,7 +886,8 @@ def test_level_one_hits_everything(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gaussian_noise_is_normal(dtype, level):
     X = np.full((400, 250), 3.0, dtype=dtype)
-    draws = (noisy("gaussian", level, X) - 3.0).astype(np.float64).ravel() / level
+    scale = np.asarray(noise_problem("gaussian", level, 250).corruption.scale)
+    draws = ((noisy("gaussian", level, X) - 3.0).astype(np.float64) / (level * scale)).ravel()
     assert abs(draws.mean()) < 5 / np.sqrt(draws.size)
     assert abs(draws.std() - 1) < 5 / np.sqrt(2 * draws.size)
     assert stats.kstest(draws, "norm").pvalue > 0.01
@@ -945,6 +953,20 @@ def test_salt_and_pepper_is_fair_to_each_feature(dtype):
     for side in (lows, highs):
         assert_binomial(side, n, level / 2)
     assert_binomial(lows.sum(), X.size, level / 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_swap_takes_values_of_the_same_feature(dtype):
+    level, n = 0.4, 2000
+    X = np.full((n, 100), 7.0, dtype=dtype)
+    pool = np.asarray(noise_problem("swap", level, 100, dtype=dtype).corruption.pool)
+    out = noisy("swap", level, X)
+    np.testing.assert_array_equal(out == 7, noisy("masking", level, X) == 7)
+    from_row = out[:, None] == pool  # (n, rows of the pool, 100)
+    np.testing.assert_array_equal(from_row.sum(axis=1), out != 7)
+    for donors in from_row.sum(axis=0):  # each row gives as often as another
+        assert_binomial(donors, n, level / len(pool))
+    assert_uncorrelated(from_row.argmax(axis=1))
 
 
 def assert_uncorrelated(table):
@@ -1013,7 +1035,7 @@ def test_noise_in_training_knows_no_batches_and_no_order(kind):
     np.testing.assert_array_equal(state.buffers[0], problem.params)
 
 
-@pytest.mark.parametrize("kind", ["masking", "salt_and_pepper", "dropout"])
+@pytest.mark.parametrize("kind", ["masking", "salt_and_pepper", "dropout", "swap"])
 def test_both_types_get_the_same_hits(kind):
     X = np.full((200, 150), 7.0)
     single, double = (noisy(kind, 0.5, X.astype(dtype)) for dtype in DTYPES)
@@ -1412,6 +1434,25 @@ def test_salt_and_pepper_needs_the_extremes(extremes):
             call(problem)
 
 
+@pytest.mark.parametrize(
+    "kind, wrong, match",
+    [
+        ("gaussian", {}, "needs the standard deviation"),
+        ("gaussian", {"scale": np.ones(3)}, "needs the standard deviation"),
+        ("swap", {}, "needs a pool"),
+        ("swap", {"pool": np.ones((5, 3))}, "needs a pool"),
+        ("swap", {"pool": np.ones((0, 4))}, "needs a pool"),
+        ("swap", {"pool": np.ones((5, 4), dtype=np.float32)}, "Buffer dtype mismatch"),
+    ],
+)
+def test_noise_needs_what_it_reads(kind, wrong, match):
+    problem = small_problem()
+    problem.corruption = _sgd.Corruption(kind, 0.3, **wrong)
+    for call in (CALLS["train"], CALLS["loss_and_gradient"], lambda p: p.corrupted(p.ids)):
+        with pytest.raises(ValueError, match=match):
+            call(problem)
+
+
 def test_a_row_of_results_for_each_row():
     problem = small_problem()
     layers, workspace, X = problem.network.layers, problem.workspace(4), problem.X
@@ -1619,9 +1660,10 @@ WRAPPER = """
     void run_activate##suffix(int kind, ptrdiff_t n, const real *bias, real *z) \\
     { activate(kind, 1, n, n, bias, z); } \\
     void run_corrupt##suffix(int kind, double level, uint64_t key, ptrdiff_t n, \\
-                             const double *low, const double *high, const real *x, real *out) \\
+                             const double *low, const double *high, const double *scale, \\
+                             const real *pool, const real *x, real *out) \\
     { \\
-        const corruption_settings settings = {kind, level, low, high}; \\
+        const corruption_settings settings = {kind, level, low, high, scale, pool, 7}; \\
         corrupt(&settings, row_key(key, 0), n, x, out); \\
     }
 WRAP(_f, float)
@@ -1675,14 +1717,13 @@ def test_plain_build_gives_the_same_noise(plain_library, kind, dtype):
     desired = problem.corrupted(np.zeros(1, dtype=np.int64), X=x)
     out = np.empty_like(x)
     run = getattr(plain_library, "run_corrupt" + SUFFIX[dtype])
-    low, high = np.asarray(problem.corruption.low), np.asarray(problem.corruption.high)
+    noise = problem.corruption
     run(
         _sgd.NOISES[kind],
         ctypes.c_double(0.3),
         ctypes.c_uint64(KEY),
         ctypes.c_ssize_t(501),
-        pointer(low),
-        pointer(high),
+        *(pointer(np.asarray(a)) for a in (noise.low, noise.high, noise.scale, noise.pool)),
         pointer(x),
         pointer(out),
     )

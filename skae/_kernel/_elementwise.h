@@ -49,18 +49,26 @@ enum { ACT_IDENTITY, ACT_LOGISTIC, ACT_TANH, ACT_RELU, ACT_SOFTMAX };
 #define ACTIVATION_NAMES "identity logistic tanh relu softmax"
 enum { LOSS_SQUARED_ERROR, LOSS_CROSS_ENTROPY, LOSS_SOFTMAX };
 #define LOSS_NAMES "squared_error cross_entropy log_loss"
-enum { NOISE_NONE, NOISE_MASKING, NOISE_GAUSSIAN, NOISE_SALT_AND_PEPPER, NOISE_DROPOUT };
-#define NOISE_NAMES "none masking gaussian salt_and_pepper dropout"
+enum {
+    NOISE_NONE,
+    NOISE_MASKING,
+    NOISE_GAUSSIAN,
+    NOISE_SALT_AND_PEPPER,
+    NOISE_DROPOUT,
+    NOISE_SWAP
+};
+#define NOISE_NAMES "none masking gaussian salt_and_pepper dropout swap"
 enum { SOLVER_PLAIN_SGD, SOLVER_MOMENTUM, SOLVER_ADAM };
 #define SOLVER_NAMES "plain_sgd momentum adam"
 
-/* Noise on the input of a network. Salt and pepper sets elements to the extremes of
- * their columns, and is the only one to read them. */
+/* Noise on the input of a network; each kind reads only what is named after it. */
 typedef struct {
     int kind;
-    double level; /* probability of a hit; of Gaussian noise the standard deviation */
-    const double *low;
-    const double *high;
+    double level; /* probability of a hit; of Gaussian noise the factor of `scale` */
+    const double *low, *high; /* salt and pepper: what elements are set to, by column */
+    const double *scale;      /* Gaussian: the standard deviation of each column */
+    const void *pool;         /* swap: n_pool rows whose elements take the place of others */
+    ptrdiff_t n_pool;
 } corruption_settings;
 
 /* ---- counter-based noise ------------------------------------------------

@@ -233,6 +233,9 @@ CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t k
     const int kind = settings->kind;
     const double level = settings->level;
     const double *RESTRICT low = settings->low, *RESTRICT high = settings->high;
+    const double *RESTRICT scale = settings->scale;
+    const REAL *pool = (const REAL *)settings->pool;
+    const uint64_t n_pool = (uint64_t)settings->n_pool;
     const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32), columns = (uint32_t)n;
     const int32_t below = hit_threshold(kind == NOISE_GAUSSIAN ? 0.0 : level);
     switch (kind) {
@@ -246,7 +249,7 @@ CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t k
         for (uint32_t j = 0; j < columns; j++) {
             const uint32_t h = column_bits(k0, k1, j);
             const uint32_t g = column_bits(k0, k1, j ^ 0x80000000u);
-            out[j] = x[j] + (REAL)level * (REAL)normal_draw(h, g);
+            out[j] = x[j] + (REAL)(level * scale[j]) * (REAL)normal_draw(h, g);
         }
         break;
     case NOISE_SALT_AND_PEPPER:
@@ -254,6 +257,13 @@ CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t k
             const uint32_t h = column_bits(k0, k1, j);
             const REAL extreme = (REAL)(h & 1u ? high[j] : low[j]);
             out[j] = (int32_t)(h >> 1) <= below ? extreme : x[j];
+        }
+        break;
+    case NOISE_SWAP:
+        for (uint32_t j = 0; j < columns; j++) {
+            const uint32_t h = column_bits(k0, k1, j);
+            const uint64_t donor = column_bits(k0, k1, j ^ 0x80000000u) * n_pool >> 32;
+            out[j] = (int32_t)(h >> 1) <= below ? pool[donor * columns + j] : x[j];
         }
         break;
     default:

@@ -62,6 +62,8 @@ class Corruption:
     level: Final[float]
     low: Final[Any]
     high: Final[Any]
+    scale: Final[Any]
+    pool: Final[NDArray[Any] | None]
     def __init__(
         self,
         kind: str | None = None,
@@ -69,6 +71,8 @@ class Corruption:
         *,
         low: NDArray[np.float64] | None = None,
         high: NDArray[np.float64] | None = None,
+        scale: NDArray[np.float64] | None = None,
+        pool: NDArray[Any] | None = None,
     ) -> None: ...
 
 class Problem:

@@ -40,7 +40,7 @@ cdef extern from "_elementwise.h" nogil:
     enum:
         ACT_SOFTMAX
         LOSS_CROSS_ENTROPY, LOSS_SOFTMAX
-        NOISE_SALT_AND_PEPPER
+        NOISE_GAUSSIAN, NOISE_SALT_AND_PEPPER, NOISE_SWAP
         SOLVER_PLAIN_SGD, SOLVER_MOMENTUM, SOLVER_ADAM
     const char *ACTIVATION_NAMES
     const char *LOSS_NAMES
@@ -51,6 +51,9 @@ cdef extern from "_elementwise.h" nogil:
         double level
         const double *low
         const double *high
+        const double *scale
+        const void *pool
+        Py_ssize_t n_pool
     uint64_t layer_key(uint64_t key, uint64_t layer, uint64_t row)
     # Macros that choose between float and double, so that C checks what `...` stands for.
     void activate(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
@@ -188,20 +191,40 @@ cdef class Solver:
 cdef class Corruption:
     """The noise on the input of the network, in training only."""
     cdef readonly object kind   # a name of NOISES, or None
-    cdef readonly double level  # probability of a hit; of 'gaussian' the standard deviation
+    cdef readonly double level  # probability of a hit; of 'gaussian' the factor of `scale`
     cdef readonly const double[::1] low, high   # extremes of each feature, for salt and pepper
+    cdef readonly const double[::1] scale       # standard deviation of each, for 'gaussian'
+    cdef readonly object pool   # samples, of the type of X, whose values 'swap' takes
 
-    def __init__(self, kind=None, double level=0.0, *, low=None, high=None):
+    def __init__(self, kind=None, double level=0.0, *, low=None, high=None, scale=None,
+                 pool=None):
         check_name(kind, NOISES, "corruption")
         self.kind, self.level, self.low, self.high = kind, level, low, high
+        self.scale, self.pool = scale, pool
 
-    cdef CorruptionSettings settings(self, Py_ssize_t n_features) except *:
-        cdef int kind = NOISES[self.kind]
-        if kind == NOISE_SALT_AND_PEPPER and (
-                self.low is None or self.low.shape[0] != n_features
-                or self.high is None or self.high.shape[0] != n_features):
-            raise ValueError("salt-and-pepper noise needs the extremes of each feature")
-        return CorruptionSettings(kind, self.level, first(self.low), first(self.high))
+
+cdef CorruptionSettings settings_of(Corruption noise, const floating[:, ::1] X) except *:
+    """For the kernel; what the noise reads must fit the features of X."""
+    cdef int kind = NOISES[noise.kind]
+    cdef Py_ssize_t n_features = X.shape[1], n_pool = 0
+    cdef const floating[:, ::1] pool
+    cdef const void *values = NULL
+    if kind == NOISE_SALT_AND_PEPPER and not (
+            is_long(noise.low, n_features) and is_long(noise.high, n_features)):
+        raise ValueError("salt-and-pepper noise needs the extremes of each feature")
+    if kind == NOISE_GAUSSIAN and not is_long(noise.scale, n_features):
+        raise ValueError("Gaussian noise needs the standard deviation of each feature")
+    if kind == NOISE_SWAP:
+        pool = noise.pool
+        if pool is None or pool.shape[0] == 0 or pool.shape[1] != n_features:
+            raise ValueError("swap noise needs a pool of samples with these features")
+        values, n_pool = &pool[0, 0], pool.shape[0]
+    return CorruptionSettings(kind, noise.level, first(noise.low), first(noise.high),
+                              first(noise.scale), values, n_pool)
+
+
+cdef bint is_long(const double[::1] values, Py_ssize_t n):
+    return values is not None and values.shape[0] == n
 
 
 cdef class Problem:
@@ -627,7 +650,7 @@ cdef Py_ssize_t describe(Step *step, Problem problem, Batches batches, Py_ssize_
         Py_ssize_t n_rows = min(X.shape[0], target.shape[0]), slopes = 0, width
         floating *scale
     step.objective = problem.objective.settings()
-    step.corruption = problem.corruption.settings(X.shape[1])
+    step.corruption = settings_of(problem.corruption, X)
     if step.objective.adversarial_radius > 0:
         slopes = X.shape[1]
     width = check(layers, size, slopes, workspace.shape[0], buffers.shape[1], X.shape[1],
@@ -824,7 +847,7 @@ def row_losses(const Layer[::1] layers, Objective objective not None, Team team 
 def corrupt_rows(Corruption corruption not None, const floating[:, ::1] X,
                  const int64_t[::1] ids, uint64_t key, floating[:, ::1] out):
     """out (OUT) := the rows of X as the first layer sees them in training."""
-    cdef CorruptionSettings settings = corruption.settings(X.shape[1])
+    cdef CorruptionSettings settings = settings_of(corruption, X)
     cdef Py_ssize_t i
     if ids.shape[0] != X.shape[0] or out.shape[0] != X.shape[0] or out.shape[1] != X.shape[1]:
         raise ValueError("ids and out must fit X")
