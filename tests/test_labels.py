@@ -150,13 +150,13 @@ def test_booleans_may_be_missing(make):
 
 INDICATORS = {
     "nan": lambda y: np.where(UNLABELLED[:, None], np.nan, y),
-    "list of None": lambda y: [
-        [None] * 4 if hidden else one for one, hidden in zip(y.tolist(), UNLABELLED)
+    "list of NA": lambda y: [
+        [pd.NA] * 4 if hidden else one for one, hidden in zip(y.tolist(), UNLABELLED)
     ],
     "pandas": lambda y: pd.DataFrame({k: objects(y[:, k], None) for k in range(4)}, dtype="Int64"),
     "polars": lambda y: polars().DataFrame({str(k): objects(y[:, k], None) for k in range(4)}),
-    "some None, some -1": lambda y: [
-        [None, -1, np.nan, -1] if hidden else one for one, hidden in zip(y.tolist(), UNLABELLED)
+    "all at once": lambda y: [
+        [None, -1, np.nan, pd.NA] if hidden else one for one, hidden in zip(y.tolist(), UNLABELLED)
     ],
 }
 
@@ -172,8 +172,11 @@ def test_rows_of_an_indicator_may_be_missing(form):
 
 
 def test_labels_that_are_missing_in_part_are_refused():
-    given = common.with_value(LABELS, np.nan, (3, 1))
-    refuses(classifier(), "fit", X, given, match="only some labels are missing")
+    for given in (
+        common.with_value(LABELS, np.nan, (3, 1)),
+        pd.DataFrame(LABELS, dtype="Int64").mask(common.with_value(LABELS * 0, 1, (3, 1)) == 1),
+    ):
+        refuses(classifier(), "fit", X, given, match="only some labels are missing")
 
 
 NUMBERS = {
