@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 from functools import partial
+from itertools import product
 
 import common
 import numpy as np
@@ -219,6 +220,25 @@ def test_codes_and_their_names(make, y):
 
 
 METHODS = ["predict", "predict_proba", "predict_log_proba", "decision_function", "transform"]
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("dtype, value", [(np.float32, -3.4e38), (np.float64, -1.7e308)])
+@targets
+def test_a_sample_at_the_end_of_the_floats_does_no_harm(make, y, dtype, value, activation):
+    """The predictions for the others are what they are without it."""
+    rows = X.astype(dtype)
+    fits = [make(activation=activation).fit(rows, y)]
+    if make is classifier and y.ndim == 1 and activation in ("logistic", "tanh"):
+        final = LogisticRegression()  # which takes finite codes only
+        fits.append(make(activation=activation, final_estimator=final).fit(rows, y))
+    given, others = rows.copy(), np.arange(60) != 17
+    given[17] = value
+    for estimator, name in product(fits, METHODS):
+        if hasattr(estimator, name):
+            found, expected = (getattr(estimator, name)(part) for part in (given, rows))
+            assert found.shape == expected.shape
+            assert_array_equal(found[others], expected[others])
 
 
 @pytest.mark.parametrize(
