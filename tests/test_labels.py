@@ -374,16 +374,18 @@ def test_a_class_of_class_weight_zero_is_a_class():
     assert_same_fit(found, classifier().fit(X, CODES, sample_weight=weights))
 
 
-def test_bagging_of_a_rare_class():
-    """Most of its parts lack the only sample of class 2."""
-    y = np.where(np.arange(60) == 7, 2, BINARY)
+@pytest.mark.parametrize("others", [np.zeros(60, dtype=int), BINARY], ids=["binary", "multiclass"])
+def test_bagging_of_a_rare_class(others):
+    """Most of its parts lack the only sample of a class, so that of two classes one is left."""
+    rare = others.max() + 1
+    y = np.where(np.arange(60) == 7, rare, others)
     bagging = BaggingClassifier(classifier(), n_estimators=10, random_state=0).fit(X, y)
-    assert_array_equal(bagging.classes_, [0, 1, 2])
+    assert_array_equal(bagging.classes_, np.arange(rare + 1))
     drawn = [7 in samples for samples in bagging.estimators_samples_]
     assert any(drawn) and not all(drawn)
     assert bagging.predict(X).shape == (60,)
     proba = bagging.predict_proba(X)
-    assert proba.shape == (60, 3)
+    assert proba.shape == (60, rare + 1)
     assert_allclose(proba.sum(axis=1), 1)
 
 
@@ -415,6 +417,18 @@ def test_a_class_weight_in_a_stream_is_a_weight_of_the_samples():
         stream.partial_fit(X[part], CODES[part], classes=[0, 1, 2])
         other.partial_fit(X[part], CODES[part], classes=[0, 1, 2], sample_weight=weights[part])
     assert_same_fit(stream, other)
+
+
+def test_held_out_scores_take_the_class_weight():
+    one = classifier(class_weight={0: 2.0, 2: 5.0}, early_stopping=True, validation_fraction=0.4)
+    other = clone(one).set_params(class_weight=None)
+    one.fit(X, CODES)
+    other.fit(X, CODES, sample_weight=np.array([2.0, 1.0, 5.0])[CODES])
+    assert_same_fit(one, other)
+    assert one.validation_scores_ == other.validation_scores_
+    assert one.validation_loss_curve_ == other.validation_loss_curve_
+    plain = clone(other).fit(X, CODES)
+    assert plain.validation_loss_curve_ != one.validation_loss_curve_
 
 
 def test_a_batch_may_lack_a_class_that_has_a_weight():

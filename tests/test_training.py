@@ -393,6 +393,23 @@ def test_a_weight_counts_in_a_stream(name, size):
     assert max(moved) > 1e-4
 
 
+@pytest.mark.parametrize("first", ["weighted", "plain"])
+@streams
+def test_rows_of_a_stream_without_weights_have_a_weight_of_one(name, first):
+    one, other = clone(WEIGHTED[name]), clone(WEIGHTED[name])
+    y = VALUES if name == "regressor" else CODES
+    classes = {"classes": np.arange(3)} if name == "classifier" else {}
+    for start in range(0, 50, 10):
+        part = slice(start, start + 10)
+        has_weights = (start // 10) % 2 == (first == "plain")
+        ones = np.ones(10)
+        weights = [WEIGHTS[part]] * 2 if has_weights else [None, ones]
+        for estimator, given in zip((one, other), weights):
+            estimator.partial_fit(X[part], y[part], sample_weight=given, **classes)
+    assert_close_fit(one, other)
+    assert not same_fit(one, stream(name, None, 10))
+
+
 def batches_of(size):
     return [np.arange(start, min(start + size, 50)) for start in range(0, 50, size)]
 
