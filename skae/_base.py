@@ -370,7 +370,9 @@ class BaseAutoencoder(BaseEncoder):
             Higher is more normal. Minus the squared error, in squared units of X, or
             minus the cross-entropy, in nats, summed over the features.
         """
-        return -self._sample_losses(self._check_X(X))
+        losses = self._sample_losses(self._check_X(X))
+        losses[np.isnan(losses)] = np.inf  # infinity less infinity, where the codes overflow
+        return -losses
 
     def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean of `score_samples`: minus the mean reconstruction error.

@@ -315,7 +315,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         else:
             given = isinstance(stack, StackedAutoencoder)
             stack = clone(stack) if given else StackedAutoencoder()
-            layers = stack.set_params(**shape)._new_layers()
+            layers = with_attributes(stack, **shape)._new_layers()
         n_layers = len(layers)
         dropout = per_layer("dropout", self.dropout, n_layers)
         check_each(self, "dropout", dropout, [BELOW_ONE])
@@ -372,18 +372,18 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             return deepcopy(stack)
         own = not isinstance(self.pretrain, StackedAutoencoder)
         if own or stack.random_state is None:
-            stack.set_params(random_state=_training.draw_seed(rng))
+            with_attributes(stack, random_state=_training.draw_seed(rng))
         if own:
             stack.set_params(verbose=self.verbose)
-        params = stack.get_params()
+        warm_start = stack.warm_start
         if self._interrupted:  # goes on where it was
             seed = {"random_state": self.pretrained_.random_state, "warm_start": True}
-            stack = copy(self.pretrained_).set_params(**{**params, **seed})
+            stack = with_attributes(copy(self.pretrained_), **{**vars(stack), **seed})
         with task.delegated("pretrain", stack):
             stack.fit(X, sample_weight=weights)
         if hasattr(self, "feature_names_in_"):
             stack.feature_names_in_ = self.feature_names_in_
-        return stack.set_params(warm_start=params["warm_start"])
+        return with_attributes(stack, warm_start=warm_start)
 
     def _start(self, stack, layers, X, weights, head, options, task):
         """Pretrain, or take a pretrained stack; return the state of the network made of it."""
@@ -560,6 +560,12 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if not labelled.any() or (weights is not None and not weights.any()):
             raise ValueError(self._no_labels)
         return float(self._metric(y, predicted[labelled], sample_weight=weights))
+
+
+def with_attributes(stack, **values):
+    """Set parameters of a stack, also those that are none of its subclass; return it."""
+    vars(stack).update(values)
+    return stack
 
 
 def shape_of(layers):

@@ -72,7 +72,8 @@ def read_classes(estimator, X, y, known=None):
     y = _as_array(estimator, X, y)
     missing = is_missing(y)
     if y.ndim == 2:
-        unlabelled = missing | (y == UNLABELLED)
+        unlabelled = missing.copy()
+        unlabelled[~missing] = y[~missing] == UNLABELLED  # pandas' NA cannot be compared
         mask = ~unlabelled.all(axis=1)
         if missing[mask].any():
             raise ValueError(

@@ -621,6 +621,30 @@ def test_one_row_can_be_scored_but_not_fitted(make):
     assert_allclose(estimator.score(rows()[:1]), estimator.score_samples(rows()[:1])[0])
 
 
+NO_DATA = {np.float32: np.float32(-3.4e38), np.float64: -1.7e308}
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("dtype", NO_DATA)
+@both
+def test_a_sample_at_the_end_of_the_floats_is_scored_alone(make, dtype, activation):
+    """Its score is minus infinity; those of the others are what they are without it."""
+    X = rows(dtype=dtype)
+    estimator = make(activation=activation).fit(X)
+    given, others = X.copy(), np.arange(40) != 17
+    given[17] = NO_DATA[dtype]
+    scores = estimator.score_samples(given)
+    assert scores[17] == -np.inf
+    assert_array_equal(scores[others], estimator.score_samples(X)[others])
+    assert estimator.score(given) == -np.inf
+    assert_array_equal(estimator.transform(given)[others], estimator.transform(X)[others])
+    # Of one value as of all, and of a sparse matrix.
+    given[17, 1:] = 0
+    for container in (np.asarray, sp.csr_array):
+        scores = estimator.score_samples(container(given))
+        assert scores[17] == -np.inf and np.isfinite(scores[others]).all()
+
+
 def test_transform_of_a_row_is_that_row_of_the_transform():
     X = rows(1100)
     for estimator in (denoising().fit(X), stacked().fit(X)):

@@ -363,6 +363,23 @@ def test_regressor(y, dtype):
     assert_close(outputs["variable"], reg.predict(rows).reshape(len(y), -1))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("hidden", [False, True], ids=["all labelled", "partly labelled"])
+def test_regressor_of_targets_in_any_units(hidden, dtype):
+    """Each output is compared in its own units, of which the graph knows nothing."""
+    units, constants = np.array([1e-6, 1.0, 1e9, 1.0]), np.array([0.0, -3.0, 0.0, 1e4])
+    y = X[:, 2:6] * units + constants
+    if hidden:
+        y[::3] = np.nan
+    reg = regressor(activation="tanh", learning_rate_init=0.01).fit(X.astype(dtype), y)
+    found = outputs_of(reg, X.astype(dtype))["variable"]
+    expected = reg.predict(X.astype(dtype))
+    assert (np.ptp(expected, axis=0) > 0.1 * units).all()
+    # Near 1e4, single precision has steps of 0.001.
+    atol = {"rtol": 0, "atol": 1e-5 if dtype == np.float64 else 4e-3}
+    assert_allclose(found / units, expected / units, **atol)
+
+
 # ---- final estimators ------------------------------------------------------------------
 
 

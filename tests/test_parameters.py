@@ -1,12 +1,16 @@
 """Declared parameters: what `estimator` makes from them."""
 
 import inspect
+import pickle
 import re
 from typing import get_type_hints
 
 import numpy as np
 import pytest
+from common import assert_same_fit, same_fit, uniform
+from numpy.testing import assert_array_equal
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 import skae
 from skae._compat import Interval
@@ -191,3 +195,91 @@ def test_clone_and_repr_of_changed_parameters(cls):
     changed = cls(3, random_state=7, beta_1=np.float64(0.5))
     assert clone(changed).get_params() == changed.get_params()
     assert "random_state=7" in repr(changed)
+
+
+# -- subclasses of the estimators -------------------------------------------------------
+
+
+X = uniform(40, 6)
+Y = (X[:, 0] > 0.5).astype(int)
+FEW = {"max_iter": 2, "random_state": 0, "corruption": "gaussian"}
+BASES = {  # the size of the network, and what else a small fit takes
+    skae.DenoisingAutoencoder: (4, FEW),
+    skae.StackedAutoencoder: ((4, 3), FEW),
+    skae.StackedAutoencoderClassifier: (
+        (4, 3), {"max_iter": 2, "random_state": 0, "pretrain": skae.StackedAutoencoder(**FEW)}),
+    skae.StackedAutoencoderRegressor: ((4, 3), {"max_iter": 2, "random_state": 0}),
+}  # fmt: skip
+FIXED = {
+    "solver": "sgd", "batch_size": 7, "early_stopping": True, "alpha": 0.3,
+    "learning_rate_init": 0.02, "shuffle": False, "activation": "tanh",
+}  # fmt: skip
+FIXED_IN = {
+    skae.DenoisingAutoencoder: {**FIXED, "tied_weights": True, "sparsity_penalty": 0.0},
+    skae.StackedAutoencoder: {
+        **FIXED, "tied_weights": True, "loss": ["squared_error"] * 2, "joint": True},
+    skae.StackedAutoencoderClassifier: {
+        **FIXED, "dropout": 0.2, "class_weight": "balanced", "fine_tune": "top_then_all"},
+    skae.StackedAutoencoderRegressor: {**FIXED, "pretrain": False, "max_norm": 0.5},
+}  # fmt: skip
+
+
+def subclass(base, **fixed):
+    """A subclass with a parameter of its own, and few others; it fixes what is given."""
+    size, few = BASES[base]
+
+    class Own(base):
+        def __init__(self, size=size, *, own="", random_state=0):
+            super().__init__(size, **{**few, "random_state": random_state, **fixed})
+            self.size, self.own = size, own
+
+    return Own
+
+
+@pytest.mark.parametrize(
+    "base, name", [(base, name) for base in BASES for name in (None, *FIXED_IN[base])]
+)
+def test_a_subclass_may_fix_parameters(base, name):
+    """They reach the training as if they had been given."""
+    size, few = BASES[base]
+    fixed = {} if name is None else {name: FIXED_IN[base][name]}
+    own = clone(subclass(base, **fixed)(own="a"))
+    assert own.get_params(deep=False) == {"size": size, "own": "a", "random_state": 0}
+    expected = base(size, **{**few, **fixed})
+    assert_same_fit(own.fit(X, Y), expected.fit(X, Y))
+    assert_array_equal(own.transform(X), expected.transform(X))
+    if name not in (None, "sparsity_penalty", "loss"):
+        assert not same_fit(own, base(size, **few).fit(X, Y))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_subclass_that_fixes_all_of_them(base):
+    size, few = BASES[base]
+    fixed = {**FIXED_IN[base], "warm_start": True}
+    own = subclass(base, **fixed)(random_state=3)
+    expected = base(size, **{**few, **fixed, "random_state": 3})
+    assert_same_fit(own.fit(X, Y), expected.fit(X, Y))
+    assert_same_fit(pickle.loads(pickle.dumps(expected)), own)
+    assert_same_fit(own.fit(X, Y), expected.fit(X, Y))
+
+
+def test_a_subclass_of_the_stack_pretrains():
+    """The classifier need not know its parameters, and sets its sizes where it has some."""
+    fixed = {"solver": "sgd", "batch_size": 7, "tied_weights": True}
+    given = {"warm_start": True, "max_iter": 2, "random_state": 0}
+    own = subclass(skae.StackedAutoencoder, **fixed)
+    shape = {"hidden_layer_sizes": (5, 2), "activation": "tanh"}
+    found, expected = (
+        skae.StackedAutoencoderClassifier(pretrain=pretrain, **shape, **given).fit(X, Y)
+        for pretrain in (own(), skae.StackedAutoencoder(**FEW, **fixed))
+    )
+    assert_same_fit(found, expected)
+    assert_same_fit(found.fit(X, Y), expected.fit(X, Y))
+    for pretrain in (own(own="a"), own().fit(X), FrozenEstimator(own().fit(X))):
+        found = skae.StackedAutoencoderClassifier(pretrain=pretrain, **given).fit(X, Y)
+        expected = skae.StackedAutoencoder((4, 3), **FEW, **fixed)
+        assert_same_fit(found.pretrained_, clone(expected).fit(X))
+        assert isinstance(found.pretrained_, own)
+        assert_same_fit(
+            found, skae.StackedAutoencoderClassifier(pretrain=expected, **given).fit(X, Y)
+        )

@@ -148,6 +148,88 @@ def test_a_pipeline_is_saved_as_one(tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), pipe.predict_proba(X))
 
 
+# ---- size ---------------------------------------------------------------------------------
+
+
+WIDE = np.random.default_rng(0).uniform(size=(60, 200)).astype(np.float32)
+CODES = (WIDE[:, 0] > 0.5).astype(int) + (WIDE[:, 1] > 0.5)
+BRIEF = {"max_iter": 2, "random_state": 0}
+SIZES = (100, 50)
+FINAL = {"final_estimator": LogisticRegression(max_iter=2000)}
+SAVED = {
+    "layer": DenoisingAutoencoder(100, **BRIEF),
+    "layer, tied": DenoisingAutoencoder(100, tied_weights=True, **BRIEF),
+    "layer, salt and pepper": DenoisingAutoencoder(100, corruption="salt_and_pepper", **BRIEF),
+    "stack": StackedAutoencoder(SIZES, **BRIEF),
+    "joint": StackedAutoencoder(SIZES, joint=True, joint_max_iter=2, **BRIEF),
+    "classifier": StackedAutoencoderClassifier(SIZES, **BRIEF),
+    "classifier, stack": StackedAutoencoderClassifier(
+        pretrain=StackedAutoencoder(SIZES, **BRIEF), **BRIEF
+    ),
+    "classifier, top": StackedAutoencoderClassifier(SIZES, fine_tune="top", **BRIEF),
+    "classifier, both": StackedAutoencoderClassifier(SIZES, fine_tune="top_then_all", **BRIEF),
+    "classifier, final": StackedAutoencoderClassifier(SIZES, **FINAL, **BRIEF),
+    "regressor": StackedAutoencoderRegressor(SIZES, **BRIEF),
+    "regressor, not pretrained": StackedAutoencoderRegressor(SIZES, pretrain=False, **BRIEF),
+}
+
+
+def n_bytes_needed(name):
+    """The parameters that the methods of an estimator need, in single precision."""
+    encoders = [200 * 100 + 100, 100 * 50 + 50]
+    decoders = [100 * 200 + 200, 50 * 100 + 100]
+    kind = name.split(", ")[0]
+    if kind == "layer":
+        return 4 * (encoders[0] + (200 if "tied" in name else decoders[0]))
+    if kind in ("stack", "joint"):
+        return 4 * sum(encoders + decoders)
+    return 4 * (sum(encoders) + 51 * (3 if kind == "classifier" else 1))
+
+
+@pytest.mark.parametrize("params", [{}, {"solver": "sgd", "learning_rate_init": 1e-3},
+                                    {"early_stopping": True}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("name", SAVED)
+def test_what_is_saved_is_little_more_than_the_parameters(name, params):
+    fitted = clone(SAVED[name]).set_params(**params).fit(WIDE, CODES)
+    size = len(pickle.dumps(fitted)) - len(pickle.dumps(getattr(fitted, "final_estimator_", None)))
+    assert n_bytes_needed(name) <= size <= 1.2 * n_bytes_needed(name)
+
+
+@pytest.mark.parametrize("name", [name for name in SAVED if "final" not in name])
+def test_a_new_fit_drops_what_a_stream_has_kept(name):
+    """The moments and the pretrained stack are kept to go on from them only."""
+    more = {"classes": [0, 1, 2]} if name.startswith("classifier") else {}
+    fitted = clone(SAVED[name])
+    if name == "joint":
+        fitted.set_params(warm_start=True).fit(WIDE, CODES)
+    else:
+        fitted.partial_fit(WIDE, CODES, **more)
+    assert len(pickle.dumps(fitted)) > 1.8 * n_bytes_needed(name)
+    fitted.set_params(warm_start=False).fit(WIDE, CODES)
+    assert len(pickle.dumps(fitted)) <= 1.2 * n_bytes_needed(name)
+    assert not hasattr(fitted, "pretrained_")
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_warm_start_keeps_what_exact_continuation_needs(name, tmp_path):
+    half = clone(SAVED[name]).set_params(warm_start=True).fit(WIDE, CODES)
+    size = len(pickle.dumps(half)) - len(pickle.dumps(getattr(half, "final_estimator_", None)))
+    assert size > 1.8 * n_bytes_needed(name)
+    pretrains = name != "regressor, not pretrained" and hasattr(half, "coefs_")
+    assert hasattr(half, "pretrained_") == pretrains
+    loaded = WAYS["pickle"](half, tmp_path)
+    if pretrains:
+        codes = half.pretrained_.transform(WIDE)
+        np.testing.assert_array_equal(loaded.pretrained_.transform(WIDE), codes)
+    whole = clone(SAVED[name]).set_params(warm_start=True).fit(WIDE, CODES).fit(WIDE, CODES)
+    found = loaded.fit(WIDE, CODES).transform(WIDE)
+    np.testing.assert_array_equal(found, whole.transform(WIDE))
+    if "top" not in name:
+        assert not np.array_equal(half.transform(WIDE), found)
+    if hasattr(whole, "predict"):
+        np.testing.assert_array_equal(loaded.predict(WIDE), whole.predict(WIDE))
+
+
 # ---- versions -----------------------------------------------------------------------------
 
 

@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+import re
 import warnings
 from functools import partial
+from itertools import product
 
 import common
 import numpy as np
@@ -28,7 +30,7 @@ from scipy import special
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_diabetes, load_digits
 from sklearn.ensemble import (
     BaggingClassifier,
     HistGradientBoostingClassifier,
@@ -37,11 +39,11 @@ from sklearn.ensemble import (
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, scale
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
@@ -229,6 +231,25 @@ def test_codes_and_their_names(make, y):
 
 
 METHODS = ["predict", "predict_proba", "predict_log_proba", "decision_function", "transform"]
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("dtype, value", [(np.float32, -3.4e38), (np.float64, -1.7e308)])
+@targets
+def test_a_sample_at_the_end_of_the_floats_does_no_harm(make, y, dtype, value, activation):
+    """The predictions for the others are what they are without it."""
+    rows = X.astype(dtype)
+    fits = [make(activation=activation).fit(rows, y)]
+    if make is classifier and y.ndim == 1 and activation in ("logistic", "tanh"):
+        final = LogisticRegression()  # which takes finite codes only
+        fits.append(make(activation=activation, final_estimator=final).fit(rows, y))
+    given, others = rows.copy(), np.arange(60) != 17
+    given[17] = value
+    for estimator, name in product(fits, METHODS):
+        if hasattr(estimator, name):
+            found, expected = (getattr(estimator, name)(part) for part in (given, rows))
+            assert found.shape == expected.shape
+            assert_array_equal(found[others], expected[others])
 
 
 @pytest.mark.parametrize(
@@ -433,6 +454,73 @@ def test_a_stack_is_told_from_its_own_parameters(make):
     one, other = (clone(seedless).fit(X, y_for(make)) for _ in range(2))
     assert_same_fit(one, other)
     assert not same_fit(one, clone(seedless).set_params(random_state=1).fit(X, y_for(make)))
+
+
+FRAME = pd.DataFrame(X, columns=[f"column {k}" for k in range(9)])
+OTHER_COLUMNS = {
+    "reversed": FRAME[FRAME.columns[::-1]],
+    "two exchanged": FRAME[[*FRAME.columns[1::-1], *FRAME.columns[2:]]],
+    "renamed": FRAME.rename(columns={"column 3": "weight"}),
+    "one missing": FRAME.drop(columns="column 3"),
+    "one more": FRAME.assign(more=0.0),
+}
+pretrained_ways = pytest.mark.parametrize("way", [lambda stack: stack, FrozenEstimator],
+                                          ids=["fitted", "frozen"])  # fmt: skip
+
+
+def partial_fit_options(make):
+    return {"classes": [0, 1, 2]} if make is classifier else {}
+
+
+@pretrained_ways
+@pytest.mark.parametrize("case", OTHER_COLUMNS)
+@both
+def test_columns_must_be_those_of_the_stack(make, case, way):
+    """In their order, too; said as `transform` says it."""
+    fitted, frame = stack().fit(FRAME), OTHER_COLUMNS[case]
+    with pytest.raises(ValueError, match="feature names should match") as error:
+        fitted.transform(frame)
+    match = f"^{re.escape(str(error.value))}$"
+    estimator = make(pretrain=way(fitted))
+    refuses(estimator, "fit", frame, y_for(make), match=match)
+    options = partial_fit_options(make)
+    refuses(estimator, "partial_fit", frame, y_for(make), match=match, **options)
+    # The same columns are taken, without a warning.
+    assert_same_fit(
+        estimator.fit(FRAME, y_for(make)), make(pretrain=stack().fit(X)).fit(X, y_for(make))
+    )
+
+
+@pretrained_ways
+@pytest.mark.parametrize("first, then", [(FRAME, X), (X, FRAME)], ids=["stack", "estimator"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@both
+def test_columns_with_names_on_one_side_only(make, method, first, then, way):
+    fitted = stack().fit(first)
+    with pytest.warns(UserWarning, match="feature names") as expected:
+        fitted.transform(then)
+    options = partial_fit_options(make) if method == "partial_fit" else {}
+    with pytest.warns(UserWarning) as found:
+        getattr(make(pretrain=way(fitted)), method)(then, y_for(make), **options)
+    assert [str(one.message) for one in found] == [str(one.message) for one in expected]
+
+
+@pytest.mark.parametrize("pretrain", [True, stack()], ids=["own", "unfitted"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@both
+def test_a_stack_that_is_pretrained_inside_learns_the_names(make, method, pretrain):
+    options = partial_fit_options(make) if method == "partial_fit" else {}
+    estimator = make(pretrain=pretrain, warm_start=True)
+    getattr(estimator, method)(FRAME, y_for(make), **options)
+    inside = estimator.pretrained_
+    assert_array_equal(inside.feature_names_in_, FRAME.columns)
+    assert_array_equal(inside.transform(FRAME), inside.transform(FRAME.copy()))
+    with pytest.raises(ValueError, match="feature names should match"):
+        inside.transform(OTHER_COLUMNS["reversed"])
+    # So that it may be handed on.
+    other = make(pretrain=inside)
+    refuses(other, "fit", OTHER_COLUMNS["reversed"], y_for(make), match="feature names should")
+    other.fit(FRAME, y_for(make))
 
 
 def test_pretraining_takes_the_weights_of_the_rows():
@@ -861,6 +949,28 @@ def test_validation_scores_take_the_weights_of_the_rows(splits):
     assert score != estimator.score(X[held_out], CODES[held_out])
 
 
+def test_losses_and_scores_of_held_out_rows_take_their_weights(splits):
+    """R^2 of the regressor, and the mean squared error in units of the standardised targets."""
+    weights = np.linspace(0.1, 5, 60)
+    estimator = regressor(early_stopping=True, validation_fraction=0.5, max_iter=1)
+    estimator.fit(X, VALUES, sample_weight=weights)
+    rows = splits[-1].validation
+    predicted, given = estimator.predict(X[rows]), weights[rows]
+    score = r2_score(VALUES[rows], predicted, sample_weight=given)
+    assert estimator.validation_scores_ == [pytest.approx(score, rel=1e-12)]
+    assert score != r2_score(VALUES[rows], predicted)
+    mean = np.average(VALUES, weights=weights)
+    std = np.sqrt(np.average((VALUES - mean) ** 2, weights=weights))
+    unit = 2.0 ** np.round(np.log2(std))
+    loss = np.average((VALUES[rows] - predicted) ** 2, weights=given) / unit**2
+    assert estimator.validation_loss_curve_ == [pytest.approx(loss, rel=1e-12)]
+    # Only their ratios matter.
+    for factor in (2.0**20, 2.0**-20):
+        other = clone(estimator).fit(X, VALUES, sample_weight=factor * weights)
+        assert_same_fit(other, estimator)
+        assert other.validation_scores_ == estimator.validation_scores_
+
+
 def test_a_regressor_with_one_held_out_row_trains_or_says_why_not():
     """The coefficient of determination of a single row is not defined."""
     estimator = regressor(early_stopping=True, validation_fraction=0.1)
@@ -871,6 +981,92 @@ def test_a_regressor_with_one_held_out_row_trains_or_says_why_not():
     else:
         assert np.isfinite(estimator.validation_scores_).all()
         assert np.abs(estimator.coefs_[-1]).max() > 0
+
+
+# -- targets of any scale ----------------------------------------------------------------
+
+
+DIABETES, PROGRESSION = load_diabetes(return_X_y=True)
+DIABETES = scale(DIABETES)
+UNITS = {  # of y: a factor and a constant
+    "as it is": (1.0, 0.0),
+    "standardised": (1 / PROGRESSION.std(), -PROGRESSION.mean() / PROGRESSION.std()),
+    "tiny": (1e-6, 0.0),
+    "huge": (1e9, 0.0),
+    "far away": (1.0, 1e6),
+    "tiny and far away": (1e-6, -1.0),
+    "negative": (-1e4, 0.0),
+}
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["all labelled", "partly labelled"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_units_of_targets_do_not_matter(unit, hidden):
+    """The coefficient of determination is near that of a linear model, or better."""
+    factor, constant = UNITS[unit]
+    y = factor * PROGRESSION + constant
+    labelled = np.arange(len(y)) % 4 != 1 if hidden else np.ones(len(y), dtype=bool)
+    given = np.where(labelled, y, np.nan)
+    own = regressor(hidden_layer_sizes=(20,), max_iter=20, learning_rate_init=0.005)
+    own.fit(DIABETES, given)
+    linear = Ridge().fit(DIABETES[labelled], y[labelled]).score(DIABETES, y)
+    found = own.score(DIABETES, y)
+    assert found == r2_score(y, own.predict(DIABETES))  # predictions are in the units of y
+    assert found > linear - 0.02
+    plain = clone(own).fit(DIABETES, np.where(labelled, PROGRESSION, np.nan))
+    assert found == pytest.approx(plain.score(DIABETES, PROGRESSION), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"early_stopping": True}, {"solver": "sgd", "max_norm": 1.0, "alpha": 0.01},
+     {"fine_tune": "top_then_all", "pretrain": stack()}, {"n_averaged_epochs": 2}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("weights", [None, np.linspace(0.1, 2, 60)], ids=["even", "weighted"])
+def test_a_power_of_two_in_the_targets_is_one_in_the_predictions(params, weights):
+    """To the last bit, of each output by itself."""
+    factor = 2.0 ** np.array([30, -17])
+    y = np.where(UNLABELLED[:, None], np.nan, PAIRS)
+    one, other = (
+        regressor(**params, warm_start=True).fit(X, given, sample_weight=weights)
+        for given in (y, factor * y)
+    )
+    for _ in range(2):
+        assert_array_equal(other.predict(X), factor * one.predict(X))
+        assert one.loss_curve_ == other.loss_curve_
+        for k in (0, 1):
+            assert_array_equal(other.coefs_[k], one.coefs_[k])
+        one.fit(X, y, sample_weight=weights)
+        other.fit(X, factor * y, sample_weight=weights)
+    assert one.n_iter_ > 4
+
+
+def test_a_power_of_two_in_a_stream_of_targets():
+    one, other = regressor(), regressor()
+    for part in (slice(0, 1), slice(1, 2), slice(2, 30), slice(30, 60)):
+        one.partial_fit(X[part], VALUES[part])
+        other.partial_fit(X[part], 2.0**30 * VALUES[part])
+        assert_array_equal(other.predict(X), 2.0**30 * one.predict(X))
+
+
+def test_a_stream_of_targets_far_from_unit_scale():
+    y = 1e9 * VALUES + 1e10
+    estimator = regressor(hidden_layer_sizes=(20,), learning_rate_init=0.03)
+    for _ in range(12):
+        for start in range(0, 60, 15):
+            part = slice(start, start + 15)
+            estimator.partial_fit(X[part], y[part])
+    assert estimator.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -1e12, 1e-12])
+def test_constant_targets_are_predicted(value):
+    estimator = regressor().fit(X, np.full(60, value))
+    assert_allclose(estimator.predict(X), value, rtol=1e-12, atol=0)
+    pairs = regressor(max_iter=20).fit(X, np.column_stack([np.full(60, value), VALUES]))
+    assert_allclose(pairs.predict(X)[:, 0], value, rtol=1e-12, atol=0)
+    assert r2_score(VALUES, pairs.predict(X)[:, 1]) > 0.1
 
 
 # -- fits that continue ------------------------------------------------------------------

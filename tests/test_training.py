@@ -16,20 +16,30 @@ import scipy.sparse as sp
 from common import (
     Curve,
     Options,
+    assert_close_fit,
     assert_same_fit,
     interrupt,
     make_solver,
     noise_key,
     random_stream,
+    same_fit,
     split,
     state_of,
     train_classifier,
     uniform,
+    weights_of,
 )
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import special
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from skae import StackedAutoencoderClassifier, StackedAutoencoderRegressor
+from skae import (
+    DenoisingAutoencoder,
+    StackedAutoencoder,
+    StackedAutoencoderClassifier,
+    StackedAutoencoderRegressor,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -286,6 +296,226 @@ def test_noise_raises_the_training_loss_but_not_the_validation_loss():
     )  # fmt: skip
     assert noisy.loss_ > quiet.loss_ + 1
     assert noisy.validation_loss_curve_ == quiet.validation_loss_curve_
+
+
+# -- weights of the samples, in all estimators -------------------------------------------------
+
+
+WEIGHTS = np.random.default_rng(3).uniform(0.1, 3, size=50)
+CODES = (X[:, 0] > 0.4).astype(int) + (X[:, 1] > 0.6)
+VALUES = 15 * X[:, 0] - 10 * X[:, 1] ** 2
+PLAIN = {
+    **common.SMALL, "solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.05, "alpha": 0.0,
+    "shuffle": False, "max_iter": 1,
+}  # fmt: skip
+UNSUPERVISED = {**PLAIN, "activation": "identity", "corruption": None}
+WEIGHTED = {
+    "layer": DenoisingAutoencoder(4, **UNSUPERVISED),
+    "stack": StackedAutoencoder((4, 3), **UNSUPERVISED),
+    "joint": StackedAutoencoder((4, 3), joint=True, joint_max_iter=1, **UNSUPERVISED),
+    "classifier": StackedAutoencoderClassifier((4, 3), pretrain=False, **PLAIN),
+    "regressor": StackedAutoencoderRegressor((4, 3), pretrain=False, **PLAIN),
+}
+each = pytest.mark.parametrize("name", WEIGHTED)
+streams = pytest.mark.parametrize("name", [name for name in WEIGHTED if name != "joint"])
+
+
+def weighted(name, weights, rows=slice(None), **params):
+    """Fit to some of the rows, with these weights."""
+    y = VALUES if name == "regressor" else CODES
+    estimator = clone(WEIGHTED[name]).set_params(**params)
+    return estimator.fit(X[rows], y[rows], sample_weight=weights)
+
+
+def stream(name, weights, size, n_rows=50, **params):
+    """Fit to chunks of so many rows, one after the other, with these weights."""
+    y = VALUES if name == "regressor" else CODES
+    estimator = clone(WEIGHTED[name]).set_params(**params)
+    classes = {"classes": np.arange(3)} if name == "classifier" else {}
+    for start in range(0, n_rows, size):
+        part = slice(start, start + size)
+        given = None if weights is None else weights[part]
+        estimator.partial_fit(X[part], y[part], sample_weight=given, **classes)
+    return estimator
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"batch_size": 1}, {"batch_size": 7, "max_iter": 3, "solver": "adam", "shuffle": True},
+     {"batch_size": 7, "max_iter": 3, "early_stopping": True}],
+    ids=["single samples", "adam", "early stopping"],
+)  # fmt: skip
+@each
+def test_only_the_ratios_of_weights_matter(name, params):
+    """To the last bit if the factor is a power of two."""
+    found = weighted(name, WEIGHTS, **params)
+    for factor in (2.0**-30, 1024.0):
+        assert_same_fit(found, weighted(name, factor * WEIGHTS, **params))
+    assert_close_fit(found, weighted(name, 1e6 / 3 * WEIGHTS, **params), rtol=1e-7)
+    assert_close_fit(weighted(name, None, **params), weighted(name, np.full(50, 0.7), **params))
+    assert not same_fit(found, weighted(name, None, **params))
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@streams
+def test_only_the_ratios_of_weights_matter_in_a_stream(name, size):
+    n_rows = 6 * size
+    found = stream(name, WEIGHTS, size, n_rows)
+    assert_same_fit(found, stream(name, 1024 * WEIGHTS, size, n_rows))
+    assert_close_fit(found, stream(name, 1e6 / 3 * WEIGHTS, size, n_rows), rtol=1e-7)
+    even = stream(name, np.full(50, 0.7), size, n_rows)
+    assert_close_fit(stream(name, None, size, n_rows), even)
+
+
+@each
+def test_a_weight_of_two_is_a_row_seen_twice(name):
+    """With all rows in one mini-batch."""
+    params = {"batch_size": 1000, "max_iter": 5, "joint_max_iter": 5}
+    params = {key: params[key] for key in params if hasattr(WEIGHTED[name], key)}
+    weights = np.random.default_rng(0).integers(0, 4, size=50)
+    twice = weighted(name, None, np.repeat(np.arange(50), weights), **params)
+    assert_close_fit(weighted(name, weights, **params), twice)
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+@each
+def test_a_weight_counts_in_a_batch_of_its_own(name, factor):
+    weights = np.where(np.arange(50) == 40, factor, 1.0)
+    even, other = (weighted(name, w, batch_size=1) for w in (np.ones(50), weights))
+    assert_close_fit(even, weighted(name, None, batch_size=1))
+    moved = [np.abs(a - b).max() for a, b in zip(weights_of(even), weights_of(other), strict=True)]
+    assert max(moved) > 1e-4
+
+
+@pytest.mark.parametrize("size", [1, 5])
+@streams
+def test_a_weight_counts_in_a_stream(name, size):
+    weights = np.where(np.arange(50) // size == 3, 10.0, 1.0)
+    even, other = (stream(name, w, size, 6 * size) for w in (None, weights))
+    moved = [np.abs(a - b).max() for a, b in zip(weights_of(even), weights_of(other), strict=True)]
+    assert max(moved) > 1e-4
+
+
+@pytest.mark.parametrize("first", ["weighted", "plain"])
+@streams
+def test_rows_of_a_stream_without_weights_have_a_weight_of_one(name, first):
+    one, other = clone(WEIGHTED[name]), clone(WEIGHTED[name])
+    y = VALUES if name == "regressor" else CODES
+    classes = {"classes": np.arange(3)} if name == "classifier" else {}
+    for start in range(0, 50, 10):
+        part = slice(start, start + 10)
+        has_weights = (start // 10) % 2 == (first == "plain")
+        ones = np.ones(10)
+        weights = [WEIGHTS[part]] * 2 if has_weights else [None, ones]
+        for estimator, given in zip((one, other), weights):
+            estimator.partial_fit(X[part], y[part], sample_weight=given, **classes)
+    assert_close_fit(one, other)
+    assert not same_fit(one, stream(name, None, 10))
+
+
+def batches_of(size):
+    return [np.arange(start, min(start + size, 50)) for start in range(0, 50, size)]
+
+
+def linear_autoencoder_by_hand(estimator, steps):
+    """Go down the gradient of ``sum(share * squared error)``; return codes' and outputs' W, b."""
+    W, V, b, c = (array.copy() for array in weights_of(estimator))
+    for rows, share in steps:
+        codes = X[rows] @ W.T + b
+        d_output = 2 * share[:, None] * (codes @ V + c - X[rows])
+        d_codes = d_output @ V.T
+        V, c = V - 0.05 * codes.T @ d_output, c - 0.05 * d_output.sum(axis=0)
+        W, b = W - 0.05 * d_codes.T @ X[rows], b - 0.05 * d_codes.sum(axis=0)
+    return [W, V, b, c]
+
+
+def top_by_hand(codes, targets, steps):
+    """The same for an output layer that begins at zero: softmax and log loss, or squared error."""
+    W, b = np.zeros((codes.shape[1], targets.shape[1])), np.zeros(targets.shape[1])
+    for rows, share in steps:
+        output = codes[rows] @ W + b
+        if targets.shape[1] > 1:
+            slope = special.softmax(output, axis=1) - targets[rows]
+        else:
+            slope = 2 * (output - targets[rows])
+        slope *= share[:, None]
+        W, b = W - 0.05 * codes[rows].T @ slope, b - 0.05 * slope.sum(axis=0)
+    return W, b
+
+
+def shares(size):
+    """What the weight of each sample in a mini-batch comes to, in a fit."""
+    return [(rows, WEIGHTS[rows] / (len(rows) * WEIGHTS.mean())) for rows in batches_of(size)]
+
+
+def shares_in_stream(size):
+    """The same if each mini-batch is a partial fit: the mean is that of all up to this one."""
+    means = [WEIGHTS[: rows[-1] + 1].mean() for rows in batches_of(size)]
+    return [(rows, WEIGHTS[rows] / (len(rows) * m)) for rows, m in zip(batches_of(size), means)]
+
+
+sizes = pytest.mark.parametrize("size", [1, 7, 50])
+
+
+@sizes
+@pytest.mark.parametrize("name", ["layer", "stack", "joint"])
+def test_a_step_by_hand(name, size):
+    """Of the mean cost of the mini-batch, each sample by its weight relative to the mean one."""
+    initial = weighted("layer", WEIGHTS, learning_rate_init=1e-300)
+    found = {
+        "layer": lambda: weighted("layer", WEIGHTS, batch_size=size),
+        "stack": lambda: weighted(
+            "stack", WEIGHTS, batch_size=size, hidden_layer_sizes=(4,)
+        ).layers_[0],
+        "joint": lambda: weighted(
+            "joint", WEIGHTS, batch_size=size, hidden_layer_sizes=(4,),
+            learning_rate_init=1e-300, joint_learning_rate_init=0.05,
+        ).layers_[0],
+    }[name]()  # fmt: skip
+    if name != "layer":  # which draws another seed
+        initial = weighted(
+            "stack", WEIGHTS, hidden_layer_sizes=(4,), learning_rate_init=1e-300
+        ).layers_[0]
+    expected = linear_autoencoder_by_hand(initial, shares(size))
+    for mine, by_hand, before in zip(
+        weights_of(found), expected, weights_of(initial), strict=True
+    ):
+        assert_allclose(mine, by_hand, rtol=1e-10, atol=1e-12)
+        assert np.abs(mine - before).max() > 1e-3
+
+
+@sizes
+def test_a_step_of_a_stream_by_hand(size):
+    initial = weighted("layer", WEIGHTS, learning_rate_init=1e-300)
+    found = stream("layer", WEIGHTS, size, batch_size=50)
+    expected = linear_autoencoder_by_hand(initial, shares_in_stream(size))
+    for mine, by_hand in zip(weights_of(found), expected, strict=True):
+        assert_allclose(mine, by_hand, rtol=1e-10, atol=1e-12)
+
+
+@sizes
+@pytest.mark.parametrize("name", ["classifier", "classifier in a stream", "regressor"])
+def test_a_step_of_the_output_layer_by_hand(name, size):
+    """The regressor's targets are standardised, by the power of two next to their deviation."""
+    params = {"fine_tune": "top", "batch_size": size}
+    steps = shares(size)
+    if name == "regressor":
+        found = weighted(name, WEIGHTS, **params)
+        mean = np.average(VALUES, weights=WEIGHTS)
+        deviation = np.sqrt(np.average((VALUES - mean) ** 2, weights=WEIGHTS))
+        scale = 2.0 ** np.round(np.log2(deviation))
+        assert scale != 1
+        targets = (VALUES[:, None] - mean) / scale
+    else:
+        mean, scale, targets = 0.0, 1.0, np.eye(3)[CODES]
+        if name == "classifier":
+            found = weighted(name, WEIGHTS, **params)
+        else:
+            found, steps = stream("classifier", WEIGHTS, size, **params), shares_in_stream(size)
+    W, b = top_by_hand(found.transform(X), targets, steps)
+    assert_allclose(found.coefs_[-1], W * scale, rtol=1e-9, atol=1e-12)
+    assert_allclose(found.intercepts_[-1], b * scale + mean, rtol=1e-9, atol=1e-12)
+    assert np.abs(W).max() > 1e-3
 
 
 # -- pieces ------------------------------------------------------------------------------------
