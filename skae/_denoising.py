@@ -119,11 +119,12 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
         self._check_combination()
         first = self._is_first_fit(incremental)
-        task = FitTask.fit_of(self, 1 if incremental else self.max_iter, incremental)
         with unchanged_on_error(self):
             X, weights = self._check_fit(
                 X, sample_weight, self.loss, first=first, incremental=incremental
             )
+            n_epochs = 1 if incremental else _training.n_epochs(self.max_iter, X.shape[0])
+            task = FitTask.fit_of(self, n_epochs, incremental)
             task.begin(X, y, weights, self._fitted_attributes)
             self._fit_layer(ArrayDataset(X, sample_weight=weights), incremental, task)
         return self
@@ -152,7 +153,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         """Train on samples, or on codes of the layer below; return whether it was interrupted."""
         architecture = self._new_architecture(dataset.n_features)
         network = Network.autoencoder(**architecture)
-        options = _training.Options.of(self, incremental=incremental)
+        options = _training.Options.of(self, len(dataset), incremental=incremental)
         first = self._is_first_fit(incremental)
         if first:
             seed = _training.draw_seed(self.random_state)

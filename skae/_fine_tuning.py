@@ -227,7 +227,6 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return super().set_params(**params)
 
     def _fit(self, X, y, sample_weight, *, incremental=False):
-        options = _training.Options.of(self, incremental=incremental)
         first = self._is_first_fit(incremental)
         starts = first or self._interrupted  # in pretraining: the network is yet to be trained
         stack, layers = self._check_parameters()
@@ -257,6 +256,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     f"[{type(self).__name__}] {labels.n_labelled} of {X.shape[0]} samples are "
                     "labelled"
                 )
+            options = _training.Options.of(self, len(labels.y), incremental=incremental)
             # Fits that continue each other are computed in the type of the first.
             dataset = labels.dataset(X, compute_dtype(X) if first else self._params().dtype)
             task.begin(dataset.X, labels.y, dataset.sample_weight, self._fitted_attributes)
@@ -340,11 +340,6 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     f"The 'final_estimator' parameter should be a {kind}. Got "
                     f"{self.final_estimator!r}"
                 )
-        if self.n_warmup_epochs >= self.max_iter:
-            raise ValueError(
-                f"n_warmup_epochs={self.n_warmup_epochs} must be less than "
-                f"max_iter={self.max_iter}."
-            )
         if self.n_averaged_epochs and self.early_stopping:
             raise ValueError(
                 "n_averaged_epochs averages the last epochs, early_stopping=True takes the best "

@@ -139,11 +139,11 @@ class TrainingParameters:
         to the cost of each mini-batch.""",
     )
     batch_size: int | str = parameter(
-        default=20,
+        default="auto",
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
-        Number of samples in a mini-batch; all of them if there are fewer. 'auto' is
-        ``min(200, n_samples)``.""",
+        Number of samples in a mini-batch; all of them if there are fewer. 'auto' is a hundredth
+        of the training samples, at least 20 and at most 200.""",
     )
     learning_rate: str = parameter(
         default="constant",
@@ -161,11 +161,13 @@ class TrainingParameters:
         Learning rate of the first epoch. The cost is a mean over the samples of a mini-batch and
         a sum over their features, so that the same rate serves any batch size.""",
     )
-    max_iter: int = parameter(
-        default=10,
-        constraint=[POSITIVE_INT],
-        doc="""int in [1, inf)
-        Number of epochs, of each layer and of each call of ``fit``.""",
+    max_iter: int | str = parameter(
+        default="auto",
+        constraint=[StrOptions({"auto"}), POSITIVE_INT],
+        doc="""int in [1, inf) or 'auto'
+        Number of epochs, of each layer and of each call of ``fit``. 'auto' is enough to see
+        40,000 samples, repeated ones too: ``ceil(40_000 / n_samples)``, at least 5 and at most
+        1000. Small data need many epochs, as each has few steps.""",
     )
     shuffle: bool = parameter(
         default=True,

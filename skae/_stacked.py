@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from skae import _training
 from skae._base import TRAINING_ATTRIBUTES, BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
-from skae._compat import validate_parameter_constraints
+from skae._compat import StrOptions, validate_parameter_constraints
 from skae._dataset import ArrayDataset
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
@@ -118,7 +118,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     corruption: PerLayer[str | None] = for_each_layer("corruption")  # type: ignore[assignment]
     corruption_level: PerLayer[float] = for_each_layer("corruption_level")  # type: ignore[assignment]
     learning_rate_init: PerLayer[float] = for_each_layer("learning_rate_init")  # type: ignore[assignment]
-    max_iter: PerLayer[int] = for_each_layer("max_iter")  # type: ignore[assignment]
+    max_iter: PerLayer[int | str] = for_each_layer("max_iter")  # type: ignore[assignment]
     joint: bool = parameter(
         default=False,
         constraint=["boolean"],
@@ -128,11 +128,11 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         [3]_. Each hidden decoder then uses the activation of the layer below, because it
         reconstructs that layer's codes.""",
     )
-    joint_max_iter: int = parameter(
-        default=10,
-        constraint=[POSITIVE_INT],
-        doc="""int in [1, inf)
-        Number of epochs of the joint training.""",
+    joint_max_iter: int | str = parameter(
+        default="auto",
+        constraint=[StrOptions({"auto"}), POSITIVE_INT],
+        doc="""int in [1, inf) or 'auto'
+        Number of epochs of the joint training; 'auto' as in `max_iter`.""",
     )
     joint_learning_rate_init: float = parameter(
         default=0.001,
@@ -196,7 +196,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             layer.n_features_in_ = dataset.n_features
             stage = task.subtask(
                 "layer",
-                1 if incremental else layer.max_iter,
+                1 if incremental else _training.n_epochs(layer.max_iter, len(dataset)),
                 fitted=partial(self._attributes_with, layers[: depth - 1], layer, len(layers)),
             )
             if not (resumes and layer._is_complete()):
@@ -223,6 +223,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         bottom, network = self.layers_[0], self._network
         options = _training.Options.of(
             self,
+            X.shape[0],
             max_iter=self.joint_max_iter,
             learning_rate_init=self.joint_learning_rate_init,
         )

@@ -31,6 +31,10 @@ _INITIAL, _SPLIT, _ORDER, _NOISE, POOL = range(5)
 # The attributes of a `TrainingState` that are curves.
 CURVES = ("loss_curve", "validation_loss_curve", "validation_scores")
 
+# By default, training goes on until it has seen so many samples, repeated ones too, within these
+# numbers of epochs. A mini-batch has a hundredth of the samples, within these bounds.
+N_SAMPLES_SEEN, EPOCHS, BATCHES = 40_000, (5, 1000), (20, 200)
+
 # Samples whose loss tells whether the last step has diverged.
 N_PROBES = 20
 
@@ -45,13 +49,32 @@ class Options(SimpleNamespace):
     incremental = False  # one epoch of many, by partial_fit
 
     @classmethod
-    def of(cls, estimator, *, incremental=False, **others):
-        """Read from the parameters of an estimator; `others` take precedence."""
+    def of(cls, estimator, n_samples, *, incremental=False, **others):
+        """Read from the parameters of an estimator, for so many samples; `others` take precedence.
+
+        Numbers that are 'auto' are chosen here.
+        """
         names = [*TrainingParameters._declared]
         names += [name for name in cls.__annotations__ if hasattr(estimator, name)]
         if incremental:
             others = {**others, "max_iter": 1, "incremental": True}
-        return cls(**{**{name: getattr(estimator, name) for name in names}, **others})
+        options = cls(**{**{name: getattr(estimator, name) for name in names}, **others})
+        options.max_iter = n_epochs(options.max_iter, n_samples)
+        if options.batch_size == "auto":
+            options.batch_size = int(np.clip(n_samples // 100, *BATCHES))
+        if options.n_warmup_epochs >= options.max_iter and not incremental:
+            raise ValueError(
+                f"n_warmup_epochs={options.n_warmup_epochs} must be less than "
+                f"max_iter={options.max_iter}."
+            )
+        return options
+
+
+def n_epochs(max_iter, n_samples):
+    """The number of epochs that a `max_iter` stands for."""
+    if max_iter != "auto":
+        return max_iter
+    return int(np.clip(-(-N_SAMPLES_SEEN // n_samples), *EPOCHS))
 
 
 class Curve:
@@ -312,8 +335,7 @@ class _Loop:
                 self.sum_params[:] = state.unfinished["sum_params"]
                 self.n_summed = state.unfinished["n_summed"]
         self.training, self.validation = split(dataset, options, state.seed)
-        size = options.batch_size
-        self.batch_size = min(200 if size == "auto" else size, len(self.training))
+        self.batch_size = min(options.batch_size, len(self.training))
         self.weights = self.relative_weights()
         self.workspace = network.workspace(
             self.batch_size, buffers.dtype, adversarial=objective.adversarial_radius > 0

@@ -245,7 +245,7 @@ def split(estimator, X, seed=None, *, sample_weight=None, target=None, strata=No
     data = ArrayDataset(X, X.dtype, target=target, sample_weight=sample_weight, strata=strata)
     if seed is None:
         seed = state_of(estimator).seed
-    return _training.split(data, Options.of(estimator), seed)
+    return _training.split(data, Options.of(estimator, len(X)), seed)
 
 
 def record_splits(monkeypatch):

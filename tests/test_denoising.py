@@ -28,7 +28,7 @@ ACTIVATIONS = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
 }
-NOISES = ["masking", "gaussian", "salt_and_pepper", None]
+NOISES = ["masking", "gaussian", "salt_and_pepper", "dropout", "swap", None]
 SOLVERS = {
     "adam": {"solver": "adam"},
     "momentum": {"solver": "sgd", "momentum": 0.9, "nesterovs_momentum": False},
@@ -313,9 +313,11 @@ def test_partial_fits_over_all_rows_are_the_epochs_of_a_fit(corruption, solver, 
         estimator.partial_fit(X)
         if pickled:
             estimator = pickle.loads(pickle.dumps(estimator))
-    assert_same_fit(estimator, denoising(**options, max_iter=4).fit(X))
+    # The deviations of a stream are sums of all its samples, which rounds.
+    assert_equal = assert_close_fit if corruption == "gaussian" else assert_same_fit
+    assert_equal(estimator, denoising(**options, max_iter=4).fit(X))
     estimator.set_params(warm_start=True).fit(X)
-    assert_same_fit(estimator, denoising(**options, max_iter=7).fit(X))
+    assert_equal(estimator, denoising(**options, max_iter=7).fit(X))
 
 
 @pytest.mark.parametrize(

@@ -186,8 +186,8 @@ def make_problem(
             level,
             low=frozen(low),
             high=frozen(high),
-            scale=frozen(np.random.default_rng(seed + 1).uniform(0.5, 2, size=d)),
-            pool=frozen(np.random.default_rng(seed + 2).normal(size=(7, d)).astype(dtype)),
+            scale=frozen(np.random.default_rng(seed + 1).uniform(0.2, 1, size=d)),
+            pool=frozen(np.random.default_rng(seed + 2).uniform(size=(7, d)).astype(dtype)),
         ),
         draw_params(network, rng, dtype),
         frozen(rng.uniform(size=(n, d)).astype(dtype)),
@@ -636,7 +636,7 @@ def test_epochs_agree_with_the_reference(name, problem, batch_size, max_norm):
     tol = tolerance(problem)
     # Adam takes a gradient of nothing but rounding errors for a large one, unless told otherwise.
     # Small enough that nothing diverges, which would make rounding errors grow.
-    rate = 0.1 / int(problem.network.layers["n_in"].max() + 1)
+    rate = 0.03 / int(problem.network.layers["n_in"].max() + 1)
     options = {
         "epsilon": 1e-8 if tol < 1e-10 else 1e-2,
         "learning_rate": rate,

@@ -599,16 +599,16 @@ def run(**options):
 def test_options_of_an_estimator():
     """Its parameters; neutral values for those it has not; others on request."""
     estimator = denoising(alpha=0.5)
-    options = Options.of(estimator, max_iter=77)
+    options = Options.of(estimator, 60, max_iter=77)
     for name, value in estimator.get_params().items():
         if hasattr(options, name):
             assert getattr(options, name) == (77 if name == "max_iter" else value)
     assert (options.max_norm, options.n_warmup_epochs, options.n_averaged_epochs) == (None, 0, 0)
     supervised = StackedAutoencoderClassifier(max_norm=2.0, n_warmup_epochs=3, n_averaged_epochs=4)
-    options = Options.of(supervised)
+    options = Options.of(supervised, 60)
     assert (options.max_norm, options.n_warmup_epochs, options.n_averaged_epochs) == (2.0, 3, 4)
     assert make_solver(options).max_norm == 2.0
-    assert make_solver(Options.of(estimator)).max_norm == 0.0
+    assert make_solver(Options.of(estimator, 60)).max_norm == 0.0
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
