@@ -88,8 +88,8 @@ COLUMNS = {
 }
 # The worst set is shown for these columns, by the difference to the baseline.
 GAPS = {"R2": None, "LR": "LR raw", "LR std": "LR raw", "LR both": "LR raw", "AUC": "AUC kNN"}
-# Goals: column, set, bound, and whether it is an upper one. Instead of a set, "mean" is that of all
-# sets, "worst" the worst difference to the baseline, "worst untouched" that of the untouched half.
+# Goals: column, set, bound, and whether it is an upper one. Instead of a set, "mean" is that of
+# all, "worst" the worst difference to the baseline, "worst untouched" that of the untouched half.
 GOALS = [
     ("R2", "digits", 0.85, False),
     ("R2", "breast cancer", 0.90, False),
@@ -308,6 +308,9 @@ def run(args, settings):
 
     def add(text, name, seed, values):
         results.append({"setting": text, "set": name, "seed": seed, "values": values})
+        if args.verbose:
+            shown = ", ".join(f"{column} {value:.3f}" for column, value in values.items())
+            print(f"{name}, {text or 'baselines'}: {shown}", file=sys.stderr, flush=True)
 
     kept = json.loads(args.cache.read_text()) if args.cache and args.cache.exists() else {}
     todo = []
@@ -320,9 +323,8 @@ def run(args, settings):
         found = Parallel(n_jobs=2, return_as="generator")(
             delayed(measure)(*task, args.folds, args.labels, paths) for task in todo
         )
-        for k, (task, values) in enumerate(zip(todo, found), 1):
+        for task, values in zip(todo, found):
             add(task[0], task[1], task[3], values)
-            progress(f"{k} of {len(todo)}")
             if task[0] is None:
                 kept[str((task, args.folds, args.labels))] = values
     if args.cache:
@@ -331,15 +333,8 @@ def run(args, settings):
         with threadpool_limits(1):
             for name in filter(args.wanted, sets_of("time", *paths)):
                 for text in settings.values():
-                    progress(f"time of {name}")
                     add(text, name, 0, measure(text, name, ("time",), 0, None, None, paths))
-    progress("")
     return results
-
-
-def progress(text):
-    if sys.stderr.isatty():
-        print(f"\r{text:60s}", end="\r" if not text else "", file=sys.stderr, flush=True)
 
 
 # ---- tables -------------------------------------------------------------------------------
@@ -466,6 +461,9 @@ def main():
     parser.add_argument("--setting", action="append", default=[], help="instead of the file's")
     parser.add_argument("--cache", type=Path, help="file that keeps the baselines' values")
     parser.add_argument("--no-sets", action="store_true", help="only the table over settings")
+    parser.add_argument(
+        "--verbose", action="store_true", help="print each result when it is there"
+    )
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     if unknown := set(args.jobs) - set(JOBS):
