@@ -331,6 +331,8 @@ JOBS = {
     "R2 PCA": "R2, PCA",
     "denoise": "noise left",
     "denoise PCA": "noise left, PCA",
+    "pixels": "strong noise left",
+    "pixels PCA": "strong noise left, PCA",
     "LR": "LR, codes",
     "LR std": "LR, standardised codes",
     "LR both": "LR, raw + codes",
@@ -344,6 +346,15 @@ JOBS = {
 }
 
 
+GOAL_NAMES = {
+    "pixels,": "strong noise left,",
+    "LR - LR raw": "LR, codes - raw",
+    "LR, digits": "LR, codes, digits",
+    "AUC - AUC kNN": "AUC - kNN",
+    "/ MLP": "seconds / MLP",
+}
+
+
 def jobs():
     """What each job gains on each set, in a collapsed table for each setting and half."""
     found, parts = Jobs(), []
@@ -351,6 +362,8 @@ def jobs():
         rows = found.rows(setting)
         for half, names in found.halves.items():
             measured = [rows[name] for name in names if name in rows]
+            if not measured:
+                continue
             columns = [c for c in JOBS if any(c in row for row in measured)]
             lines = [
                 [name, *(number(rows[name].get(c), 3) for c in columns)]
@@ -370,6 +383,8 @@ def job_goals():
     cells = {}
     for setting, goals in found.items():
         for what, value, goal, upper in goals:
+            for column, shown in GOAL_NAMES.items():
+                what = what.replace(column, shown)
             digits = 2 if upper else 3
             text = judged(value, goal, digits=digits, at_most=upper)
             cells.setdefault(what, {})[setting] = text
