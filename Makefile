@@ -5,7 +5,7 @@
 .NOTPARALLEL:  # there is one environment to install into
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
-    bench-scaling bench-compare lint docs dist wheel-test clean
+    bench-scaling bench-jobs bench-compare lint docs dist wheel-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,8 @@ help:
 	@echo "make bench-errors DATA=mnist.npz    the table of published errors and ours (hours)"
 	@echo "make bench-kernels    compare each elementwise loop with a copy, and with NumPy"
 	@echo "make bench-scaling    how time and memory grow, throughput, import time (minutes)"
+	@echo "make bench-jobs    reconstruction, denoising, codes, novelty, time on many data sets (an hour)"
+	@echo "             (ADBENCH=<folder of ADBench's .npz> DATA=mnist.npz: on those tables too)"
 	@echo "make bench-compare REV=HEAD    fail if this checkout is slower than that revision"
 	@echo "make lint    check the style of the Python and Cython sources, and the types"
 	@echo "make docs    build the documentation in docs/_build/html, examples included"
@@ -81,6 +83,11 @@ bench-kernels: $(VENV)/installed
 
 bench-scaling: $(VENV)/installed
 	$(BIN)/python benchmarks/scaling.py
+
+JOBS_DATA = $(if $(ADBENCH),--adbench '$(ADBENCH)') $(if $(DATA),--data '$(DATA)')
+
+bench-jobs: $(VENV)/installed
+	$(BIN)/python benchmarks/jobs.py $(JOBS_DATA) --json benchmarks/results/jobs.json $(ARGS)
 
 # setup.py is run as it is, by the environment's Python.
 bench-compare: $(VENV)/installed $(VENV)/build.required

@@ -305,6 +305,93 @@ def defaults():
     return table(header, rows)
 
 
+class Jobs:
+    """The means over the seeds in jobs.json, of a setting and the baselines."""
+
+    def __init__(self):
+        self.file = load("jobs")
+        self.halves = {
+            "chosen on": self.file["chosen_on"],
+            "untouched": self.file["untouched"],
+        }
+
+    def rows(self, setting):
+        """Return the values of each set, by column."""
+        text, values = self.file["settings"][setting], {}
+        for result in self.file["results"]:
+            if result["setting"] in (None, text):
+                row = values.setdefault(result["set"], {})
+                for column, value in result["values"].items():
+                    row.setdefault(column, []).append(value)
+        return {n: {c: mean(found) for c, found in row.items()} for n, row in values.items()}
+
+
+JOBS = {
+    "R2": "R2",
+    "R2 PCA": "R2, PCA",
+    "denoise": "noise left",
+    "denoise PCA": "noise left, PCA",
+    "pixels": "strong noise left",
+    "pixels PCA": "strong noise left, PCA",
+    "LR": "LR, codes",
+    "LR std": "LR, standardised codes",
+    "LR both": "LR, raw + codes",
+    "LR raw": "LR, raw",
+    "LR PCA": "LR, PCA",
+    "AUC": "AUC",
+    "AUC kNN": "AUC, kNN",
+    "AUC PCA": "AUC, PCA",
+    "seconds": "seconds",
+    "/ MLP": "seconds / MLP",
+}
+
+
+GOAL_NAMES = {
+    "pixels,": "strong noise left,",
+    "LR - LR raw": "LR, codes - raw",
+    "LR, digits": "LR, codes, digits",
+    "AUC - AUC kNN": "AUC - kNN",
+    "/ MLP": "seconds / MLP",
+}
+
+
+def jobs():
+    """What each job gains on each set, in a collapsed table for each setting and half."""
+    found, parts = Jobs(), []
+    for setting, text in found.file["settings"].items():
+        rows = found.rows(setting)
+        for half, names in found.halves.items():
+            measured = [rows[name] for name in names if name in rows]
+            if not measured:
+                continue
+            columns = [c for c in JOBS if any(c in row for row in measured)]
+            lines = [
+                [name, *(number(rows[name].get(c), 3) for c in columns)]
+                for name in names
+                if name in rows
+            ]
+            means = ([row[c] for row in measured if c in row] for c in columns)
+            lines.append(["mean", *(number(mean(values), 3) for values in means)])
+            header = ["set", *(JOBS[column] for column in columns)]
+            parts.append(folded(f"{text}, sets {half}", table(header, lines)))
+    return "\n".join(parts)
+
+
+def job_goals():
+    """The goals of each setting of jobs.json."""
+    found = load("jobs")["goals"]
+    cells = {}
+    for setting, goals in found.items():
+        for what, value, goal, upper in goals:
+            for column, shown in GOAL_NAMES.items():
+                what = what.replace(column, shown)
+            digits = 2 if upper else 3
+            text = judged(value, goal, digits=digits, at_most=upper)
+            cells.setdefault(what, {})[setting] = text
+    rows = [[what, *(row.get(setting, "–") for setting in found)] for what, row in cells.items()]
+    return table(["quantity", *(load("jobs")["settings"][s] for s in found)], rows)
+
+
 def kernels():
     """Each elementwise loop compared with NumPy and with a copy, on operands of both sizes."""
     found, parts = load("kernels"), []
@@ -359,6 +446,8 @@ TABLES = {
     "few-labels": few_labels,
     "goals": goals,
     "growth": growth,
+    "job-goals": job_goals,
+    "jobs": jobs,
     "kernels": kernels,
     "machine": machine,
     "other-ratios": other_ratios,
