@@ -3,6 +3,7 @@
 import warnings
 from contextlib import contextmanager
 from copy import copy
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -16,10 +17,14 @@ from skae._compat import (
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    _check_feature_names_in,
     _check_sample_weight,
     _fit_context,
+    _get_container_adapter,
     available_if,
 )
+from skae._dataset import ArrayDataset
+from skae._threads import team_to_apply
 from skae._training import TrainingState
 from skae._typing import ArrayLike, MatrixLike, NDArray
 from skae._version import __version__
@@ -249,8 +254,8 @@ class BaseEncoder(
 
 
 class BaseAutoencoder(BaseEncoder):
-    """Base of the unsupervised estimators. Subclasses have `_fit`, `_decode` and
-    `_sample_losses`.
+    """Base of the unsupervised estimators. Subclasses have `_fit`, `_decode`, `_sample_losses`,
+    `_reconstructed` and `_trained_layers`.
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -352,6 +357,39 @@ class BaseAutoencoder(BaseEncoder):
                 f"expecting {n_components} features as input: codes, as transform returns them."
             )
         return self._decode(X)
+
+    def reconstruct(self, X: MatrixLike) -> Any:
+        """Encode samples and decode their codes, without corruption.
+
+        This denoises: what does not fit the features learned is left out. The values are those
+        of ``inverse_transform(transform(X))``, but never are all codes in memory.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples to reconstruct.
+
+        Returns
+        -------
+        X_reconstructed : ndarray or DataFrame of shape (n_samples, n_features)
+            Reconstructions, in the units of the X given to ``fit``, float32 if X is float32,
+            else float64. A data frame with the names of the features of X if `set_output`, or
+            the global configuration, asks for data frames.
+        """
+        reconstructed = self._toarray(self._reconstructed(ArrayDataset(self._check_X(X))))
+        adapter = _get_container_adapter("transform", self)
+        if adapter is None:
+            return reconstructed
+        return adapter.create_container(reconstructed, X, columns=_check_feature_names_in(self))
+
+    def _team(self, dataset):
+        """A team for the largest layer, so that each block of samples needs not start its own."""
+        largest = max(prod(layer._architecture["sizes"]) for layer in self._trained_layers)
+        return team_to_apply(len(dataset) * largest)
+
+    def _toarray(self, dataset):
+        with self._team(dataset):
+            return dataset.toarray()
 
     def score_samples(self, X: MatrixLike) -> NDArray[np.float64]:
         """Minus the reconstruction error of each sample, without corruption.

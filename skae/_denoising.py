@@ -33,7 +33,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     An encoder ``y = s(x~ W^T + b)`` and a decoder ``z = t(y W' + b')`` are trained to reconstruct
     each sample x from a corrupted version x~ of it. Features that achieve this must capture the
     dependencies between columns [1]_. `transform` returns the code y (latent
-    representation, embedding) of an uncorrupted sample.
+    representation, embedding) of an uncorrupted sample, `reconstruct` what is decoded from it.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     >>> dae = DenoisingAutoencoder(random_state=0).fit(X)
     >>> dae.transform(X).shape
     (1797, 256)
-    >>> dae.inverse_transform(dae.transform(X)).shape
+    >>> dae.reconstruct(X).shape
     (1797, 64)
     >>> bool(dae.score(X) > -2)  # the mean sample would score -4.8
     True
@@ -249,6 +249,14 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return EncodedDataset(
             dataset, self._applied(dataset.dtype, start=1), self._architecture["sizes"][0]
         )
+
+    def _reconstructed(self, dataset):
+        """The reconstructions of samples, in the same way."""
+        return EncodedDataset(dataset, self._applied(dataset.dtype), dataset.n_features)
+
+    @property
+    def _trained_layers(self):
+        return [self]
 
     def _with_parameters(self, parameters, output):
         """A copy with other weights and biases of encoder and decoder.

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skae._compat import check_matplotlib_support
+from skae._dataset import ArrayDataset
 from skae._labels import is_label, is_missing, plain
 from skae._training import draw_seed
 from skae._typing import ArrayLike, MatrixLike, NDArray
@@ -340,12 +341,14 @@ class ReconstructionDisplay(_Display):
                 "StackedAutoencoder, such as the pretrained_ of a classifier."
             )
         X = estimator._check_X(X)[:n_rows]
-        bottom = getattr(estimator, "layers_", [estimator])[0]
+        bottom = estimator._trained_layers[0]
         corrupted = bottom._corrupted(X, draw_seed(random_state))
         lines = {"input": X.toarray() if issparse(X) else X}
         if bottom.corruption is not None:
             lines["corrupted"] = corrupted
-        lines["reconstruction"] = estimator.inverse_transform(estimator._encode(corrupted))
+        lines["reconstruction"] = estimator._toarray(
+            estimator._reconstructed(ArrayDataset(corrupted))
+        )
         return cls(lines, image_shape=image_shape).plot(ax, **im_kw)
 
 

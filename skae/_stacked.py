@@ -4,7 +4,6 @@ import warnings
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from math import prod
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -26,7 +25,7 @@ from skae._parameters import (
     for_each_layer,
     parameter,
 )
-from skae._threads import single_threaded_blas, team_to_apply
+from skae._threads import single_threaded_blas
 from skae._typing import PerLayer
 
 
@@ -36,7 +35,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     The first layer is a `DenoisingAutoencoder` of X, the second one of the codes of the first, and
     so on; a layer that has been trained is not changed any more [1]_ [2]_. `transform` returns the
-    code (latent representation, embedding) of the top layer.
+    code (latent representation, embedding) of the top layer, `reconstruct` what is decoded from
+    it.
 
     Parameters
     ----------
@@ -370,14 +370,13 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             dataset = layer._decoded(dataset)
         return dataset
 
-    def _team(self, dataset):
-        """A team for the largest layer, so that each block of samples needs not start its own."""
-        largest = max(prod(layer._architecture["sizes"]) for layer in self.layers_)
-        return team_to_apply(len(dataset) * largest)
+    def _reconstructed(self, dataset):
+        """The reconstructions of samples, in the same way."""
+        return self._decoded(self._encoded(dataset), self.layers_)
 
-    def _toarray(self, dataset):
-        with self._team(dataset):
-            return dataset.toarray()
+    @property
+    def _trained_layers(self):
+        return self.layers_
 
 
 def unrolled(architectures):

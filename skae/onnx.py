@@ -7,7 +7,7 @@ The graph computes the results of skae in the type of its input, float32 or floa
 skl2onnx, integers are converted to float32. Its outputs are
 
 - ``variable`` of an autoencoder: the codes, as `transform` returns them. The options
-  ``reconstruct`` (reconstructions, as `inverse_transform` returns them) and ``score_samples``, of
+  ``reconstruct`` (as the method of this name) and ``score_samples``, of
   shape (n_samples, 1), add outputs of these names to the graph, wherever in a pipeline the
   autoencoder stands.
 - ``label`` and ``probabilities`` of a classifier, with the options of skl2onnx's own classifiers:
@@ -181,7 +181,7 @@ def _shape_autoencoder(operator):
 
 def _convert_autoencoder(scope, operator, container):
     autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
-    stack = getattr(autoencoder, "layers_", [autoencoder])
+    stack = autoencoder._trained_layers
     encoders, decoders = zip(*(_layers(layer) for layer in stack))
     codes = graph.forward(graph.X, encoders)
     *hidden, bottom = reversed(decoders)

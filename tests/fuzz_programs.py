@@ -265,7 +265,7 @@ class Maker:
 
     def program(self):
         params = self.parameters()
-        reading = ["transform", "inverse_transform", "score", "score_samples"]
+        reading = ["transform", "inverse_transform", "reconstruct", "score", "score_samples"]
         if self.kinds:
             reading = ["transform", "score", "predict", "predict"]
         if self.kinds is OF_CLASSIFIER:

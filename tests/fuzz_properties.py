@@ -189,6 +189,7 @@ SHAPES = {
     "transform": lambda est, n: ([(n, width(est))], "of X"),
     "fit_transform": lambda est, n: ([(n, width(est))], "of X"),
     "inverse_transform": lambda est, n: ([(n, est.n_features_in_)], "of X"),
+    "reconstruct": lambda est, n: ([(n, est.n_features_in_)], "of X"),
     "score_samples": lambda est, n: ([(n,)], np.dtype(np.float64)),
     "score": lambda est, n: ([()], np.dtype(np.float64)),
     "predict": lambda est, n: (many(est, n), None),
@@ -198,8 +199,8 @@ SHAPES = {
 }
 
 
-FLOATING = ("transform", "inverse_transform", "score_samples", "predict_proba",
-            "predict_log_proba", "decision_function")  # fmt: skip
+FLOATING = ("transform", "inverse_transform", "reconstruct", "score_samples",
+            "predict_proba", "predict_log_proba", "decision_function")  # fmt: skip
 
 
 def predictions_are_consistent(step):

@@ -30,7 +30,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skae import (
     DenoisingAutoencoder,
@@ -210,6 +210,74 @@ def test_data_frames_and_names(make):
     assert_array_equal(codes.to_numpy(), plain)
     assert_array_equal(estimator.inverse_transform(codes), estimator.inverse_transform(plain))
     assert_array_equal(estimator.score_samples(X), scores)
+
+
+# -- reconstructions ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+@pytest.mark.parametrize("params", [{}, {"tied_weights": True}, {"loss": "cross_entropy"}])
+@both
+def test_reconstruct_decodes_the_codes(make, params, dtype, sparse):
+    X = rows(dtype=dtype)
+    if make is stacked and params:
+        params = {**params, "activation": "logistic"}
+    estimator = make(**params).fit(X)
+    expected = estimator.inverse_transform(estimator.transform(X))
+    found = estimator.reconstruct(sp.csr_array(X) if sparse else X)
+    assert found.dtype == (np.float64 if dtype == np.int8 else dtype)
+    assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-12)
+
+
+@both
+def test_reconstruct_is_the_same_in_small_blocks(make):
+    X = rows(n_rows=700)  # more than a block
+    estimator = make().fit(X)
+    expected = estimator.reconstruct(X)
+    with sklearn.config_context(working_memory=0):
+        assert_allclose(estimator.reconstruct(X), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("globally", [False, True])
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@both
+def test_reconstruct_gives_frames_with_the_names_of_X(make, container, globally):
+    names = [f"pixel {k}" for k in range(9)]
+    frame = pd.DataFrame(rows(), columns=names, index=range(100, 140))
+    given = frame if container == "pandas" else pytest.importorskip("polars").from_pandas(frame)
+    estimator = make().fit(given)
+    expected = estimator.reconstruct(given)
+    assert type(expected) is np.ndarray
+    if globally:
+        with sklearn.config_context(transform_output=container):
+            found = estimator.reconstruct(given)
+    else:
+        found = estimator.set_output(transform=container).reconstruct(given)
+    assert type(found) is type(given)
+    assert list(found.columns) == names
+    assert_array_equal(found.to_numpy(), expected)
+    if container == "pandas":
+        assert list(found.index) == list(frame.index)
+
+
+def test_reconstruct_names_columns_without_names():
+    found = denoising().fit(rows()).set_output(transform="pandas").reconstruct(rows())
+    assert list(found.columns) == [f"x{k}" for k in range(9)]
+
+
+@both
+def test_reconstruct_behind_a_scaler(make):
+    frame = pd.DataFrame(100 + 20 * rows(), columns=[f"f{k}" for k in range(9)])
+    pipe = make_pipeline(StandardScaler(), make()).fit(frame)
+    scaler, estimator = pipe.steps[0][1], pipe.steps[1][1]
+    scaled = estimator.reconstruct(scaler.transform(frame))
+    in_original_units = pipe.inverse_transform(pipe.transform(frame))
+    assert_allclose(in_original_units, scaled * scaler.scale_ + scaler.mean_)
+    pipe.set_output(transform="pandas").fit(frame)
+    found = pipe[-1].reconstruct(pipe[:-1].transform(frame))
+    assert list(found.columns) == list(frame.columns)
+    assert_allclose(pipe.inverse_transform(pipe.transform(frame)), in_original_units)
 
 
 @pytest.mark.parametrize("params", [{}, {"hidden_layer_sizes": 7}])
