@@ -247,8 +247,8 @@ class BaseEncoder(
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            Codes (latent representations) of the top layer, float32 if X is float32, else
-            float64.
+            Codes (latent representations) of the top layer, or as the parameter `code` of a
+            stack says; float32 if X is float32, else float64.
         """
         return self._encode(self._check_X(X))
 

@@ -4,6 +4,7 @@ import warnings
 from copy import copy
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -11,8 +12,8 @@ from sklearn.utils import check_random_state
 from skae import _training
 from skae._base import TRAINING_ATTRIBUTES, BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
-from skae._compat import validate_parameter_constraints
-from skae._dataset import ArrayDataset
+from skae._compat import StrOptions, validate_parameter_constraints
+from skae._dataset import ArrayDataset, EncodedDataset
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
 from skae._network import Network
@@ -26,7 +27,7 @@ from skae._parameters import (
     parameter,
 )
 from skae._threads import single_threaded_blas
-from skae._typing import PerLayer
+from skae._typing import ArrayLike, NDArray, PerLayer
 
 
 @estimator
@@ -103,6 +104,15 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     ... ])
     >>> bool(pipe.fit(X_train, y_train).score(X_test, y_test) > 0.9)
     True
+
+    The codes of all layers, for a linear model:
+
+    >>> pipe["sae"].set_params(code="all").transform(X_test / 16).shape
+    (450, 192)
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> pipe = pipe.set_params(sae__code="all", svm=LogisticRegression(max_iter=1000))
+    >>> bool(pipe.fit(X_train, y_train).score(X_test, y_test) > 0.95)
+    True
     """
 
     hidden_layer_sizes: PerLayer[int] = parameter(
@@ -139,6 +149,15 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         constraint=[POSITIVE],
         doc="""float in (0, inf)
         Learning rate of the first epoch of the joint training.""",
+    )
+
+    code: str = parameter(
+        default="top",
+        constraint=[StrOptions({"top", "all"})],
+        doc="""{'top', 'all'}
+        What `transform` returns: the code of the top layer, or the codes of all layers side by
+        side, from the bottom up. Linear models often gain by all of them. It has no effect on
+        training, and may be changed after it.""",
     )
 
     _curves_of = "_joint_state"
@@ -342,13 +361,51 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return continued + layers[n_fitted:]
 
     @property
+    def _gives_all_codes(self):
+        """Whether `transform` returns the codes of all layers; `code` may be set after the fit."""
+        constraint = {"code": self._parameter_constraints["code"]}
+        validate_parameter_constraints(constraint, {"code": self.code}, type(self).__name__)
+        return self.code == "all"
+
+    @property
     def _n_features_out(self):
-        return self.layers_[-1]._architecture["sizes"][-1]
+        sizes = [layer._n_features_out for layer in self.layers_]
+        return sum(sizes) if self._gives_all_codes else sizes[-1]
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
+        """Get the names of the codes.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only used to validate the names of the features of X.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            "stackedautoencoder0" and so on; with ``code='all'``, "stackedautoencoder_layer1_0"
+            and so on.
+        """
+        names = super().get_feature_names_out(input_features)
+        if not self._gives_all_codes:
+            return names
+        prefix = type(self).__name__.lower()
+        return np.array(
+            [
+                f"{prefix}_layer{depth}_{k}"
+                for depth, layer in enumerate(self.layers_, start=1)
+                for k in range(layer._n_features_out)
+            ],
+            dtype=object,
+        )
 
     def _encode(self, X):
-        return self._toarray(self._encoded(ArrayDataset(X)))
+        dataset = ArrayDataset(X)
+        all_codes = self._gives_all_codes
+        return self._toarray(self._all_encoded(dataset) if all_codes else self._encoded(dataset))
 
     def _decode(self, codes):
+        codes = codes[:, -self.layers_[-1]._n_features_out :]  # those of the top layer
         return self._toarray(self._decoded(ArrayDataset(codes), self.layers_))
 
     def _sample_losses(self, X):
@@ -363,6 +420,19 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         for layer in self.layers_:
             dataset = layer._encoded(dataset)
         return dataset
+
+    def _all_encoded(self, dataset):
+        """The codes of all layers, in the same way; those of each are made of those below it."""
+        encoders = [layer._applied(dataset.dtype, stop=1) for layer in self.layers_]
+
+        def encode(samples):
+            codes = []
+            for one in encoders:
+                codes.append(one(samples))
+                samples = ArrayDataset(codes[-1])
+            return np.concatenate(codes, axis=1)
+
+        return EncodedDataset(dataset, encode, self._n_features_out)
 
     def _decoded(self, dataset, layers):
         """What layers reconstruct, from the top down, in the same way."""

@@ -183,9 +183,12 @@ def _convert_autoencoder(scope, operator, container):
     autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
     stack = autoencoder._trained_layers
     encoders, decoders = zip(*(_layers(layer) for layer in stack))
-    codes = graph.forward(graph.X, encoders)
+    codes, top = [], graph.X
+    for encoder in encoders:
+        top = graph.forward(top, [encoder])
+        codes.append(top)
     *hidden, bottom = reversed(decoders)
-    logits = graph.affine(graph.forward(codes, hidden), bottom)
+    logits = graph.affine(graph.forward(top, hidden), bottom)
     nodes = {"reconstruct": graph.activate(logits, bottom)}
     if stack[0]._architecture["loss"] == "cross_entropy":
         nodes["score_samples"] = _minus_cross_entropy(graph, logits)
@@ -194,7 +197,9 @@ def _convert_autoencoder(scope, operator, container):
         squared = graph.node("ReduceSumSquareApi18", error, axes=[1])
         nodes["score_samples"] = graph.node("Neg", squared)
     asked = [nodes[name] for name in _extras(scope, autoencoder)]
-    for variable, node in zip(operator.outputs, [codes, *asked]):
+    if getattr(autoencoder, "code", "top") == "all":
+        top = graph.node("Concat", *codes, axis=1)
+    for variable, node in zip(operator.outputs, [top, *asked]):
         graph.assign(variable, node)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae import DenoisingAutoencoder, StackedAutoencoder, _training
+from skae import DenoisingAutoencoder, StackedAutoencoder, _inference, _training
 from skae._callbacks import FitTask  # noqa: F401
 from skae._dataset import ArrayDataset
 from skae._kernel import _sgd
@@ -210,6 +210,18 @@ def record_epochs(monkeypatch):
 
     monkeypatch.setattr(_sgd, "train", spy)
     return epochs
+
+
+def record_outputs(monkeypatch):
+    """Return the list of the numbers of features of all further samples that go through layers."""
+    widths = []
+
+    def spy(network, params, dataset, *, real=_inference.outputs, **kwargs):
+        widths.append(dataset.n_features)
+        return real(network, params, dataset, **kwargs)
+
+    monkeypatch.setattr(_inference, "outputs", spy)
+    return widths
 
 
 def interrupt(monkeypatch, call, *, when="before", error=KeyboardInterrupt, function="train"):

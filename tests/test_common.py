@@ -266,10 +266,12 @@ def test_reconstruct_names_columns_without_names():
     assert list(found.columns) == [f"x{k}" for k in range(9)]
 
 
-@both
-def test_reconstruct_behind_a_scaler(make):
+@pytest.mark.parametrize(
+    "make, params", [(denoising, {}), (stacked, {}), (stacked, {"code": "all"})]
+)
+def test_reconstruct_behind_a_scaler(make, params):
     frame = pd.DataFrame(100 + 20 * rows(), columns=[f"f{k}" for k in range(9)])
-    pipe = make_pipeline(StandardScaler(), make()).fit(frame)
+    pipe = make_pipeline(StandardScaler(), make(**params)).fit(frame)
     scaler, estimator = pipe.steps[0][1], pipe.steps[1][1]
     scaled = estimator.reconstruct(scaler.transform(frame))
     in_original_units = pipe.inverse_transform(pipe.transform(frame))
@@ -432,12 +434,13 @@ EFFECTS = {
     "joint_learning_rate_init": ({"joint": True}, 0.01, 0.02),
     **TRAINING_EFFECTS,
 }
+ELSEWHERE = {"verbose", "code"}  # no part of training
 SIZES = {"n_components": ({}, 4, 5), "hidden_layer_sizes": ({}, (4, 3), (4,))}
 
 
 def effects(cls):
     names = set(cls().get_params())
-    assert names == (set(EFFECTS) | set(SIZES)) & names | {"verbose"}
+    assert names == (set(EFFECTS) | set(SIZES) | ELSEWHERE) & names
     return [name for name in {**EFFECTS, **SIZES} if name in names]
 
 
@@ -728,6 +731,7 @@ BAD_VALUES = {
     "sparsity_target": [0.0, 1.0, -1, None],
     "sparsity_penalty": [-1e-9, None],
     "joint": [None, ""],
+    "code": ["bottom", None, True, 1],
     "joint_max_iter": [0, -1, 2.5, None],
     "joint_learning_rate_init": [0.0, -0.1, None, "auto"],
     "solver": ["lbfgs", None],

@@ -435,6 +435,14 @@ def test_a_stack_is_told_from_its_own_parameters(make):
     assert not same_fit(one, clone(seedless).set_params(random_state=1).fit(X, y_for(make)))
 
 
+@both
+def test_pretraining_does_not_depend_on_the_codes_that_the_stack_gives(make):
+    y = y_for(make)
+    one, other = (make(pretrain=stack(code=code)).fit(X, y) for code in ("top", "all"))
+    assert_same_fit(one, other)
+    assert_array_equal(one.transform(X), other.transform(X))
+
+
 def test_pretraining_takes_the_weights_of_the_rows():
     weights = np.linspace(0.1, 3, 60)
     estimator = classifier(pretrain=stack(), warm_start=True)
