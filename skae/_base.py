@@ -24,8 +24,9 @@ from skae._compat import (
     available_if,
 )
 from skae._dataset import ArrayDataset
+from skae._inference import reconstruction_quality
 from skae._threads import team_to_apply
-from skae._training import TrainingState
+from skae._training import TrainingState, measured
 from skae._typing import ArrayLike, MatrixLike, NDArray
 from skae._version import __version__
 
@@ -36,7 +37,7 @@ ACCEPTED = [*FLOATS, *map(np.dtype, "?bBhHiIlLqQ")]
 
 # Attributes of a fitted estimator about its training; the best one only with early stopping.
 BEST = ("best_loss_", "best_validation_score_")
-TRAINING_ATTRIBUTES = ("loss_", *BEST)
+TRAINING_ATTRIBUTES = ("loss_", *BEST, "reconstruction_r2_", "baseline_loss_")
 
 # How far outside [0, 1] the rounding of a scaler may put a value.
 UNIT_INTERVAL_TOLERANCE = 1e-6
@@ -189,7 +190,8 @@ class BaseEncoder(
 
     def _fitted_as(self, state):
         """A copy, fitted with this training state."""
-        return copy(self)._set_state(state)
+        other = copy(self)
+        return other if state is self._state else other._set_state(state)
 
     def _fitted_attributes(self, state):
         """The attributes that `_set_state` would leave."""
@@ -197,11 +199,14 @@ class BaseEncoder(
 
     def _set_training_attributes(self, state):
         """Set ``loss_`` etc.; drop those of an earlier fit."""
-        for name in TRAINING_ATTRIBUTES:
-            vars(self).pop(name, None)
+        self._drop_training_attributes()
         self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         if self.early_stopping:
             self._set_best(state)
+
+    def _drop_training_attributes(self):
+        for name in TRAINING_ATTRIBUTES:
+            vars(self).pop(name, None)
 
     def _set_best(self, state):
         self.best_loss_ = state.best_loss
@@ -257,6 +262,21 @@ class BaseAutoencoder(BaseEncoder):
     """Base of the unsupervised estimators. Subclasses have `_fit`, `_decode`, `_sample_losses`,
     `_reconstructed` and `_trained_layers`.
     """
+
+    _documentation = {
+        **BaseEncoder._documentation,
+        "quality_attributes": """\
+    reconstruction_r2_ : float
+        R^2 of the reconstruction, without corruption: 1 minus the ratio of the squared errors of
+        the reconstructions to those of the mean sample. 1 is perfect, 0 is as good as the mean;
+        nan if the samples do not vary. It is that of the held-out samples with
+        ``early_stopping=True``, else of the training samples; of at most 10,000 of them, evenly
+        spaced. Only after ``fit``: ``partial_fit`` drops it.
+    baseline_loss_ : float
+        Mean loss, in the units of `loss`, of the same samples if each is reconstructed by their
+        mean. Only after ``fit``: ``partial_fit`` drops it.
+""",
+    }
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -382,6 +402,24 @@ class BaseAutoencoder(BaseEncoder):
             return reconstructed
         return adapter.create_container(reconstructed, X, columns=_check_feature_names_in(self))
 
+    def _measure(self, dataset, seed, name):
+        """Set what tells how good the fit is; return whether Ctrl-C came meanwhile."""
+        self.reconstruction_r2_ = self.baseline_loss_ = np.nan
+        try:
+            index = measured(dataset, self, seed)
+            with self._team(index):
+                quality = reconstruction_quality(
+                    dataset, self._reconstructed, index, self._trained_layers[0].loss
+                )
+        except KeyboardInterrupt:
+            warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
+            return True
+        self.reconstruction_r2_, self.baseline_loss_ = quality
+        if self.verbose:
+            held_out = " of held-out samples" if self.early_stopping else ""
+            print(f"[{name}] R^2 of the reconstruction{held_out} = {quality[0]:.3g}")
+        return False
+
     def _team(self, dataset):
         """A team for the largest layer, so that each block of samples needs not start its own."""
         largest = max(prod(layer._architecture["sizes"]) for layer in self._trained_layers)
@@ -412,6 +450,9 @@ class BaseAutoencoder(BaseEncoder):
 
     def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean of `score_samples`: minus the mean reconstruction error.
+
+        For a number without units, see the attribute ``reconstruction_r2_``; ``-baseline_loss_``
+        is the score of the mean sample.
 
         Parameters
         ----------

@@ -59,6 +59,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         Only with ``early_stopping=True``.
     best_loss_ : float
         Smallest value of `validation_loss_curve_`. Only with ``early_stopping=True``.
+    {quality_attributes}
     n_iter_ : int
         Number of epochs, over all calls that continued each other.
     {input_attributes}
@@ -103,7 +104,11 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     (1797, 256)
     >>> dae.reconstruct(X).shape
     (1797, 64)
-    >>> bool(dae.score(X) > -2)  # the mean sample would score -4.8
+    >>> bool(dae.score(X) > -2)
+    True
+    >>> round(dae.baseline_loss_, 1)  # minus the score of the mean sample
+    4.8
+    >>> bool(dae.reconstruction_r2_ > 0.5)
     True
     """
 
@@ -160,7 +165,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             self._check_continues(architecture)
             state = self._state
         self._note_ranges(dataset, first)
-        self._architecture, self._state = architecture, state  # copies need a pair that fits
+        self._drop_training_attributes()  # a callback may copy the estimator
+        self._architecture, self._state = architecture, state  # a pair that fits
         objective = _sgd.Objective(
             self.loss,
             alpha=self.alpha,
@@ -168,19 +174,22 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             sparsity_target=self.sparsity_target,
             sparsity_penalty=self.sparsity_penalty,
         )
+        dataset = dataset.astype(state.buffers.dtype)
+        name = name or type(self).__name__
         state = _training.train(
             network,
             objective,
-            dataset.astype(state.buffers.dtype),
+            dataset,
             state,
             options,
-            name=name or type(self).__name__,
+            name=name,
             corruption=self._corruption(),
             in_place=first,
             task=task,
         )
         self._set_state(state)
-        return task.end(lambda: state) or state.interrupted
+        interrupted = not incremental and self._measure(dataset, state.seed, name)
+        return task.end(lambda: state) or state.interrupted or interrupted
 
     def _new_architecture(self, n_features):
         """Arguments of `Network.autoencoder` for the network to be trained."""

@@ -379,8 +379,10 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if self._interrupted:  # goes on where it was
             seed = {"random_state": self.pretrained_.random_state, "warm_start": True}
             stack = copy(self.pretrained_).set_params(**{**params, **seed})
+        stack._other_title = f"{type(self).__name__}, pretraining"
         with task.delegated("pretrain", stack):
             stack.fit(X, sample_weight=weights)
+        del stack._other_title
         if hasattr(self, "feature_names_in_"):
             stack.feature_names_in_ = self.feature_names_in_
         return stack.set_params(warm_start=params["warm_start"])

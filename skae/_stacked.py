@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skae import _training
-from skae._base import TRAINING_ATTRIBUTES, BaseAutoencoder, unchanged_on_error
+from skae._base import BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._compat import StrOptions, validate_parameter_constraints
 from skae._dataset import ArrayDataset, EncodedDataset
@@ -46,7 +46,9 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     Attributes
     ----------
     layers_ : list of DenoisingAutoencoder
-        The fitted layers, from the bottom up, with their weights and loss curves.
+        The fitted layers, from the bottom up, with their weights. Their loss curves and
+        `reconstruction_r2_` are those of their own training, before any joint training.
+    {quality_attributes}
     n_iter_ : int
         Number of epochs, summed over the layers; those of the joint training are not counted.
     loss_curve_ : list of float
@@ -72,6 +74,10 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     While a layer is trained, the codes of the layer below are held in memory if they fit into the
     `working_memory` of `sklearn.set_config`; otherwise they are computed for each mini-batch.
+
+    Early stopping holds out samples of its own in each layer, and in joint training. So
+    `reconstruction_r2_` is that of the samples that joint training holds out, or else those that
+    the first layer does; other layers have been trained on some of them.
 
     Ctrl-C ends the training with a warning; the layers that have been trained by then make up
     the stack. Fitting it again with ``warm_start=True`` makes up for the missing epochs and
@@ -162,6 +168,11 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     _curves_of = "_joint_state"
 
+    @property
+    def _title(self):
+        """What messages call this fit: pretraining has another title."""
+        return vars(self).get("_other_title", type(self).__name__)
+
     def _can_partial_fit(self):
         if self.joint:
             raise AttributeError("partial_fit does not support joint=True")
@@ -187,15 +198,19 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             if not first:
                 layers = self._continued(layers)
             self._interrupted = False
+            self._drop_training_attributes()  # a callback may copy the estimator
             if one_by_one:
                 dataset = ArrayDataset(X, sample_weight=weights)
                 self._joint_state = None
                 layers = self._fit_layers(layers, dataset, incremental, resumes, task)
             self._set_layers(layers)
-            for name in TRAINING_ATTRIBUTES:  # of an earlier joint training
-                vars(self).pop(name, None)
             if self.joint and not self._interrupted:
                 self._fit_jointly(X, weights, task)
+            if not incremental:
+                bottom = self.layers_[0]
+                dataset = ArrayDataset(X, bottom._params().dtype, sample_weight=weights)
+                seed = (self._joint_state or bottom._state).seed
+                self._measure(dataset, seed, self._title)
             task.end()
         return self
 
@@ -211,7 +226,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         If an interrupted fit is resumed, the layers that it has completed stay as they are.
         """
         for depth, layer in enumerate(layers, start=1):
-            name = f"{type(self).__name__}, layer {depth} of {len(layers)}"
+            name = f"{self._title}, layer {depth} of {len(layers)}"
             layer.n_features_in_ = dataset.n_features
             stage = task.subtask(
                 "layer",
@@ -271,7 +286,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             dataset,
             state,
             options,
-            name=f"{type(self).__name__}, all layers",
+            name=f"{self._title}, all layers",
             corruption=bottom._corruption(),
             in_place=True,
             task=stage,

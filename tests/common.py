@@ -161,6 +161,11 @@ def state_of(estimator):
     return estimator._state
 
 
+def joint_seed_of(stack):
+    """Return the seed of the joint training of a stack."""
+    return stack._joint_state.seed
+
+
 def set_parameters(estimator, params):
     """Give a fitted supervised estimator other parameters, and moments of zero."""
     state = state_of(estimator)
@@ -270,6 +275,11 @@ def record_splits(monkeypatch):
 
     monkeypatch.setattr(_training, "split", spy)
     return splits
+
+
+def limit_measured(monkeypatch, n_samples):
+    """Let the quality of a fit be measured by this many samples at most."""
+    monkeypatch.setattr(_training, "N_MEASURED", n_samples)
 
 
 def train_classifier(X, target, *, strata=None, score=None, state=None, seed=0, **options):

@@ -592,7 +592,7 @@ def test_interrupted_between_two_layers(monkeypatch):
     whole = stacked().fit(X)
     estimator = stacked()
     with monkeypatch.context() as patch:
-        interrupt(patch, 2, function="outputs")
+        interrupt(patch, 4, function="outputs")
         with pytest.warns(UserWarning, match="interrupted by user"):
             try:
                 estimator.fit(X)

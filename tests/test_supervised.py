@@ -1262,10 +1262,13 @@ def test_verbose_prints_a_line_an_epoch(make, capsys):
     assert lines.pop(0) == f"[{name}] 60 of 60 samples are labelled"
     assert len(lines) == 8
     assert all("validation score = " in line for line in lines)
-    assert lines[0].startswith(f"[{name}, output layer] epoch 1,")
-    assert lines[-1].startswith(f"[{name}] epoch 8,")
+    assert lines[0].startswith(f"[{name}, output layer] epoch 1 of 4,")
+    assert lines[-1].startswith(f"[{name}] epoch 8 of 8,")
     make(verbose=True, pretrain=True, max_iter=1).fit(X, y_for(make))
-    assert "[StackedAutoencoder, layer 2 of 2]" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"[{name}, pretraining, layer 2 of 2] epoch 1 of 1, " in out
+    assert f"[{name}, pretraining] R^2 of the reconstruction = " in out
+    assert f"[{name}] epoch 1 of 1, " in out
 
 
 # -- bad input ---------------------------------------------------------------------------
