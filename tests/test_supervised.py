@@ -1266,7 +1266,7 @@ def test_verbose_prints_a_line_an_epoch(make, capsys):
     assert lines[-1].startswith(f"[{name}] epoch 8 of 8,")
     make(verbose=True, pretrain=True, max_iter=1).fit(X, y_for(make))
     out = capsys.readouterr().out
-    assert f"[{name}, pretraining, layer 2 of 2] epoch 1 of 1, " in out
+    assert f"[{name}, pretraining, layer 2 of 2] epoch 1 of " in out
     assert f"[{name}, pretraining] R^2 of the reconstruction = " in out
     assert f"[{name}] epoch 1 of 1, " in out
 
