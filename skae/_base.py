@@ -469,4 +469,7 @@ class BaseAutoencoder(BaseEncoder):
             Higher is better. In the units of `score_samples`.
         """
         scores = self.score_samples(X)
-        return float(np.average(scores, weights=weights_of_mean(sample_weight, scores)))
+        weights = weights_of_mean(sample_weight, scores)
+        if weights is not None:  # a score may be infinite
+            scores, weights = scores[weights > 0], weights[weights > 0]
+        return float(np.average(scores, weights=weights))

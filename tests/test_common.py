@@ -1172,6 +1172,17 @@ def test_weights_near_the_limits_are_as_good_as_others(make, factor, early_stopp
 
 
 @both
+def test_samples_of_weight_zero_do_not_count_in_the_score(make):
+    """Not even if their loss is infinite."""
+    estimator, X = make().fit(rows()), rows()
+    weights = np.linspace(0, 1, 40)
+    expected = np.average(estimator.score_samples(X), weights=weights)
+    X[0] = 1e200
+    assert estimator.score_samples(X)[0] == -np.inf
+    assert_allclose(estimator.score(X, sample_weight=weights), expected)
+
+
+@both
 def test_weights_whose_sum_is_infinite_are_refused(make):
     weights = np.full(40, 1e308)
     for method in ("fit", "partial_fit"):
