@@ -204,13 +204,14 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 self._joint_state = None
                 layers = self._fit_layers(layers, dataset, incremental, resumes, task)
             self._set_layers(layers)
-            if self.joint and not self._interrupted:
+            completes = resumes and self._joint_state and not self._joint_state.interrupted
+            if self.joint and not self._interrupted and not completes:
                 self._fit_jointly(X, weights, task)
             if not incremental:
                 bottom = self.layers_[0]
                 dataset = ArrayDataset(X, bottom._params().dtype, sample_weight=weights)
                 seed = (self._joint_state or bottom._state).seed
-                self._measure(dataset, seed, self._title)
+                self._interrupted |= self._measure(dataset, seed, self._title)
             task.end()
         return self
 

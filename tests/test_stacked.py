@@ -603,6 +603,21 @@ def test_interrupted_between_two_layers(monkeypatch):
         assert_same_fit(one, other)
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_interrupted_while_the_quality_of_the_whole_is_measured(monkeypatch, joint):
+    """All is trained, and fitting again trains no more."""
+    whole, estimator = stacked(joint=joint).fit(X), stacked(joint=joint, warm_start=True)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 6, function="outputs")  # each layer has two calls, but for the last one
+        with pytest.warns(UserWarning, match="StackedAutoencoder: training interrupted by user"):
+            estimator.fit(X)
+    assert_same_fit(estimator, whole)
+    assert np.isnan(estimator.reconstruction_r2_)
+    estimator.fit(X)
+    assert_same_fit(estimator, whole)
+    assert estimator.reconstruction_r2_ == whole.reconstruction_r2_
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_an_interrupted_fit_that_continues_trains_the_missing_layers(monkeypatch, method):
     estimator = stacked(warm_start=True)
