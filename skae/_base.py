@@ -3,6 +3,7 @@
 import warnings
 from contextlib import contextmanager
 from copy import copy
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -16,11 +17,16 @@ from skae._compat import (
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    _check_feature_names_in,
     _check_sample_weight,
     _fit_context,
+    _get_container_adapter,
     available_if,
 )
-from skae._training import TrainingState
+from skae._dataset import ArrayDataset
+from skae._inference import reconstruction_quality
+from skae._threads import team_to_apply
+from skae._training import TrainingState, measured
 from skae._typing import ArrayLike, MatrixLike, NDArray
 from skae._version import __version__
 
@@ -31,7 +37,7 @@ ACCEPTED = [*FLOATS, *map(np.dtype, "?bBhHiIlLqQ")]
 
 # Attributes of a fitted estimator about its training; the best one only with early stopping.
 BEST = ("best_loss_", "best_validation_score_")
-TRAINING_ATTRIBUTES = ("loss_", *BEST)
+TRAINING_ATTRIBUTES = ("loss_", *BEST, "reconstruction_r2_", "baseline_loss_")
 
 # How far outside [0, 1] the rounding of a scaler may put a value.
 UNIT_INTERVAL_TOLERANCE = 1e-6
@@ -184,7 +190,8 @@ class BaseEncoder(
 
     def _fitted_as(self, state):
         """A copy, fitted with this training state."""
-        return copy(self)._set_state(state)
+        other = copy(self)
+        return other if state is self._state else other._set_state(state)
 
     def _fitted_attributes(self, state):
         """The attributes that `_set_state` would leave."""
@@ -192,11 +199,14 @@ class BaseEncoder(
 
     def _set_training_attributes(self, state):
         """Set ``loss_`` etc.; drop those of an earlier fit."""
-        for name in TRAINING_ATTRIBUTES:
-            vars(self).pop(name, None)
+        self._drop_training_attributes()
         self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         if self.early_stopping:
             self._set_best(state)
+
+    def _drop_training_attributes(self):
+        for name in TRAINING_ATTRIBUTES:
+            vars(self).pop(name, None)
 
     def _set_best(self, state):
         self.best_loss_ = state.best_loss
@@ -242,16 +252,31 @@ class BaseEncoder(
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            Codes (latent representations) of the top layer, float32 if X is float32, else
-            float64.
+            Codes (latent representations) of the top layer, or as the parameter `code` of a
+            stack says; float32 if X is float32, else float64.
         """
         return self._encode(self._check_X(X))
 
 
 class BaseAutoencoder(BaseEncoder):
-    """Base of the unsupervised estimators. Subclasses have `_fit`, `_decode` and
-    `_sample_losses`.
+    """Base of the unsupervised estimators. Subclasses have `_fit`, `_decode`, `_sample_losses`,
+    `_reconstructed` and `_trained_layers`.
     """
+
+    _documentation = {
+        **BaseEncoder._documentation,
+        "quality_attributes": """\
+    reconstruction_r2_ : float
+        R^2 of the reconstruction, without corruption: 1 minus the ratio of the squared errors of
+        the reconstructions to those of the mean sample. 1 is perfect, 0 is as good as the mean;
+        nan if the samples do not vary. It is that of the held-out samples with
+        ``early_stopping=True``, else of the training samples; of at most 10,000 of them, evenly
+        spaced. Only after ``fit``: ``partial_fit`` drops it.
+    baseline_loss_ : float
+        Mean loss, in the units of `loss`, of the same samples if each is reconstructed by their
+        mean. Only after ``fit``: ``partial_fit`` drops it.
+""",
+    }
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -353,6 +378,57 @@ class BaseAutoencoder(BaseEncoder):
             )
         return self._decode(X)
 
+    def reconstruct(self, X: MatrixLike) -> Any:
+        """Encode samples and decode their codes, without corruption.
+
+        This denoises: what does not fit the features learned is left out. The values are those
+        of ``inverse_transform(transform(X))``, but never are all codes in memory.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples to reconstruct.
+
+        Returns
+        -------
+        X_reconstructed : ndarray or DataFrame of shape (n_samples, n_features)
+            Reconstructions, in the units of the X given to ``fit``, float32 if X is float32,
+            else float64. A data frame with the names of the features of X if `set_output`, or
+            the global configuration, asks for data frames.
+        """
+        reconstructed = self._toarray(self._reconstructed(ArrayDataset(self._check_X(X))))
+        adapter = _get_container_adapter("transform", self)
+        if adapter is None:
+            return reconstructed
+        return adapter.create_container(reconstructed, X, columns=_check_feature_names_in(self))
+
+    def _measure(self, dataset, seed, name):
+        """Set what tells how good the fit is; return whether Ctrl-C came meanwhile."""
+        self.reconstruction_r2_ = self.baseline_loss_ = np.nan
+        try:
+            index = measured(dataset, self, seed)
+            with self._team(index):
+                quality = reconstruction_quality(
+                    dataset, self._reconstructed, index, self._trained_layers[0].loss
+                )
+        except KeyboardInterrupt:
+            warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
+            return True
+        self.reconstruction_r2_, self.baseline_loss_ = quality
+        if self.verbose:
+            held_out = " of held-out samples" if self.early_stopping else ""
+            print(f"[{name}] R^2 of the reconstruction{held_out} = {quality[0]:.3g}")
+        return False
+
+    def _team(self, dataset):
+        """A team for the largest layer, so that each block of samples needs not start its own."""
+        largest = max(prod(layer._architecture["sizes"]) for layer in self._trained_layers)
+        return team_to_apply(len(dataset) * largest)
+
+    def _toarray(self, dataset):
+        with self._team(dataset):
+            return dataset.toarray()
+
     def score_samples(self, X: MatrixLike) -> NDArray[np.float64]:
         """Minus the reconstruction error of each sample, without corruption.
 
@@ -377,6 +453,9 @@ class BaseAutoencoder(BaseEncoder):
     def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean of `score_samples`: minus the mean reconstruction error.
 
+        For a number without units, see the attribute ``reconstruction_r2_``; ``-baseline_loss_``
+        is the score of the mean sample.
+
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
@@ -392,4 +471,7 @@ class BaseAutoencoder(BaseEncoder):
             Higher is better. In the units of `score_samples`.
         """
         scores = self.score_samples(X)
-        return float(np.average(scores, weights=weights_of_mean(sample_weight, scores)))
+        weights = weights_of_mean(sample_weight, scores)
+        if weights is not None:  # a score may be infinite
+            scores, weights = scores[weights > 0], weights[weights > 0]
+        return float(np.average(scores, weights=weights))

@@ -18,8 +18,9 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._set_output import _get_container_adapter
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -39,8 +40,10 @@ __all__ = [
     "RegressorMixin",
     "StrOptions",
     "TransformerMixin",
+    "_check_feature_names_in",
     "_check_sample_weight",
     "_fit_context",
+    "_get_container_adapter",
     "available_if",
     "check_matplotlib_support",
     "validate_parameter_constraints",

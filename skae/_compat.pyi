@@ -41,5 +41,7 @@ def check_matplotlib_support(caller_name: str) -> None: ...
 HasMethods: Any
 Interval: Any
 StrOptions: Any
+_check_feature_names_in: Any
 _check_sample_weight: Any
+_get_container_adapter: Any
 validate_parameter_constraints: Any

@@ -32,7 +32,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     An encoder ``y = s(x~ W^T + b)`` and a decoder ``z = t(y W' + b')`` are trained to reconstruct
     each sample x from a corrupted version x~ of it. Features that achieve this must capture the
     dependencies between columns [1]_. `transform` returns the code y (latent
-    representation, embedding) of an uncorrupted sample.
+    representation, embedding) of an uncorrupted sample, `reconstruct` what is decoded from it.
 
     Parameters
     ----------
@@ -58,6 +58,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         Only with ``early_stopping=True``.
     best_loss_ : float
         Smallest value of `validation_loss_curve_`. Only with ``early_stopping=True``.
+    {quality_attributes}
     n_iter_ : int
         Number of epochs, over all calls that continued each other.
     {input_attributes}
@@ -100,9 +101,13 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     >>> dae = DenoisingAutoencoder(random_state=0).fit(X)
     >>> dae.transform(X).shape
     (1797, 256)
-    >>> dae.inverse_transform(dae.transform(X)).shape
+    >>> dae.reconstruct(X).shape
     (1797, 64)
-    >>> bool(dae.score(X) > -2)  # the mean sample would score -4.8
+    >>> bool(dae.score(X) > -2)
+    True
+    >>> round(dae.baseline_loss_, 1)  # minus the score of the mean sample
+    4.8
+    >>> bool(dae.reconstruction_r2_ > 0.5)
     True
     """
 
@@ -163,7 +168,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             state = self._state
         dataset = dataset.astype(state.buffers.dtype)
         self._note_statistics(dataset, first, incremental)
-        self._architecture, self._state = architecture, state  # copies need a pair that fits
+        self._drop_training_attributes()  # a callback may copy the estimator
+        self._architecture, self._state = architecture, state  # a pair that fits
         objective = _sgd.Objective(
             self.loss,
             alpha=self.alpha,
@@ -171,19 +177,21 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             sparsity_target=self.sparsity_target,
             sparsity_penalty=self.sparsity_penalty,
         )
+        name = name or type(self).__name__
         state = _training.train(
             network,
             objective,
             dataset,
             state,
             options,
-            name=name or type(self).__name__,
+            name=name,
             corruption=self._corruption(dataset, state.seed),
             in_place=first,
             task=task,
         )
         self._set_state(state)
-        return task.end(lambda: state) or state.interrupted
+        interrupted = not incremental and self._measure(dataset, state.seed, name)
+        return task.end(lambda: state) or state.interrupted or interrupted
 
     def _new_architecture(self, n_features):
         """Arguments of `Network.autoencoder` for the network to be trained."""
@@ -252,6 +260,14 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return EncodedDataset(
             dataset, self._applied(dataset.dtype, start=1), self._architecture["sizes"][0]
         )
+
+    def _reconstructed(self, dataset):
+        """The reconstructions of samples, in the same way."""
+        return EncodedDataset(dataset, self._applied(dataset.dtype), dataset.n_features)
+
+    @property
+    def _trained_layers(self):
+        return [self]
 
     def _with_parameters(self, parameters, output):
         """A copy with other weights and biases of encoder and decoder.

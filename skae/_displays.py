@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skae._compat import check_matplotlib_support
+from skae._dataset import ArrayDataset
 from skae._labels import is_label, is_missing, plain
 from skae._training import draw_seed
 from skae._typing import ArrayLike, MatrixLike, NDArray
@@ -340,12 +341,14 @@ class ReconstructionDisplay(_Display):
                 "StackedAutoencoder, such as the pretrained_ of a classifier."
             )
         X = estimator._check_X(X)[:n_rows]
-        bottom = getattr(estimator, "layers_", [estimator])[0]
+        bottom = estimator._trained_layers[0]
         corrupted = bottom._corrupted(X, draw_seed(random_state))
         lines = {"input": X.toarray() if issparse(X) else X}
         if bottom.corruption is not None:
             lines["corrupted"] = corrupted
-        lines["reconstruction"] = estimator.inverse_transform(estimator._encode(corrupted))
+        lines["reconstruction"] = estimator._toarray(
+            estimator._reconstructed(ArrayDataset(corrupted))
+        )
         return cls(lines, image_shape=image_shape).plot(ax, **im_kw)
 
 
@@ -358,11 +361,15 @@ class LossCurveDisplay(_Display):
     ----------
     curves : dict of str to tuple of (list of float, list of float or None)
         Losses of training and held-out samples, by the name of the layer or stage.
+    baselines : dict of str to float, default=None
+        Loss of the mean sample, by the same names; a dashed line.
 
     Attributes
     ----------
     lines_ : list of matplotlib.lines.Line2D
         The curves.
+    baselines_ : list of matplotlib.lines.Line2D
+        The dashed lines of the mean sample.
     ax_ : matplotlib.axes.Axes
         Axes of the curves.
     figure_ : matplotlib.figure.Figure
@@ -382,11 +389,15 @@ class LossCurveDisplay(_Display):
     ['layer 1', 'layer 2']
     """
 
-    def __init__(self, curves: dict[str, tuple[list[float], list[float] | None]]) -> None:
-        self.curves = curves
+    def __init__(
+        self,
+        curves: dict[str, tuple[list[float], list[float] | None]],
+        baselines: dict[str, float] | None = None,
+    ) -> None:
+        self.curves, self.baselines = curves, baselines or {}
 
     def plot(self, ax: Axes | None = None, **line_kw: Any) -> Self:
-        """Draw the curves; those of held-out samples are dashed.
+        """Draw the curves; those of held-out samples are dotted.
 
         Parameters
         ----------
@@ -401,7 +412,7 @@ class LossCurveDisplay(_Display):
             The display itself.
         """
         ax = self._open(ax)
-        self.lines_ = []
+        self.lines_, self.baselines_ = [], []
         for name, (training, held_out) in self.curves.items():
             epochs = np.arange(1, len(training) + 1)
             # A single epoch is a point.
@@ -410,9 +421,13 @@ class LossCurveDisplay(_Display):
             self.lines_.append(line)
             if held_out:
                 # A fit that continued one without early stopping has fewer of them.
-                style |= {"color": line.get_color(), "linestyle": "--"}
+                style |= {"color": line.get_color(), "linestyle": ":"}
                 label = "held out" if name == "training" else f"{name}, held out"
                 self.lines_ += ax.plot(epochs[-len(held_out) :], held_out, label=label, **style)
+            if name in self.baselines:
+                label = "mean sample" if name == "training" else f"{name}, mean sample"
+                style = {"color": line.get_color(), "linestyle": "--", "linewidth": 1}
+                self.baselines_.append(ax.axhline(self.baselines[name], label=label, **style))
         ax.set(xlabel="epoch", ylabel="loss per sample")
         ax.locator_params("x", integer=True)
         ax.legend()
@@ -423,6 +438,9 @@ class LossCurveDisplay(_Display):
         cls, estimator: BaseEncoder, *, ax: Axes | None = None, **line_kw: Any
     ) -> Self:
         """Draw the curves of a fitted estimator: of each layer of a stack, or of fine-tuning.
+
+        Beside a curve of an autoencoder, a dashed line is the loss of the mean sample,
+        ``baseline_loss_``.
 
         Parameters
         ----------
@@ -448,7 +466,12 @@ class LossCurveDisplay(_Display):
             name: (one.loss_curve_, getattr(one, "validation_loss_curve_", None))
             for name, one in trained.items()
         }
-        return cls(curves).plot(ax, **line_kw)
+        baselines = {
+            name: one.baseline_loss_
+            for name, one in trained.items()
+            if hasattr(one, "baseline_loss_")
+        }
+        return cls(curves, baselines).plot(ax, **line_kw)
 
 
 def _is_continuous(y):

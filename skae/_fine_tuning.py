@@ -374,8 +374,10 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if self._interrupted:  # goes on where it was
             seed = {"random_state": self.pretrained_.random_state, "warm_start": True}
             stack = with_attributes(copy(self.pretrained_), **{**vars(stack), **seed})
+        stack._other_title = f"{type(self).__name__}, pretraining"
         with task.delegated("pretrain", stack):
             stack.fit(X, sample_weight=weights)
+        del stack._other_title
         if hasattr(self, "feature_names_in_"):
             stack.feature_names_in_ = self.feature_names_in_
         return with_attributes(stack, warm_start=warm_start)

@@ -197,7 +197,8 @@ class TrainingParameters:
         default=False,
         constraint=["verbose"],
         doc="""bool or int
-        Whether to print the losses, the time in seconds and the learning rate of each epoch.""",
+        Whether to print the losses, the time in seconds and the learning rate of each epoch, and
+        how well a fit without labels reconstructs the samples.""",
     )
     warm_start: bool = parameter(
         default=False,

@@ -4,16 +4,16 @@ import warnings
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from math import prod
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from skae import _training
-from skae._base import TRAINING_ATTRIBUTES, BaseAutoencoder, unchanged_on_error
+from skae._base import BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._compat import StrOptions, validate_parameter_constraints
-from skae._dataset import ArrayDataset
+from skae._dataset import ArrayDataset, EncodedDataset
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
 from skae._network import Network
@@ -26,8 +26,8 @@ from skae._parameters import (
     for_each_layer,
     parameter,
 )
-from skae._threads import single_threaded_blas, team_to_apply
-from skae._typing import PerLayer
+from skae._threads import single_threaded_blas
+from skae._typing import ArrayLike, NDArray, PerLayer
 
 
 @estimator
@@ -36,7 +36,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     The first layer is a `DenoisingAutoencoder` of X, the second one of the codes of the first, and
     so on; a layer that has been trained is not changed any more [1]_ [2]_. `transform` returns the
-    code (latent representation, embedding) of the top layer.
+    code (latent representation, embedding) of the top layer, `reconstruct` what is decoded from
+    it.
 
     Parameters
     ----------
@@ -45,7 +46,9 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     Attributes
     ----------
     layers_ : list of DenoisingAutoencoder
-        The fitted layers, from the bottom up, with their weights and loss curves.
+        The fitted layers, from the bottom up, with their weights. Their loss curves and
+        `reconstruction_r2_` are those of their own training, before any joint training.
+    {quality_attributes}
     n_iter_ : int
         Number of epochs, summed over the layers; those of the joint training are not counted.
     loss_curve_ : list of float
@@ -71,6 +74,10 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     While a layer is trained, the codes of the layer below are held in memory if they fit into the
     `working_memory` of `sklearn.set_config`; otherwise they are computed for each mini-batch.
+
+    Early stopping holds out samples of its own in each layer, and in joint training. So
+    `reconstruction_r2_` is that of the samples that joint training holds out, or else those that
+    the first layer does; other layers have been trained on some of them.
 
     Ctrl-C ends the training with a warning; the layers that have been trained by then make up
     the stack. Fitting it again with ``warm_start=True`` makes up for the missing epochs and
@@ -102,6 +109,15 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     ...     ("svm", SVC()),
     ... ])
     >>> bool(pipe.fit(X_train, y_train).score(X_test, y_test) > 0.9)
+    True
+
+    The codes of all layers, for a linear model:
+
+    >>> pipe["sae"].set_params(code="all").transform(X_test / 16).shape
+    (450, 192)
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> pipe = pipe.set_params(sae__code="all", svm=LogisticRegression(max_iter=1000))
+    >>> bool(pipe.fit(X_train, y_train).score(X_test, y_test) > 0.95)
     True
     """
 
@@ -141,7 +157,21 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         Learning rate of the first epoch of the joint training.""",
     )
 
+    code: str = parameter(
+        default="top",
+        constraint=[StrOptions({"top", "all"})],
+        doc="""{'top', 'all'}
+        What `transform` returns: the code of the top layer, or the codes of all layers side by
+        side, from the bottom up. Linear models often gain by all of them. It has no effect on
+        training, and may be changed after it.""",
+    )
+
     _curves_of = "_joint_state"
+
+    @property
+    def _title(self):
+        """What messages call this fit: pretraining has another title."""
+        return vars(self).get("_other_title", type(self).__name__)
 
     def _can_partial_fit(self):
         if self.joint:
@@ -168,15 +198,20 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             if not first:
                 layers = self._continued(layers)
             self._interrupted = False
+            self._drop_training_attributes()  # a callback may copy the estimator
             if one_by_one:
                 dataset = ArrayDataset(X, sample_weight=weights)
                 self._joint_state = None
                 layers = self._fit_layers(layers, dataset, incremental, resumes, task)
             self._set_layers(layers)
-            for name in TRAINING_ATTRIBUTES:  # of an earlier joint training
-                vars(self).pop(name, None)
-            if self.joint and not self._interrupted:
+            completes = resumes and self._joint_state and not self._joint_state.interrupted
+            if self.joint and not self._interrupted and not completes:
                 self._fit_jointly(X, weights, task)
+            if not incremental:
+                bottom = self.layers_[0]
+                dataset = ArrayDataset(X, bottom._params().dtype, sample_weight=weights)
+                seed = (self._joint_state or bottom._state).seed
+                self._interrupted |= self._measure(dataset, seed, self._title)
             task.end()
         return self
 
@@ -192,7 +227,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         If an interrupted fit is resumed, the layers that it has completed stay as they are.
         """
         for depth, layer in enumerate(layers, start=1):
-            name = f"{type(self).__name__}, layer {depth} of {len(layers)}"
+            name = f"{self._title}, layer {depth} of {len(layers)}"
             layer.n_features_in_ = dataset.n_features
             stage = task.subtask(
                 "layer",
@@ -253,7 +288,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             dataset,
             state,
             options,
-            name=f"{type(self).__name__}, all layers",
+            name=f"{self._title}, all layers",
             corruption=bottom._corruption(dataset, state.seed),
             in_place=True,
             task=stage,
@@ -343,13 +378,51 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return continued + layers[n_fitted:]
 
     @property
+    def _gives_all_codes(self):
+        """Whether `transform` returns the codes of all layers; `code` may be set after the fit."""
+        constraint = {"code": self._parameter_constraints["code"]}
+        validate_parameter_constraints(constraint, {"code": self.code}, type(self).__name__)
+        return self.code == "all"
+
+    @property
     def _n_features_out(self):
-        return self.layers_[-1]._architecture["sizes"][-1]
+        sizes = [layer._n_features_out for layer in self.layers_]
+        return sum(sizes) if self._gives_all_codes else sizes[-1]
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
+        """Get the names of the codes.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only used to validate the names of the features of X.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            "stackedautoencoder0" and so on; with ``code='all'``, "stackedautoencoder_layer1_0"
+            and so on.
+        """
+        names = super().get_feature_names_out(input_features)
+        if not self._gives_all_codes:
+            return names
+        prefix = type(self).__name__.lower()
+        return np.array(
+            [
+                f"{prefix}_layer{depth}_{k}"
+                for depth, layer in enumerate(self.layers_, start=1)
+                for k in range(layer._n_features_out)
+            ],
+            dtype=object,
+        )
 
     def _encode(self, X):
-        return self._toarray(self._encoded(ArrayDataset(X)))
+        dataset = ArrayDataset(X)
+        all_codes = self._gives_all_codes
+        return self._toarray(self._all_encoded(dataset) if all_codes else self._encoded(dataset))
 
     def _decode(self, codes):
+        codes = codes[:, -self.layers_[-1]._n_features_out :]  # those of the top layer
         return self._toarray(self._decoded(ArrayDataset(codes), self.layers_))
 
     def _sample_losses(self, X):
@@ -365,20 +438,32 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             dataset = layer._encoded(dataset)
         return dataset
 
+    def _all_encoded(self, dataset):
+        """The codes of all layers, in the same way; those of each are made of those below it."""
+        encoders = [layer._applied(dataset.dtype, stop=1) for layer in self.layers_]
+
+        def encode(samples):
+            codes = []
+            for one in encoders:
+                codes.append(one(samples))
+                samples = ArrayDataset(codes[-1])
+            return np.concatenate(codes, axis=1)
+
+        return EncodedDataset(dataset, encode, self._n_features_out)
+
     def _decoded(self, dataset, layers):
         """What layers reconstruct, from the top down, in the same way."""
         for layer in reversed(layers):
             dataset = layer._decoded(dataset)
         return dataset
 
-    def _team(self, dataset):
-        """A team for the largest layer, so that each block of samples needs not start its own."""
-        largest = max(prod(layer._architecture["sizes"]) for layer in self.layers_)
-        return team_to_apply(len(dataset) * largest)
+    def _reconstructed(self, dataset):
+        """The reconstructions of samples, in the same way."""
+        return self._decoded(self._encoded(dataset), self.layers_)
 
-    def _toarray(self, dataset):
-        with self._team(dataset):
-            return dataset.toarray()
+    @property
+    def _trained_layers(self):
+        return self.layers_
 
 
 def unrolled(architectures):

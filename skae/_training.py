@@ -38,6 +38,9 @@ N_SAMPLES_SEEN, EPOCHS, BATCHES = 40_000, (5, 1000), (20, 200)
 # Samples whose loss tells whether the last step has diverged.
 N_PROBES = 20
 
+# Most samples that the quality of a fit is measured by.
+N_MEASURED = 10_000
+
 
 class Options(SimpleNamespace):
     """How to train: `TrainingParameters`, and what only some estimators have."""
@@ -236,6 +239,18 @@ def split(dataset, options, seed):
         stratify=strata,
     )
     return tuple(np.sort(part) for part in parts)
+
+
+def measured(dataset, options, seed):
+    """Positions of the samples that the quality of a fit is measured by, evenly spaced.
+
+    They are those that are held out, or the training samples if there are none.
+    """
+    training, held_out = split(dataset, options, seed)
+    index = training if held_out is None else held_out
+    if len(index) > N_MEASURED:
+        index = index[np.arange(N_MEASURED) * len(index) // N_MEASURED]
+    return index
 
 
 def train(
@@ -486,7 +501,11 @@ class _Loop:
         if not self.options.verbose:
             return
         state = self.state
-        line = f"[{self.name}] epoch {len(state.loss_curve)}, loss = {state.loss_curve[-1]:.6g}"
+        epoch = len(state.loss_curve)
+        line = f"[{self.name}] epoch {epoch}"
+        if not self.options.incremental:
+            line += f" of {epoch - state.n_run_epochs + self.options.max_iter}"
+        line += f", loss = {state.loss_curve[-1]:.6g}"
         if self.validation is not None:
             line += f", validation loss = {state.validation_loss_curve[-1]:.6g}"
         if state.validation_scores:

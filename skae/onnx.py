@@ -7,7 +7,7 @@ The graph computes the results of skae in the type of its input, float32 or floa
 skl2onnx, integers are converted to float32. Its outputs are
 
 - ``variable`` of an autoencoder: the codes, as `transform` returns them. The options
-  ``reconstruct`` (reconstructions, as `inverse_transform` returns them) and ``score_samples``, of
+  ``reconstruct`` (as the method of this name) and ``score_samples``, of
   shape (n_samples, 1), add outputs of these names to the graph, wherever in a pipeline the
   autoencoder stands.
 - ``label`` and ``probabilities`` of a classifier, with the options of skl2onnx's own classifiers:
@@ -181,11 +181,14 @@ def _shape_autoencoder(operator):
 
 def _convert_autoencoder(scope, operator, container):
     autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
-    stack = getattr(autoencoder, "layers_", [autoencoder])
+    stack = autoencoder._trained_layers
     encoders, decoders = zip(*(_layers(layer) for layer in stack))
-    codes = graph.forward(graph.X, encoders)
+    codes, top = [], graph.X
+    for encoder in encoders:
+        top = graph.forward(top, [encoder])
+        codes.append(top)
     *hidden, bottom = reversed(decoders)
-    logits = graph.affine(graph.forward(codes, hidden), bottom)
+    logits = graph.affine(graph.forward(top, hidden), bottom)
     nodes = {"reconstruct": graph.activate(logits, bottom)}
     if stack[0]._architecture["loss"] == "cross_entropy":
         nodes["score_samples"] = _minus_cross_entropy(graph, logits)
@@ -194,7 +197,9 @@ def _convert_autoencoder(scope, operator, container):
         squared = graph.node("ReduceSumSquareApi18", error, axes=[1])
         nodes["score_samples"] = graph.node("Neg", squared)
     asked = [nodes[name] for name in _extras(scope, autoencoder)]
-    for variable, node in zip(operator.outputs, [codes, *asked]):
+    if getattr(autoencoder, "code", "top") == "all":
+        top = graph.node("Concat", *codes, axis=1)
+    for variable, node in zip(operator.outputs, [top, *asked]):
         graph.assign(variable, node)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae import DenoisingAutoencoder, StackedAutoencoder, _training
+from skae import DenoisingAutoencoder, StackedAutoencoder, _inference, _training
 from skae._callbacks import FitTask  # noqa: F401
 from skae._dataset import ArrayDataset
 from skae._kernel import _sgd
@@ -161,6 +161,11 @@ def state_of(estimator):
     return estimator._state
 
 
+def joint_seed_of(stack):
+    """Return the seed of the joint training of a stack."""
+    return stack._joint_state.seed
+
+
 def set_parameters(estimator, params):
     """Give a fitted supervised estimator other parameters, and moments of zero."""
     state = state_of(estimator)
@@ -213,6 +218,18 @@ def record_epochs(monkeypatch):
     return epochs
 
 
+def record_outputs(monkeypatch):
+    """Return the list of the numbers of features of all further samples that go through layers."""
+    widths = []
+
+    def spy(network, params, dataset, *, real=_inference.outputs, **kwargs):
+        widths.append(dataset.n_features)
+        return real(network, params, dataset, **kwargs)
+
+    monkeypatch.setattr(_inference, "outputs", spy)
+    return widths
+
+
 def interrupt(monkeypatch, call, *, when="before", error=KeyboardInterrupt, function="train"):
     """Raise an error before or after a call of a function of the kernel, counted from 1."""
     calls, real = [], getattr(_sgd, function)
@@ -259,6 +276,11 @@ def record_splits(monkeypatch):
 
     monkeypatch.setattr(_training, "split", spy)
     return splits
+
+
+def limit_measured(monkeypatch, n_samples):
+    """Let the quality of a fit be measured by this many samples at most."""
+    monkeypatch.setattr(_training, "N_MEASURED", n_samples)
 
 
 def train_classifier(X, target, *, strata=None, score=None, state=None, seed=0, **options):

@@ -96,6 +96,7 @@ STACKED = {
     **DENOISING,
     "hidden_layer_sizes": SIZES,
     "joint": "True | False",
+    "code": "'top' | 'all'",
     "joint_max_iter": "1 | 2",
     "joint_learning_rate_init": "1e-3 | 0.1 | 10.0",
     "activation": "'tanh' | 'relu' | 'logistic' | ['relu', 'tanh'] | ('logistic', 'identity')",
@@ -265,7 +266,7 @@ class Maker:
 
     def program(self):
         params = self.parameters()
-        reading = ["transform", "inverse_transform", "score", "score_samples"]
+        reading = ["transform", "inverse_transform", "reconstruct", "score", "score_samples"]
         if self.kinds:
             reading = ["transform", "score", "predict", "predict"]
         if self.kinds is OF_CLASSIFIER:
@@ -321,9 +322,9 @@ def width(est):
     """The length of the code, 3 if the estimator is not fitted."""
     try:
         check_is_fitted(est)
-    except ValueError:
+        return len(est.get_feature_names_out())
+    except ValueError:  # not fitted, or a wrong parameter
         return 3
-    return len(est.get_feature_names_out())
 
 
 def attributes(est):

@@ -189,6 +189,7 @@ SHAPES = {
     "transform": lambda est, n: ([(n, width(est))], "of X"),
     "fit_transform": lambda est, n: ([(n, width(est))], "of X"),
     "inverse_transform": lambda est, n: ([(n, est.n_features_in_)], "of X"),
+    "reconstruct": lambda est, n: ([(n, est.n_features_in_)], "of X"),
     "score_samples": lambda est, n: ([(n,)], np.dtype(np.float64)),
     "score": lambda est, n: ([()], np.dtype(np.float64)),
     "predict": lambda est, n: (many(est, n), None),
@@ -198,8 +199,8 @@ SHAPES = {
 }
 
 
-FLOATING = ("transform", "inverse_transform", "score_samples", "predict_proba",
-            "predict_log_proba", "decision_function")  # fmt: skip
+FLOATING = ("transform", "inverse_transform", "reconstruct", "score_samples",
+            "predict_proba", "predict_log_proba", "decision_function")  # fmt: skip
 
 
 def predictions_are_consistent(step):
@@ -352,6 +353,11 @@ def results_agree(step):
     if method == "score_samples":
         if not np.isclose(est.score(X), step.values.mean(), rtol=1e-9):
             return "score is not the mean of score_samples"
+    if method == "reconstruct" and getattr(est, "code", "top") in ("top", "all"):
+        decoded = est.inverse_transform(est.transform(X))
+        scale = np.abs(step.values).max(initial=1)
+        if not np.allclose(step.values / scale, decoded / scale, rtol=1e-4, atol=1e-5):
+            return "reconstruct does not decode the codes"
     if method == "predict_log_proba":
         if not np.allclose(np.exp(step.values), est.predict_proba(X), atol=1e-9):
             return "predict_log_proba is not the logarithm of predict_proba"
@@ -361,6 +367,18 @@ def results_agree(step):
             step.values[np.arange(len(chosen)), chosen] >= step.values.max(axis=1) - 1e-12
         ).all():
             return "predict does not give the most probable class"
+
+
+def fits_have_a_quality(step):
+    """R^2 is at most 1, the loss of the mean not negative; both only after a fit."""
+    if step.error is not None or not step.fits or not hasattr(step.est, "reconstruct"):
+        return None
+    found = [getattr(step.est, name, None) for name in ("reconstruction_r2_", "baseline_loss_")]
+    if step.call.method == "partial_fit":
+        return None if found == [None, None] else "partial_fit left the quality of a fit"
+    r2, loss = found
+    if r2 > 1 or not loss >= 0:
+        return f"R^2 is {r2}, the loss of the mean is {loss}"
 
 
 def copies_go_on_alike(step):
@@ -386,7 +404,7 @@ PROPERTIES = (
     what_is_wrong_is_refused, what_is_documented_is_accepted,
     errors_name_parameters_of_the_estimator, classes_are_those_of_y, containers_do_not_matter,
     containers_do_not_matter_to_fit, results_agree, copies_go_on_alike,
-    fit_keeps_only_what_goes_on,
+    fit_keeps_only_what_goes_on, fits_have_a_quality,
 )  # fmt: skip
 
 # Failures that are being mended: property, pattern of what it says. To be empty.

@@ -133,6 +133,18 @@ def test_an_epoch_shows_the_weights_that_early_stopping_would_return():
     np.testing.assert_array_equal(last.components_, dae.components_)
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS[:2], ids=lambda e: type(e).__name__)
+def test_the_end_of_a_fit_shows_how_good_it_is(estimator):
+    recorder = Recorder()
+    whole = clone(estimator).set_callbacks(recorder).fit(X)
+    whole.set_params(warm_start=True, verbose=False).fit(X)
+    for name in ("reconstruction_r2_", "baseline_loss_"):
+        assert not any(hasattr(seen, name) for seen in recorder.fitted("epoch"))
+        assert getattr(recorder.calls[-1][-1], name) == getattr(whole, name)
+        for depth, seen in enumerate(recorder.fitted("layer")[-2:]):
+            assert getattr(seen.layers_[depth], name) == getattr(whole.layers_[depth], name)
+
+
 @of_each
 def test_callbacks_change_nothing(estimator):
     watched = clone(estimator).set_callbacks(Recorder()).fit(X, y)

@@ -55,6 +55,7 @@ PRETRAINED = {**SUPERVISED, "pretrain": StackedAutoencoder((6, 5), **BRIEF)}
 AUTOENCODERS = [
     DenoisingAutoencoder(n_components=5, **{**BRIEF, **EXACT}),
     StackedAutoencoder(hidden_layer_sizes=[5, 4], **{**BRIEF, **EXACT}),
+    StackedAutoencoder(hidden_layer_sizes=[5, 4], code="all", **{**BRIEF, **EXACT}),
 ]
 PREDICTORS = [
     StackedAutoencoderClassifier(**PRETRAINED),

@@ -18,19 +18,24 @@ from common import (
     bytes_of,
     denoising,
     interrupt,
+    joint_seed_of,
     learned,
+    limit_measured,
+    needs_unit_range,
     refuses,
     rows,
     same_fit,
+    split,
     stacked,
     weights_of,
     with_value,
 )
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import special
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skae import (
     DenoisingAutoencoder,
@@ -212,6 +217,76 @@ def test_data_frames_and_names(make):
     assert_array_equal(estimator.score_samples(X), scores)
 
 
+# -- reconstructions ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+@pytest.mark.parametrize("params", [{}, {"tied_weights": True}, {"loss": "cross_entropy"}])
+@both
+def test_reconstruct_decodes_the_codes(make, params, dtype, sparse):
+    X = rows(dtype=dtype)
+    if make is stacked and params:
+        params = {**params, "activation": "logistic"}
+    estimator = make(**params).fit(X)
+    expected = estimator.inverse_transform(estimator.transform(X))
+    found = estimator.reconstruct(sp.csr_array(X) if sparse else X)
+    assert found.dtype == (np.float64 if dtype == np.int8 else dtype)
+    assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-12)
+
+
+@both
+def test_reconstruct_is_the_same_in_small_blocks(make):
+    X = rows(n_rows=700)  # more than a block
+    estimator = make().fit(X)
+    expected = estimator.reconstruct(X)
+    with sklearn.config_context(working_memory=0):
+        assert_allclose(estimator.reconstruct(X), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("globally", [False, True])
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@both
+def test_reconstruct_gives_frames_with_the_names_of_X(make, container, globally):
+    names = [f"pixel {k}" for k in range(9)]
+    frame = pd.DataFrame(rows(), columns=names, index=range(100, 140))
+    given = frame if container == "pandas" else pytest.importorskip("polars").from_pandas(frame)
+    estimator = make().fit(given)
+    expected = estimator.reconstruct(given)
+    assert type(expected) is np.ndarray
+    if globally:
+        with sklearn.config_context(transform_output=container):
+            found = estimator.reconstruct(given)
+    else:
+        found = estimator.set_output(transform=container).reconstruct(given)
+    assert type(found) is type(given)
+    assert list(found.columns) == names
+    assert_array_equal(found.to_numpy(), expected)
+    if container == "pandas":
+        assert list(found.index) == list(frame.index)
+
+
+def test_reconstruct_names_columns_without_names():
+    found = denoising().fit(rows()).set_output(transform="pandas").reconstruct(rows())
+    assert list(found.columns) == [f"x{k}" for k in range(9)]
+
+
+@pytest.mark.parametrize(
+    "make, params", [(denoising, {}), (stacked, {}), (stacked, {"code": "all"})]
+)
+def test_reconstruct_behind_a_scaler(make, params):
+    frame = pd.DataFrame(100 + 20 * rows(), columns=[f"f{k}" for k in range(9)])
+    pipe = make_pipeline(StandardScaler(), make(**params)).fit(frame)
+    scaler, estimator = pipe.steps[0][1], pipe.steps[1][1]
+    scaled = estimator.reconstruct(scaler.transform(frame))
+    in_original_units = pipe.inverse_transform(pipe.transform(frame))
+    assert_allclose(in_original_units, scaled * scaler.scale_ + scaler.mean_)
+    pipe.set_output(transform="pandas").fit(frame)
+    found = pipe[-1].reconstruct(pipe[:-1].transform(frame))
+    assert list(found.columns) == list(frame.columns)
+    assert_allclose(pipe.inverse_transform(pipe.transform(frame)), in_original_units)
+
+
 @pytest.mark.parametrize("params", [{}, {"hidden_layer_sizes": 7}])
 def test_pandas_output_of_a_stack_reaches_no_layer(params):
     X = rows()
@@ -364,12 +439,13 @@ EFFECTS = {
     "joint_learning_rate_init": ({"joint": True}, 0.01, 0.02),
     **TRAINING_EFFECTS,
 }
+ELSEWHERE = {"verbose", "code"}  # no part of training
 SIZES = {"n_components": ({}, 4, 5), "hidden_layer_sizes": ({}, (4, 3), (4,))}
 
 
 def effects(cls):
     names = set(cls().get_params())
-    assert names == (set(EFFECTS) | set(SIZES)) & names | {"verbose"}
+    assert names == (set(EFFECTS) | set(SIZES) | ELSEWHERE) & names
     return [name for name in {**EFFECTS, **SIZES} if name in names]
 
 
@@ -403,10 +479,181 @@ def test_verbose_prints_a_line_an_epoch(make, capsys):
     make(verbose=True, early_stopping=True).fit(rows())
     lines = capsys.readouterr().out.splitlines()
     depths = 2 if make is stacked else 1
-    assert len(lines) == 3 * depths
-    assert all("loss = " in line and "validation loss = " in line for line in lines)
+    epochs = [line for line in lines if "] epoch" in line]
+    assert len(epochs) == 3 * depths
+    assert all(" loss = " in line and "validation loss = " in line for line in epochs)
     name = "StackedAutoencoder, layer 2 of 2" if depths == 2 else "DenoisingAutoencoder"
-    assert lines[-1].startswith(f"[{name}] epoch 3,")
+    assert epochs[-1].startswith(f"[{name}] epoch 3 of 3, ")
+
+
+@both
+def test_verbose_counts_epochs_over_fits_that_continue(make, capsys):
+    estimator = make(verbose=True, warm_start=True).fit(rows()).fit(rows())
+    lines = [line for line in capsys.readouterr().out.splitlines() if "] epoch" in line]
+    assert ["] epoch 4 of 6, " in lines[-3], "] epoch 6 of 6, " in lines[-1]] == [True, True]
+    estimator.partial_fit(rows())
+    lines = capsys.readouterr().out.splitlines()
+    assert all("] epoch 7, " in line for line in lines)
+    assert len(lines) == (2 if make is stacked else 1)
+
+
+@both
+def test_verbose_says_how_good_the_reconstruction_is(make, capsys):
+    estimator = make(verbose=True).fit(rows())
+    name = type(estimator).__name__
+    r2 = f"{estimator.reconstruction_r2_:.3g}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"[{name}] R^2 of the reconstruction = {r2}"
+    estimator.set_params(early_stopping=True).fit(rows())
+    r2 = f"{estimator.reconstruction_r2_:.3g}"
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"[{name}] R^2 of the reconstruction of held-out samples = {r2}"
+
+
+# -- how good the fit is ----------------------------------------------------------------
+
+
+def quality_of(estimator, X, weights=None):
+    """R^2 of the reconstruction and loss of the mean sample, by their definitions."""
+    X = X.astype(np.float64)
+    mean = np.average(X, axis=0, weights=weights)
+    error = ((X - estimator.reconstruct(X)) ** 2).sum(axis=1)
+    spread = ((X - mean) ** 2).sum(axis=1)
+    loss = spread
+    if needs_unit_range(estimator):
+        loss = -(special.xlogy(X, mean) + special.xlogy(1 - X, 1 - mean)).sum(axis=1)
+    r2 = 1 - np.average(error, weights=weights) / np.average(spread, weights=weights)
+    return r2, np.average(loss, weights=weights)
+
+
+def assert_quality(estimator, expected, **tolerance):
+    found = estimator.reconstruction_r2_, estimator.baseline_loss_
+    assert [type(value) for value in found] == [float, float]
+    assert_allclose(found, expected, **{"rtol": 1e-9, **tolerance})
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+@both
+def test_quality_is_that_of_the_training_samples(make, loss, dtype, sparse, weighted):
+    X, weights = rows(dtype=dtype), np.linspace(0, 2, 40) if weighted else None
+    estimator = make(loss=loss, activation="logistic")
+    estimator.fit(sp.csr_array(X) if sparse else X, sample_weight=weights)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else {}
+    assert_quality(estimator, quality_of(estimator, X, weights), **tolerance)
+    for layer in getattr(estimator, "layers_", []):
+        assert_quality(layer, quality_of(layer, X, weights), **tolerance)
+        X = layer.transform(X)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@both
+def test_quality_is_that_of_the_held_out_samples(make, weighted):
+    X, weights = rows(), np.linspace(0, 2, 40) if weighted else None
+    estimator = make(early_stopping=True, validation_fraction=0.3).fit(X, sample_weight=weights)
+    bottom = getattr(estimator, "layers_", [estimator])[0]
+    _, held_out = split(bottom, X, sample_weight=weights)
+    part = None if weights is None else weights[held_out]
+    assert_quality(estimator, quality_of(estimator, X[held_out], part))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_quality_of_joint_training(early_stopping):
+    X = rows()
+    estimator = stacked(joint=True, early_stopping=early_stopping, joint_max_iter=2).fit(X)
+    index = np.arange(40)
+    if early_stopping:
+        _, index = split(estimator, X, joint_seed_of(estimator))
+    assert_quality(estimator, quality_of(estimator, X[index]))
+    alone = stacked(early_stopping=early_stopping).fit(X)
+    for layer, other in zip(estimator.layers_, alone.layers_):  # that of its own training
+        assert_quality(layer, (other.reconstruction_r2_, other.baseline_loss_))
+
+
+@both
+def test_quality_does_not_depend_on_the_blocks(make):
+    X = 1e3 + rows(n_rows=1100)
+    whole = make().fit(X)
+    with sklearn.config_context(working_memory=0):
+        parts = make().fit(X)
+    assert_quality(parts, (whole.reconstruction_r2_, whole.baseline_loss_), rtol=1e-7)
+    assert_quality(whole, quality_of(whole, X), rtol=1e-7)
+
+
+@both
+def test_quality_is_measured_by_evenly_spaced_samples(make, monkeypatch):
+    limit_measured(monkeypatch, 10)
+    X = rows()
+    estimator = make().fit(X)
+    assert_quality(estimator, quality_of(estimator, X[::4]))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.7])
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+@both
+def test_quality_of_samples_that_do_not_vary(make, loss, value):
+    estimator = make(loss=loss, activation="logistic").fit(np.full((40, 9), value))
+    assert np.isnan(estimator.reconstruction_r2_)
+    entropy = -9 * (special.xlogy(value, value) + special.xlogy(1 - value, 1 - value))
+    expected = entropy if loss == "cross_entropy" else 0
+    assert_allclose(estimator.baseline_loss_, expected, atol=1e-12)
+
+
+def test_quality_of_a_perfect_reconstruction():
+    basis = np.linspace(-1, 1, 9)
+    X = np.linspace(-1, 1, 40)[:, None] * basis + 5
+    params = {"corruption": None, "activation": "identity", "max_iter": 300}
+    assert denoising(**params).fit(X).reconstruction_r2_ > 0.999
+
+
+@both
+def test_quality_goes_with_partial_fit(make):
+    estimator = make().fit(rows())
+    assert np.isfinite([estimator.reconstruction_r2_, estimator.baseline_loss_]).all()
+    estimator.partial_fit(rows())
+    fresh = make().partial_fit(rows())
+    for one in (estimator, fresh, *getattr(estimator, "layers_", [])):
+        assert not hasattr(one, "reconstruction_r2_") and not hasattr(one, "baseline_loss_")
+    estimator.fit(rows())
+    assert_quality(estimator, quality_of(estimator, rows()))
+
+
+@both
+def test_an_interrupted_fit_has_a_quality(make, monkeypatch):
+    estimator = make()
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.warns(UserWarning, match="interrupted"):
+            estimator.fit(rows())
+    assert_quality(estimator, quality_of(estimator, rows()))
+
+
+@both
+def test_ctrl_c_while_the_quality_is_measured(make, monkeypatch):
+    estimator = make(warm_start=True)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 1, function="outputs")
+        with pytest.warns(UserWarning, match="training interrupted by user"):
+            estimator.fit(rows())
+    bottom = getattr(estimator, "layers_", [estimator])[0]
+    assert np.isnan(bottom.reconstruction_r2_) and bottom.n_iter_ == 3
+    if make is stacked:  # the missing layer is made up for
+        assert len(estimator.layers_) == 1
+        assert_same_fit(estimator.fit(rows()), make().fit(rows()))
+        assert np.isfinite(estimator.reconstruction_r2_)
+
+
+@both
+def test_samples_of_any_scale_have_a_quality(make):
+    X = rows()
+    expected = make(learning_rate_init=1e-300).fit(X)
+    estimator = make(learning_rate_init=1e-300, activation="identity")
+    for factor in (1e-30, 1e30):
+        estimator.fit(X * factor)
+        found = estimator.baseline_loss_
+        assert_allclose(found, expected.baseline_loss_ * factor**2)
+        assert np.isfinite(estimator.reconstruction_r2_)
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
@@ -684,6 +931,7 @@ BAD_VALUES = {
     "sparsity_target": [0.0, 1.0, -1, None],
     "sparsity_penalty": [-1e-9, None],
     "joint": [None, ""],
+    "code": ["bottom", None, True, 1],
     "joint_max_iter": [0, -1, 2.5, None],
     "joint_learning_rate_init": [0.0, -0.1, None, "auto"],
     "solver": ["lbfgs", None],
@@ -945,6 +1193,17 @@ def test_weights_near_the_limits_are_as_good_as_others(make, factor, early_stopp
     huge = np.where(np.arange(40) == 3, 1e308, 1e290)
     alone = make(**params).fit(X, sample_weight=huge)
     assert_allclose(alone.score(X, sample_weight=huge), alone.score_samples(X)[3], rtol=1e-12)
+
+
+@both
+def test_samples_of_weight_zero_do_not_count_in_the_score(make):
+    """Not even if their loss is infinite."""
+    estimator, X = make().fit(rows()), rows()
+    weights = np.linspace(0, 1, 40)
+    expected = np.average(estimator.score_samples(X), weights=weights)
+    X[0] = 1e200
+    assert estimator.score_samples(X)[0] == -np.inf
+    assert_allclose(estimator.score(X, sample_weight=weights), expected)
 
 
 @both

@@ -167,9 +167,16 @@ def test_loss_curves(fitted):
     assert labels == ["layer 1", "layer 2", "all layers"]
     np.testing.assert_array_equal(display.lines_[2].get_ydata(), fitted["stack"].loss_curve_)
     np.testing.assert_array_equal(display.lines_[2].get_xdata(), [1, 2, 3])
+    labels = [f"{label}, mean sample" for label in labels]
+    assert [line.get_label() for line in display.baselines_] == labels
+    fits = [*fitted["stack"].layers_, fitted["stack"]]
+    for line, curve, one in zip(display.baselines_, display.lines_, fits, strict=True):
+        assert set(line.get_ydata()) == {one.baseline_loss_}
+        assert line.get_linestyle() == "--" and line.get_color() == curve.get_color()
 
     display = LossCurveDisplay.from_estimator(fitted["classifier"])
     training, held_out = display.lines_
+    assert display.baselines_ == []
     assert [training.get_label(), held_out.get_label()] == ["training", "held out"]
     curve = fitted["classifier"].validation_loss_curve_
     np.testing.assert_array_equal(held_out.get_ydata(), curve)
@@ -178,8 +185,16 @@ def test_loss_curves(fitted):
 
 def test_a_single_epoch_can_be_seen():
     dae = DenoisingAutoencoder(8, max_iter=1).fit(X)
-    [line] = LossCurveDisplay.from_estimator(dae).lines_
+    display = LossCurveDisplay.from_estimator(dae)
+    [line], [baseline] = display.lines_, display.baselines_
     assert line.get_marker() == "o"
+    assert baseline.get_label() == "mean sample"
+
+
+def test_no_mean_sample_after_partial_fit():
+    dae = DenoisingAutoencoder(8).partial_fit(X)
+    assert LossCurveDisplay.from_estimator(dae).baselines_ == []
+    assert LossCurveDisplay({"training": ([1.0], None)}).plot().baselines_ == []
 
 
 # ---- codes --------------------------------------------------------------------------------

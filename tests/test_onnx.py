@@ -147,6 +147,15 @@ def test_stack(activation, loss, joint, tied):
 
 
 @floats
+def test_codes_of_all_layers(dtype):
+    autoencoder = stack(code="all").fit(X)
+    check_autoencoder(autoencoder, X.astype(dtype))
+    check_autoencoder(autoencoder.set_params(code="top"), X.astype(dtype))
+    pipe = make_pipeline(autoencoder.set_params(code="all"), LogisticRegression(max_iter=1000))
+    check_classes(pipe.fit(X, DIGITS), X.astype(dtype))
+
+
+@floats
 def test_fitted_and_converted_in_either_type(dtype):
     autoencoder = stack().fit(X.astype(np.float32))
     check_autoencoder(autoencoder, X.astype(dtype))

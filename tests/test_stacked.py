@@ -7,17 +7,20 @@ from functools import partial
 import common
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from common import (
     assert_same_fit,
     bytes_of,
     interrupt,
     ranges_of,
+    record_outputs,
     refuses,
     same_fit,
     state_of,
     uniform,
 )
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -103,6 +106,69 @@ def test_each_layer_is_a_denoising_autoencoder_of_the_codes_below(dtype, weighte
         alone = clone(layer).fit(codes, sample_weight=weights)
         assert_same_fit(alone, layer)
         codes = alone.transform(codes)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("joint", [False, True])
+def test_codes_of_all_layers(joint, dtype, sparse):
+    rows = X.astype(dtype)
+    estimator = stacked(code="all", joint=joint).fit(sp.csr_array(rows) if sparse else rows)
+    codes = [rows]
+    for layer in estimator.layers_:
+        codes.append(layer.transform(codes[-1]))
+    found = estimator.transform(sp.csr_array(rows) if sparse else rows)
+    assert found.dtype == dtype
+    assert_allclose(found, np.hstack(codes[1:]), rtol=1e-5 if dtype == np.float32 else 1e-12)
+    top = copy(estimator).set_params(code="top")
+    back = top.inverse_transform(top.transform(rows))
+    assert_allclose(estimator.inverse_transform(found), back, rtol=1e-5)
+    assert_allclose(estimator.inverse_transform(sp.csr_array(found)), back, rtol=1e-5)
+    assert_array_equal(estimator.reconstruct(rows), top.reconstruct(rows))
+    assert_array_equal(estimator.score_samples(rows), top.score_samples(rows))
+
+
+def test_code_has_no_effect_on_training_and_may_change_after_it():
+    one, other = stacked().fit(X), stacked(code="all").fit(X)
+    assert_same_fit(one, other)
+    assert_array_equal(one.set_params(code="all").transform(X), other.transform(X))
+    assert_array_equal(pickle.loads(pickle.dumps(one)).transform(X), other.transform(X))
+    assert one.transform(X).shape == (60, 16)
+    assert one.set_params(code="top").transform(X).shape == (60, 4)
+
+
+def test_names_of_the_codes_of_all_layers():
+    estimator = stacked(code="all").fit(X).set_output(transform="pandas")
+    names = [f"stackedautoencoder_layer{k + 1}_{j}" for k in range(3) for j in range((7, 5, 4)[k])]
+    assert list(estimator.get_feature_names_out()) == names
+    assert list(estimator.transform(X).columns) == names
+    estimator.set_params(code="top")
+    assert list(estimator.transform(X).columns) == [f"stackedautoencoder{k}" for k in range(4)]
+
+
+def test_each_layer_is_computed_once(monkeypatch):
+    estimator = stacked(code="all").fit(X)
+    widths = record_outputs(monkeypatch)
+    estimator.transform(X)
+    assert widths == [9, 7, 5]
+
+
+def test_codes_of_all_layers_in_small_blocks():
+    estimator = stacked(code="all").fit(X)
+    expected = estimator.transform(X)
+    with config_context(working_memory=0):
+        assert_allclose(estimator.transform(X), expected, rtol=1e-12)
+
+
+def test_wrong_code_after_the_fit():
+    estimator = stacked().fit(X)
+    codes = estimator.transform(X)
+    estimator.set_params(code="bottom")
+    for method in ("transform", "inverse_transform"):
+        with pytest.raises(ValueError, match="'code' parameter of StackedAutoencoder must be"):
+            getattr(estimator, method)(X if method == "transform" else codes)
+    with pytest.raises(ValueError, match="is expecting 16 features"):
+        estimator.set_params(code="all").inverse_transform(codes)
 
 
 def test_lower_layers_do_not_depend_on_upper_ones():
@@ -526,7 +592,7 @@ def test_interrupted_between_two_layers(monkeypatch):
     whole = stacked().fit(X)
     estimator = stacked()
     with monkeypatch.context() as patch:
-        interrupt(patch, 2, function="outputs")
+        interrupt(patch, 4, function="outputs")
         with pytest.warns(UserWarning, match="interrupted by user"):
             try:
                 estimator.fit(X)
@@ -535,6 +601,21 @@ def test_interrupted_between_two_layers(monkeypatch):
     assert [layer.n_components for layer in estimator.layers_] == [7, 5]
     for one, other in zip(estimator.layers_, whole.layers_):
         assert_same_fit(one, other)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_interrupted_while_the_quality_of_the_whole_is_measured(monkeypatch, joint):
+    """All is trained, and fitting again trains no more."""
+    whole, estimator = stacked(joint=joint).fit(X), stacked(joint=joint, warm_start=True)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 6, function="outputs")  # each layer has two calls, but for the last one
+        with pytest.warns(UserWarning, match="StackedAutoencoder: training interrupted by user"):
+            estimator.fit(X)
+    assert_same_fit(estimator, whole)
+    assert np.isnan(estimator.reconstruction_r2_)
+    estimator.fit(X)
+    assert_same_fit(estimator, whole)
+    assert estimator.reconstruction_r2_ == whole.reconstruction_r2_
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

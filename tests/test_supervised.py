@@ -523,6 +523,14 @@ def test_a_stack_that_is_pretrained_inside_learns_the_names(make, method, pretra
     other.fit(FRAME, y_for(make))
 
 
+@both
+def test_pretraining_does_not_depend_on_the_codes_that_the_stack_gives(make):
+    y = y_for(make)
+    one, other = (make(pretrain=stack(code=code)).fit(X, y) for code in ("top", "all"))
+    assert_same_fit(one, other)
+    assert_array_equal(one.transform(X), other.transform(X))
+
+
 def test_pretraining_takes_the_weights_of_the_rows():
     weights = np.linspace(0.1, 3, 60)
     estimator = classifier(pretrain=stack(), warm_start=True)
@@ -1450,10 +1458,13 @@ def test_verbose_prints_a_line_an_epoch(make, capsys):
     assert lines.pop(0) == f"[{name}] 60 of 60 samples are labelled"
     assert len(lines) == 8
     assert all("validation score = " in line for line in lines)
-    assert lines[0].startswith(f"[{name}, output layer] epoch 1,")
-    assert lines[-1].startswith(f"[{name}] epoch 8,")
+    assert lines[0].startswith(f"[{name}, output layer] epoch 1 of 4,")
+    assert lines[-1].startswith(f"[{name}] epoch 8 of 8,")
     make(verbose=True, pretrain=True, max_iter=1).fit(X, y_for(make))
-    assert "[StackedAutoencoder, layer 2 of 2]" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"[{name}, pretraining, layer 2 of 2] epoch 1 of " in out
+    assert f"[{name}, pretraining] R^2 of the reconstruction = " in out
+    assert f"[{name}] epoch 1 of 1, " in out
 
 
 # -- bad input ---------------------------------------------------------------------------

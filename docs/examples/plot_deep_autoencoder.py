@@ -52,7 +52,7 @@ deep = StackedAutoencoder(
 reconstructions = {
     "input": X_test,
     f"PCA, {sizes[-1]}": pca.inverse_transform(pca.transform(X_test)),
-    f"deep, {sizes[-1]}": deep.inverse_transform(deep.transform(X_test)),
+    f"deep, {sizes[-1]}": deep.reconstruct(X_test),
 }
 for name, images in list(reconstructions.items())[1:]:
     print(f"{name:10s} squared error per sample {((images - X_test) ** 2).sum(axis=1).mean():.3f}")
