@@ -124,12 +124,13 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
         self._check_combination()
         first = self._is_first_fit(incremental)
+        # With 'auto', the number of epochs is not known before X is validated.
+        n_epochs = 1 if incremental else None if self.max_iter == "auto" else self.max_iter
+        task = FitTask.fit_of(self, n_epochs, incremental)
         with unchanged_on_error(self):
             X, weights = self._check_fit(
                 X, sample_weight, self.loss, first=first, incremental=incremental
             )
-            n_epochs = 1 if incremental else _training.n_epochs(self.max_iter, X.shape[0])
-            task = FitTask.fit_of(self, n_epochs, incremental)
             task.begin(X, y, weights, self._fitted_attributes)
             self._fit_layer(ArrayDataset(X, sample_weight=weights), incremental, task)
         return self
@@ -225,9 +226,9 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return copy(self).set_params(**params)
 
     def _note_statistics(self, dataset, first, incremental):
-        """Store what the noise goes by: of this X, or of a stream up to now."""
+        """Store what the noise goes by: extremes up to now, deviations of a fit or a stream."""
         kind, earlier = self.corruption, None
-        if incremental and not first and kind == self._noise["kind"]:
+        if not first and kind == self._noise["kind"] and (incremental or kind != "gaussian"):
             earlier = self._noise["statistics"]
         self._noise = {"kind": kind, "statistics": statistics(kind, dataset, earlier)}
 

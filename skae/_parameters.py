@@ -139,7 +139,7 @@ class TrainingParameters:
         to the cost of each mini-batch.""",
     )
     batch_size: int | str = parameter(
-        default="auto",
+        default=20,
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
         Number of samples in a mini-batch; all of them if there are fewer. 'auto' is a hundredth
@@ -162,7 +162,7 @@ class TrainingParameters:
         a sum over their features, so that the same rate serves any batch size.""",
     )
     max_iter: int | str = parameter(
-        default="auto",
+        default=10,
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
         Number of epochs, of each layer and of each call of ``fit``. 'auto' is enough to see

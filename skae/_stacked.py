@@ -145,7 +145,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         reconstructs that layer's codes.""",
     )
     joint_max_iter: int | str = parameter(
-        default="auto",
+        default=10,
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
         Number of epochs of the joint training; 'auto' as in `max_iter`.""",

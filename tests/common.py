@@ -174,6 +174,12 @@ def set_parameters(estimator, params):
         estimator._trained_as["bias"] = estimator.intercepts_[-1].copy()
 
 
+def noise_of(estimator, X):
+    """Return the kernel's noise for the samples of X, on the input of the (first) layer."""
+    layer = getattr(estimator, "layers_", [estimator])[0]
+    return layer._corruption(ArrayDataset(X), 0)
+
+
 def ranges_of(layer):
     """Return the smallest and the largest value of each feature that a layer has seen."""
     noise = layer._noise["statistics"]

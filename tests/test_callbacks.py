@@ -73,6 +73,13 @@ def test_tasks_of_a_layer_are_its_epochs():
     assert not [name for name in vars(dae) if "ctx" in name or "teardown" in name]
 
 
+def test_a_number_of_epochs_that_is_chosen_by_the_samples():
+    recorder = Recorder()
+    dae = DenoisingAutoencoder(4, max_iter="auto").set_callbacks(recorder).fit(X[:200])
+    assert recorder.names() == ["epoch"] * 200 + ["fit"] and dae.n_iter_ == 200
+    assert recorder.calls[-1][0].max_subtasks is None  # not known before X is validated
+
+
 def test_tasks_of_a_stack_are_its_layers():
     recorder = Recorder()
     ESTIMATORS[1].set_callbacks(recorder).fit(X)

@@ -926,7 +926,7 @@ BAD_VALUES = {
     "activation": ["softplus", None, 1],
     "loss": ["mse", None],
     "tied_weights": ["yes", None],
-    "corruption": ["dropout", 0.3],
+    "corruption": ["salt", 0.3],
     "corruption_level": [-0.1, "high", None, np.nan],
     "sparsity_target": [0.0, 1.0, -1, None],
     "sparsity_penalty": [-1e-9, None],

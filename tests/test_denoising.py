@@ -113,7 +113,7 @@ def test_what_was_not_seen_in_training_is_coded_by_the_same_formulas(tied):
 
 @pytest.mark.parametrize("corruption", NOISES)
 def test_no_noise_on_rows_that_are_only_looked_at(corruption):
-    estimator = denoising(corruption=corruption, corruption_level=1.0).fit(X)
+    estimator = denoising(corruption=corruption, corruption_level=0.9).fit(X)
     assert_array_equal(estimator.transform(X), estimator.transform(X))
     assert_array_equal(estimator.score_samples(X), estimator.score_samples(X))
     assert_allclose(

@@ -274,7 +274,7 @@ def test_every_layer_learns_at_the_full_rate_without_dropout_unless_told_otherwi
 def test_what_serves_codes_and_reconstructions_is_known_to_the_kernel():
     assert set(ACTIVATIONS) - set(CODE_ACTIVATIONS) == {"softmax"}
     assert set(LOSSES) - set(OUTPUT_ACTIVATION) == {"log_loss"}
-    assert set(NOISES) - set(CORRUPTIONS) == {None, "dropout"}
+    assert set(NOISES) - set(CORRUPTIONS) == {None}
     heads = [*HEADS.values(), Linear]
     assert {head.loss for head in heads} == set(LOSSES)
     assert {*OUTPUT_ACTIVATION.values(), *(head.activation for head in heads)} <= set(ACTIVATIONS)

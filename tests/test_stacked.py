@@ -243,7 +243,7 @@ def test_shared_parameters_reach_every_layer():
         ({"max_iter": ()}, "max_iter has 0 values for 3 layers"),
         ({"activation": ("tanh", "relu", "swish")}, r"'activation\[2\]' parameter of Stacked"),
         ({"loss": ["squared_error", "mse", "squared_error"]}, r"'loss\[1\]' parameter of Stacked"),
-        ({"corruption": ["masking", "dropout", None]}, r"'corruption\[1\]' parameter of Stacked"),
+        ({"corruption": ["masking", "salt", None]}, r"'corruption\[1\]' parameter of Stacked"),
         ({"corruption_level": [0.1, -0.1, 0.1]}, r"'corruption_level\[1\]' parameter of Stacked"),
         ({"corruption_level": [0.1, 0.1, 1.5]}, r"corruption_level\[2\]=1.5 is not a probab"),
         ({"corruption_level": 1.5}, "corruption_level=1.5 is not a probability"),

@@ -157,13 +157,39 @@ def test_continued_fits_go_on_with_the_orders_and_noises(epochs):
 
 @pytest.mark.parametrize(
     "batch_size, n_rows, expected",
-    [("auto", 50, 50), ("auto", 300, 200), (7, 50, 7), (99, 50, 50)],
+    [("auto", 15, 15), ("auto", 50, 20), ("auto", 4200, 42), (7, 50, 7), (99, 50, 50)],
 )
 def test_batch_size(epochs, batch_size, n_rows, expected):
     rows = np.resize(X, (n_rows, 6))
     denoising(batch_size=batch_size, max_iter=2).fit(rows)
     assert [epoch.batch_size for epoch in epochs] == [expected] * 2
     assert epochs[1].step == -(-n_rows // expected)
+
+
+@pytest.mark.parametrize("n_rows, n_epochs", [(10, 1000), (60, 667), (7999, 6), (20_000, 5)])
+def test_number_of_epochs(n_rows, n_epochs):
+    """By default, until 40,000 samples have been seen, but for the bounds."""
+    rows = np.resize(X, (n_rows, 6))
+    dae = denoising(max_iter="auto", batch_size="auto", learning_rate_init=1e-6)
+    assert dae.fit(rows).n_iter_ == n_epochs
+    assert dae.partial_fit(rows).n_iter_ == n_epochs + 1
+
+
+def test_number_of_epochs_of_each_training():
+    """Layers and joint training go by all samples, fine-tuning by those with a label."""
+    stack = StackedAutoencoder(
+        (3, 2), max_iter=["auto", 2], joint=True, joint_max_iter="auto", random_state=0
+    ).fit(np.resize(X, (500, 6)))
+    assert [layer.n_iter_ for layer in stack.layers_] == [80, 2]
+    assert len(stack.loss_curve_) == 80
+    y = np.resize([0, 1, -1, -1, -1], 500)
+    clf = StackedAutoencoderClassifier(
+        3, pretrain=StackedAutoencoder(3, max_iter=1), max_iter="auto", random_state=0
+    ).fit(np.resize(X, (500, 6)), y)
+    assert (clf.n_labelled_, clf.n_iter_) == (200, 200)
+    clf.set_params(n_warmup_epochs=200)
+    with pytest.raises(ValueError, match="n_warmup_epochs=200 must be less than max_iter=200"):
+        clf.fit(np.resize(X, (500, 6)), y)
 
 
 def test_held_out_rows_are_never_trained_on(epochs):
