@@ -56,6 +56,20 @@ class Dataset:
         """Everything but the samples, as keyword arguments."""
         return {name: getattr(self, name) for name in ("target", "sample_weight", "strata")}
 
+    @property
+    def weighted(self):
+        """Positions of the samples, without those of weight zero."""
+        if self.sample_weight is None:
+            return np.arange(len(self))
+        return np.flatnonzero(self.sample_weight)
+
+    def weights_of_mean(self, index):
+        """Weights of some samples, relative to the largest, so that no product overflows."""
+        if self.sample_weight is None:
+            return None
+        weights = self.sample_weight[index]
+        return weights / weights.max()
+
     def block_size(self, workspace_width=0):
         """Number of samples in a block when nothing is learned, at least one.
 
@@ -210,3 +224,33 @@ class EncodedDataset(Dataset):
 
     def take(self, index):
         return self.encode(ArrayDataset(self.dataset.take(index)))
+
+
+def add_moments(total, block, weights=None):
+    """Total weight, means and sums of squared deviations of each feature, with a block added.
+
+    T. Chan, G. Golub, R. LeVeque. Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances. Technical report, Stanford University, 1979. All sums are float64, and of
+    differences from one sample, so that a feature that does not vary adds nothing.
+
+    Parameters
+    ----------
+    total : dict or None
+        The result for earlier blocks.
+    block : ndarray of shape (n_samples, n_features)
+    weights : ndarray of shape (n_samples,), default=None
+    """
+    if weights is None:
+        weights = np.ones(len(block))
+    weight = weights.sum()
+    deviation = np.subtract(block, block[0], dtype=np.float64)
+    shift = weights @ deviation / weight
+    deviation -= shift
+    squares = np.einsum("i,ij,ij->j", weights, deviation, deviation)
+    mean = block[0] + shift
+    if total is not None:
+        step, earlier = mean - total["mean"], total["weight"]
+        squares += total["squares"] + step * step * (earlier * weight / (earlier + weight))
+        mean = total["mean"] + step * (weight / (earlier + weight))
+        weight += earlier
+    return {"weight": float(weight), "mean": mean, "squares": squares}

@@ -125,8 +125,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         self._check_combination()
         first = self._is_first_fit(incremental)
         # With 'auto', the number of epochs is not known before X is validated.
-        n_epochs = 1 if incremental else None if self.max_iter == "auto" else self.max_iter
-        task = FitTask.fit_of(self, n_epochs, incremental)
+        n_epochs = None if self.max_iter == "auto" else self.max_iter
+        task = FitTask.fit_of(self, 1 if incremental else n_epochs, incremental)
         with unchanged_on_error(self):
             X, weights = self._check_fit(
                 X, sample_weight, self.loss, first=first, incremental=incremental

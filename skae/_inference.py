@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 from scipy.special import entr
 
-from skae._dataset import ArrayDataset
+from skae._dataset import ArrayDataset, add_moments
 from skae._kernel import _sgd
 from skae._threads import team_to_apply
 
@@ -64,39 +64,30 @@ def sample_losses(network, params, objective, dataset, *, index=None, codes=None
 def reconstruction_quality(dataset, reconstructed, index, loss):
     """R^2 of the reconstruction of the samples of `index`, and the loss of their mean.
 
-    ``reconstructed(dataset)`` gives the reconstructions of a data set, as one. All sums are
-    float64, and of differences from one sample: features that do not vary add nothing. R^2 is nan
-    if none varies.
+    ``reconstructed(dataset)`` gives the reconstructions of a data set, as one. R^2 is nan if no
+    feature varies.
     """
-    weights = np.ones(len(index))
-    if dataset.sample_weight is not None:
-        weights = dataset.sample_weight[index] / dataset.sample_weight[index].max()
-    origin = dataset.take(index[:1])[0].astype(np.float64)
+    weights = dataset.weights_of_mean(index)
+    if weights is None:
+        weights = np.ones(len(index))
     size = reconstructed(dataset).block_size(4 * dataset.n_features)
-    total = error = spread = np.float64(0.0)
-    mean = np.zeros(dataset.n_features)  # the rest is merged as in Chan, Golub and LeVeque 1979
+    total, error = None, 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for where, block in dataset.blocks(size, index):
             w = weights[where]
-            weight = w.sum()
-            if weight == 0:  # so small beside the others
+            if not w.any():  # so small beside the others
                 continue
             difference = np.subtract(
                 block, reconstructed(ArrayDataset(block)).take(slice(None)), dtype=np.float64
             )
             error += w @ np.einsum("ij,ij->i", difference, difference)
-            np.subtract(block, origin, out=difference)
-            shift = w @ difference / weight
-            difference -= shift
-            spread += w @ np.einsum("ij,ij->i", difference, difference)
-            shift -= mean
-            total += weight
-            mean += shift * (weight / total)
-            spread += shift @ shift * (weight * (total - weight) / total)
+            del difference
+            total = add_moments(total, block, w)
             del block
+        spread = total["squares"].sum()
         varies = spread > 0 and np.isfinite(spread)
         r2 = float(1 - error / spread) if varies else np.nan
         if loss == "squared_error":
-            return r2, float(spread / total)
-        mean = np.clip(origin + mean, 0, 1)
+            return r2, float(spread / total["weight"])
+        mean = np.clip(total["mean"], 0, 1)
         return r2, float((entr(mean) + entr(1 - mean)).sum())

@@ -204,8 +204,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 self._joint_state = None
                 layers = self._fit_layers(layers, dataset, incremental, resumes, task)
             self._set_layers(layers)
-            completes = resumes and self._joint_state and not self._joint_state.interrupted
-            if self.joint and not self._interrupted and not completes:
+            joint_done = resumes and self._joint_state and not self._joint_state.interrupted
+            if self.joint and not self._interrupted and not joint_done:
                 self._fit_jointly(X, weights, task)
             if not incremental:
                 bottom = self.layers_[0]

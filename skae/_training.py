@@ -31,8 +31,8 @@ _INITIAL, _SPLIT, _ORDER, _NOISE, POOL = range(5)
 # The attributes of a `TrainingState` that are curves.
 CURVES = ("loss_curve", "validation_loss_curve", "validation_scores")
 
-# By default, training goes on until it has seen so many samples, repeated ones too, within these
-# numbers of epochs. A mini-batch has a hundredth of the samples, within these bounds.
+# With 'auto', training goes on until it has seen so many samples, repeated ones too, within these
+# numbers of epochs; a mini-batch has a hundredth of the samples, within these bounds.
 N_SAMPLES_SEEN, EPOCHS, BATCHES = 40_000, (5, 1000), (20, 200)
 
 # Samples whose loss tells whether the last step has diverged.
@@ -219,8 +219,7 @@ def split(dataset, options, seed):
 
     Samples of weight zero are left out of both.
     """
-    weights = dataset.sample_weight
-    every = np.arange(len(dataset)) if weights is None else np.flatnonzero(weights)
+    every = dataset.weighted
     if not options.early_stopping:
         return every, None
     strata = None if dataset.strata is None else dataset.strata[every]
@@ -454,9 +453,7 @@ class _Loop:
         """
         network, params = self.network, self.state.params
         dataset, index = self.dataset, self.validation
-        weights = dataset.sample_weight
-        if weights is not None:
-            weights = weights[index] / weights[index].max()  # no product overflows
+        weights = dataset.weights_of_mean(index)
         losses = _inference.sample_losses(network, params, self.objective, dataset, index=index)
         with np.errstate(over="ignore"):
             loss = float(np.average(losses, weights=weights))

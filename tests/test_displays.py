@@ -139,7 +139,7 @@ def test_lines_are_named_at_their_middle(fitted):
 @pytest.mark.parametrize("corruption", ["gaussian", "salt_and_pepper"])
 def test_other_noises(corruption):
     dae = DenoisingAutoencoder(8, corruption=corruption, corruption_level=0.3, max_iter=1).fit(X)
-    lines = ReconstructionDisplay.from_estimator(dae, X).lines
+    lines = ReconstructionDisplay.from_estimator(dae, X, n_rows=len(X), random_state=0).lines
     changed = lines["corrupted"] - lines["input"]
     if corruption == "gaussian":
         expected = 0.3 * X.std(axis=0)

@@ -168,7 +168,7 @@ def test_batch_size(epochs, batch_size, n_rows, expected):
 
 @pytest.mark.parametrize("n_rows, n_epochs", [(10, 1000), (60, 667), (7999, 6), (20_000, 5)])
 def test_number_of_epochs(n_rows, n_epochs):
-    """By default, until 40,000 samples have been seen, but for the bounds."""
+    """With 'auto', until 40,000 samples have been seen, but for the bounds."""
     rows = np.resize(X, (n_rows, 6))
     dae = denoising(max_iter="auto", batch_size="auto", learning_rate_init=1e-6)
     assert dae.fit(rows).n_iter_ == n_epochs
