@@ -30,7 +30,7 @@ from skae._parameters import (
     parameter,
     parameter_group,
 )
-from skae._stacked import StackedAutoencoder, check_each, per_layer
+from skae._stacked import StackedAutoencoder, check_each, per_layer, set_auto_sizes
 from skae._threads import single_threaded_blas
 from skae._typing import NDArray, PerLayer
 
@@ -58,13 +58,13 @@ def tags_of(estimator):
 class FineTuningParameters:
     """Parameters of a stack that is fine-tuned with labels."""
 
-    hidden_layer_sizes: PerLayer[int] | None = parameter(
+    hidden_layer_sizes: PerLayer[int] | str | None = parameter(
         default=None,
         kw_only=False,
-        constraint=["array-like", POSITIVE_INT, None],
-        doc="""int in [1, inf), array-like of shape (n_layers,) or None
-        Length of the code of each layer, from the bottom up. None is (1000, 1000), or that of
-        the stack in `pretrain`.""",
+        constraint=[StrOptions({"auto"}), "array-like", POSITIVE_INT, None],
+        doc="""int in [1, inf), array-like of shape (n_layers,), 'auto' or None
+        Length of the code of each layer, from the bottom up. 'auto' goes by the shape of X, as
+        in `StackedAutoencoder`. None is 'auto', or that of the stack in `pretrain`.""",
     )
     activation: PerLayer[str] | None = parameter(
         default=None,
@@ -256,6 +256,11 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     f"[{type(self).__name__}] {labels.n_labelled} of {X.shape[0]} samples are "
                     "labelled"
                 )
+            if layers[0].n_components is None:  # 'auto'
+                fitted = [] if first else self._architecture["sizes"][1:-1]
+                set_auto_sizes(layers, X, weights, fitted, incremental)
+                if pretrains:
+                    with_attributes(stack, hidden_layer_sizes=shape_of(layers)[0])
             options = _training.Options.of(self, len(labels.y), incremental=incremental)
             # Fits that continue each other are computed in the type of the first.
             dataset = labels.dataset(X, compute_dtype(X) if first else self._params().dtype)

@@ -6,6 +6,7 @@ of the docstring. To type checkers, both make dataclasses. They are none when th
 ``__init__`` of a dataclass is compiled at each import, which takes a millisecond an estimator.
 """
 
+from copy import copy
 from inspect import Parameter, Signature
 from numbers import Integral, Real
 from typing import Any, dataclass_transform
@@ -42,6 +43,13 @@ def parameter(*, default: Any, constraint: list[Any], doc: str, kw_only: bool = 
     ``_parameter_constraints``.
     """
     return Declaration(default, constraint, doc, kw_only)
+
+
+def with_default(declaration: Declaration, default: Any) -> Any:
+    """Declare a parameter again, with another default."""
+    other = copy(declaration)
+    other.default = default
+    return other
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(parameter,))
@@ -139,7 +147,7 @@ class TrainingParameters:
         to the cost of each mini-batch.""",
     )
     batch_size: int | str = parameter(
-        default=20,
+        default="auto",
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
         Number of samples in a mini-batch; all of them if there are fewer. 'auto' is a hundredth
@@ -162,7 +170,7 @@ class TrainingParameters:
         a sum over their features, so that the same rate serves any batch size.""",
     )
     max_iter: int | str = parameter(
-        default=10,
+        default="auto",
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
         Number of epochs, of each layer and of each call of ``fit``. 'auto' is enough to see
@@ -285,7 +293,7 @@ class AutoencoderParameters:
         Whether a decoder uses the weights of its encoder.""",
     )
     corruption: str | None = parameter(
-        default="masking",
+        default="gaussian",
         constraint=[StrOptions(set(CORRUPTIONS)), None],
         doc="""{'gaussian', 'dropout', 'masking', 'salt_and_pepper', 'swap'} or None
         Noise on the input, in training only, drawn anew in each epoch. 'gaussian' adds normal
@@ -295,6 +303,9 @@ class AutoencoderParameters:
         'salt_and_pepper' sets entries to the smallest or the largest value of their feature in
         the training data, with equal probability. 'swap' replaces an entry by that of the same
         feature in another sample.""",
+    )
+    learning_rate_init: float = with_default(
+        TrainingParameters._declared["learning_rate_init"], 0.003
     )
     corruption_level: float = parameter(
         default=0.5,

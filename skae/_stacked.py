@@ -29,6 +29,10 @@ from skae._parameters import (
 from skae._threads import single_threaded_blas
 from skae._typing import ArrayLike, NDArray, PerLayer
 
+# With 'auto', there are so many layers. The first has the largest power of two that is within
+# these bounds, so that it is the same in all folds of a cross-validation, and by these ratios.
+N_LAYERS, SIZES, UNITS_PER_FEATURE, SAMPLES_PER_UNIT = 2, (64, 512), 8, 2
+
 
 @estimator
 class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParameters):
@@ -121,12 +125,15 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     True
     """
 
-    hidden_layer_sizes: PerLayer[int] = parameter(
-        default=(1000, 1000),
+    hidden_layer_sizes: PerLayer[int] | str = parameter(
+        default="auto",
         kw_only=False,
-        constraint=["array-like", POSITIVE_INT],
-        doc="""int in [1, inf) or array-like of shape (n_layers,)
-        Length of the code of each layer, from the bottom up.""",
+        constraint=[StrOptions({"auto"}), "array-like", POSITIVE_INT],
+        doc="""'auto', int in [1, inf) or array-like of shape (n_layers,)
+        Length of the code of each layer, from the bottom up. 'auto' is two layers. The first has
+        the largest power of two that is at most 8 times the number of features and half the
+        number of samples, but at least 64 and at most 512; the second has half of it. A first
+        ``partial_fit`` goes by the features alone.""",
     )
     # To mypy, a list does not go where a single layer has one value.
     activation: PerLayer[str] = for_each_layer("activation")  # type: ignore[assignment]
@@ -145,7 +152,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         reconstructs that layer's codes.""",
     )
     joint_max_iter: int | str = parameter(
-        default=10,
+        default="auto",
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
         Number of epochs of the joint training; 'auto' as in `max_iter`.""",
@@ -188,6 +195,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             X, weights = self._check_fit(
                 X, sample_weight, layers[0].loss, first=first, incremental=incremental
             )
+            self._set_sizes(layers, X, weights, first, incremental)
             # Refuses sizes that are too large, before any layer is trained.
             unrolled([layer._new_architecture(X.shape[1]) for layer in layers])
             task.begin(X, y, weights)
@@ -328,14 +336,20 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return {**vars(copy(self)._set_joint_state(state)), "_interrupted": state.interrupted}
 
     def _new_layers(self):
-        """Make one unfitted autoencoder a layer; refuse what cannot work, before any work."""
+        """Make one unfitted autoencoder a layer; refuse what cannot work, before any work.
+
+        Their sizes, if they are 'auto', are yet to be set: see `auto_sizes`.
+        """
         self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if np.ndim(sizes) else [np.asarray(sizes).item()]
-        if not sizes:
-            raise ValueError("hidden_layer_sizes is empty.")
         of_a_layer = DenoisingAutoencoder._parameter_constraints
-        check_each(self, "hidden_layer_sizes", sizes, of_a_layer["n_components"])
+        sizes = self.hidden_layer_sizes
+        if is_auto(sizes):
+            sizes = [None] * N_LAYERS
+        else:
+            sizes = list(sizes) if np.ndim(sizes) else [np.asarray(sizes).item()]
+            if not sizes:
+                raise ValueError("hidden_layer_sizes is empty.")
+            check_each(self, "hidden_layer_sizes", sizes, of_a_layer["n_components"])
         lists = {}
         for name, declaration in self._declared.items():
             if declaration.for_each_layer:
@@ -358,6 +372,12 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                     "activation='logistic' there, or loss='squared_error' in this layer."
                 )
         return layers
+
+    def _set_sizes(self, layers, X, weights, first, incremental):
+        """Set the sizes of new layers, if they are 'auto': those of the fitted ones stay."""
+        if is_auto(self.hidden_layer_sizes):
+            fitted = [] if first else [layer._n_features_out for layer in self.layers_]
+            set_auto_sizes(layers, X, weights, fitted, incremental)
 
     def _continued(self, layers):
         """The fitted layers with the parameters of the new ones, to be trained further."""
@@ -475,6 +495,25 @@ def unrolled(architectures):
         bottom["loss"],
         tied=bottom["tied"],
     )
+
+
+def is_auto(hidden_layer_sizes):
+    return isinstance(hidden_layer_sizes, str) and hidden_layer_sizes == "auto"
+
+
+def set_auto_sizes(layers, X, weights, fitted, incremental):
+    """Set the sizes that 'auto' stands for; `fitted` are those of layers that are to go on."""
+    sizes = [*fitted]
+    if not sizes:
+        most = UNITS_PER_FEATURE * X.shape[1]
+        if not incremental:  # the first batch of a stream tells nothing about its length
+            n_samples = X.shape[0] if weights is None else np.count_nonzero(weights)
+            most = min(most, n_samples // SAMPLES_PER_UNIT)
+        sizes.append(1 << int(np.clip(most, *SIZES)).bit_length() - 1)
+    while len(sizes) < len(layers):
+        sizes.append(max(sizes[-1] // 2, 1))
+    for layer, size in zip(layers, sizes):
+        layer.n_components = size
 
 
 def per_layer(name, value, n_layers):
