@@ -956,7 +956,7 @@ BAD_VALUES = {
 }
 BAD_SIZES = {
     "n_components": [0, -1, 2.5, None, "auto"],
-    "hidden_layer_sizes": [0, -1, 2.5, None, "auto", (5, 0), (5, -1), (5, 2.5), (5, "a"), [[5]]],
+    "hidden_layer_sizes": [0, -1, 2.5, None, "all", (5, 0), (5, -1), (5, 2.5), (5, "a"), [[5]]],
 }
 
 
@@ -1002,7 +1002,7 @@ def test_bad_parameter_is_refused_before_any_work(make, name, value):
 @pytest.mark.parametrize(
     "params, match",
     [
-        ({"corruption_level": 1.01}, r"corruption_level=1.01 .*\[0, 1\]"),
+        ({"corruption": "masking", "corruption_level": 1.01}, r"corruption_level=1.01 .*\[0, 1\]"),
         ({"corruption": "salt_and_pepper", "corruption_level": 2}, "=2 is not a prob"),
         ({"sparsity_penalty": 0.1, "activation": "relu"}, "sparsity_penalty=0.1 .*'relu'"),
         ({"sparsity_penalty": 0.1, "activation": "identity"}, "'logistic' or 'tanh'"),

@@ -235,7 +235,8 @@ def test_blocks_of_held_out_samples_follow_the_working_memory(estimator, working
     with config_context(working_memory=working_memory):
         peak = peak_memory(estimator.fit, WIDE, np.arange(600) % 3)
     n_weights = 2 * 2 * WIDE.shape[1]
-    assert peak < working_memory / 16 + 20 * n_weights * 8 / 2**20
+    noise = 16  # two blocks of 2**20 numbers, to learn the deviations of the features
+    assert peak < working_memory / 16 + 20 * n_weights * 8 / 2**20 + noise
 
 
 @pytest.mark.parametrize("n_features", [10, 10**9])

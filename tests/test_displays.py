@@ -37,8 +37,10 @@ def fitted():
     few = dict(max_iter=2, random_state=0)
     sizes = (12, 6)
     return {
-        "layer": DenoisingAutoencoder(12, **few).fit(X),
-        "stack": StackedAutoencoder(sizes, joint=True, joint_max_iter=3, **few).fit(X),
+        "layer": DenoisingAutoencoder(12, corruption="masking", **few).fit(X),
+        "stack": StackedAutoencoder(
+            sizes, joint=True, joint_max_iter=3, corruption="masking", **few
+        ).fit(X),
         "classifier": StackedAutoencoderClassifier(sizes, early_stopping=True, **few).fit(X, y),
         "regressor": StackedAutoencoderRegressor(sizes, **few).fit(X, y),
     }

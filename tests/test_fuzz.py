@@ -55,7 +55,7 @@ def warns(fit, self, X):
 
 
 def changes_a_parameter(fit, self, X):
-    self.max_iter += 1
+    self.n_components += 1
     return fit(self, X)
 
 

@@ -1550,7 +1550,7 @@ BAD_PARAMETERS = {  # for both estimators: what is set, what the error says
     "stack of another width": (
         {"pretrain": FrozenEstimator(stack().fit(X[:, :8]))},
         "X has 9 features, but StackedAutoencoder is expecting 8"),
-    "stack with bad parameters": ({"pretrain": stack(corruption_level=7)}, "corruption_level"),
+    "stack with bad parameters": ({"pretrain": stack(corruption="swap", corruption_level=7)}, "corruption_level"),
     "final_estimator": ({"final_estimator": "svm"}, "'final_estimator' parameter"),
     "final_estimator that is a class": ({"final_estimator": SVC}, "'final_estimator' parameter"),
     "final_estimator of another kind": ({"final_estimator": KMeans()}, r"Got KMeans\(\)"),
@@ -1609,7 +1609,7 @@ def test_a_bad_value_of_a_list_of_the_stack_is_named_as_it_was_given(make, name)
 
 @both
 def test_corruption_that_is_no_probability_is_named_with_its_place(make):
-    bad = stack(corruption_level=[0.1, 2])
+    bad = stack(corruption="swap", corruption_level=[0.1, 2])
     match = r"^corruption_level\[1\]=2 is not a probability"
     refuses(make(pretrain=bad), "fit", X, y_for(make), match=match)
 
