@@ -42,7 +42,8 @@ help:
 	@echo "make wheel-test PYTHON=python3.12    that Python's wheel, and all tests with it installed"
 	@echo "make clean   remove .venv and all that was built"
 
-demo: $(VENV)/installed
+# The demo needs less than the tests; where those are installed, nothing more is.
+demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-plot)
 	$(BIN)/python docs/examples/plot_pipeline.py
 
 # A process for each core, so BLAS gets one thread. What needs several threads has the cores alone.
@@ -138,6 +139,12 @@ $(VENV)/created:
 $(VENV)/installed: $(VENV)/created $(BUILD_FILES)
 	@echo "Compiling and installing skae in $(VENV)"
 	@$(PIP) install --editable '.[test]'
+	@touch $@
+
+# The same with what the displays import.
+$(VENV)/installed-plot: $(VENV)/created $(BUILD_FILES)
+	@echo "Compiling and installing skae in $(VENV): a minute or two"
+	@$(PIP) install --editable '.[plot]'
 	@touch $@
 
 # What is needed to build, to run, or for an extra, without compiling the package.

@@ -118,7 +118,13 @@ def allowance(args, itemsize):
 
 
 def make_model(args, units, **others):
-    common = dict(solver=args.solver, batch_size=args.batch_size, random_state=0, **others)
+    common = dict(
+        solver=args.solver,
+        corruption="masking",
+        batch_size=args.batch_size,
+        random_state=0,
+        **others,
+    )
     if args.solver == "sgd":
         common.update(momentum=0.0, learning_rate_init=1e-4)
     if args.depth == 1:

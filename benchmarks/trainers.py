@@ -109,7 +109,7 @@ def same_trainers(case, X, y, noisy, compiled):
 
 
 def skae(network, loss, corruption, case, X, target):
-    solver = make_solver(Options.of(DenoisingAutoencoder(**SOLVERS[case.solver])))
+    solver = make_solver(Options.of(DenoisingAutoencoder(**SOLVERS[case.solver]), len(X)))
     buffers = np.zeros((solver.n_buffers, network.n_params), dtype=X.dtype)
     buffers[0] = initial_params(network, X.dtype)
     workspace = network.workspace(case.batch, X.dtype)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -58,7 +58,7 @@ def tags_of(estimator):
 class FineTuningParameters:
     """Parameters of a stack that is fine-tuned with labels."""
 
-    hidden_layer_sizes: PerLayer[int] | str | None = parameter(
+    hidden_layer_sizes: PerLayer[int] | Literal["auto"] | None = parameter(
         default=None,
         kw_only=False,
         constraint=[StrOptions({"auto"}), "array-like", POSITIVE_INT, None],

@@ -45,9 +45,9 @@ def parameter(*, default: Any, constraint: list[Any], doc: str, kw_only: bool = 
     return Declaration(default, constraint, doc, kw_only)
 
 
-def with_default(declaration: Declaration, default: Any) -> Any:
-    """Declare a parameter again, with another default."""
-    other = copy(declaration)
+def with_default(group: Any, name: str, default: Any) -> Any:
+    """Declare a parameter of a group again, with another default."""
+    other = copy(group._declared[name])
     other.default = default
     return other
 
@@ -304,9 +304,7 @@ class AutoencoderParameters:
         the training data, with equal probability. 'swap' replaces an entry by that of the same
         feature in another sample.""",
     )
-    learning_rate_init: float = with_default(
-        TrainingParameters._declared["learning_rate_init"], 0.003
-    )
+    learning_rate_init: float = with_default(TrainingParameters, "learning_rate_init", 0.003)
     corruption_level: float = parameter(
         default=0.5,
         constraint=[NOT_NEGATIVE],

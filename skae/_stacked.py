@@ -4,7 +4,7 @@ import warnings
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -125,7 +125,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     True
     """
 
-    hidden_layer_sizes: PerLayer[int] | str = parameter(
+    hidden_layer_sizes: PerLayer[int] | Literal["auto"] = parameter(
         default="auto",
         kw_only=False,
         constraint=[StrOptions({"auto"}), "array-like", POSITIVE_INT],

@@ -232,6 +232,55 @@ def test_shared_parameters_reach_every_layer():
         assert {name: getattr(layer, name) for name in params} == params
 
 
+# -- sizes that go by the shape of X -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "n_samples, n_features, sizes",
+    [
+        (1797, 64, [512, 256]),
+        (1024, 64, [512, 256]),  # half of the samples
+        (1023, 64, [256, 128]),
+        (600, 30, [128, 64]),  # 240 by the features
+        (600, 32, [256, 128]),
+        (3000, 100, [512, 256]),  # at most
+        (20, 100, [64, 32]),  # at least
+        (3000, 2, [64, 32]),
+    ],
+)
+def test_sizes_by_the_shape_of_x(n_samples, n_features, sizes):
+    rows = uniform(n_samples, n_features)
+    estimator = StackedAutoencoder(max_iter=1, batch_size=200, random_state=0).fit(rows)
+    assert [layer.n_components for layer in estimator.layers_] == sizes
+    assert estimator.hidden_layer_sizes == "auto"
+    given = clone(estimator).set_params(hidden_layer_sizes=sizes).fit(rows)
+    assert_same_fit(estimator, given)
+    halved = np.repeat([1.0, 0.0], [n_samples // 2, n_samples - n_samples // 2])
+    weighted = clone(estimator).fit(rows, sample_weight=halved)
+    fewer = clone(estimator).fit(rows[: n_samples // 2])
+    assert weighted.get_feature_names_out().size == fewer.get_feature_names_out().size
+
+
+def test_a_stream_goes_by_its_features():
+    estimator = StackedAutoencoder(random_state=0).partial_fit(uniform(10, 64))
+    assert [layer.n_components for layer in estimator.layers_] == [512, 256]
+    estimator.partial_fit(uniform(5000, 64))
+    assert [layer.n_components for layer in estimator.layers_] == [512, 256]
+
+
+def test_sizes_stay_when_a_fit_continues():
+    estimator = StackedAutoencoder(max_iter=1, warm_start=True, random_state=0)
+    estimator.fit(uniform(150, 20))
+    assert [layer.n_components for layer in estimator.layers_] == [64, 32]
+    estimator.fit(uniform(2000, 20))
+    assert [layer.n_components for layer in estimator.layers_] == [64, 32]
+    estimator.set_params(warm_start=False).fit(uniform(2000, 20))
+    assert [layer.n_components for layer in estimator.layers_] == [128, 64]
+    estimator.set_params(hidden_layer_sizes=3, warm_start=True)
+    with pytest.raises(ValueError, match="1 layers, but 2 are fitted"):
+        estimator.fit(uniform(150, 20))
+
+
 # -- bad input ------------------------------------------------------------------------------
 
 

@@ -1550,7 +1550,8 @@ BAD_PARAMETERS = {  # for both estimators: what is set, what the error says
     "stack of another width": (
         {"pretrain": FrozenEstimator(stack().fit(X[:, :8]))},
         "X has 9 features, but StackedAutoencoder is expecting 8"),
-    "stack with bad parameters": ({"pretrain": stack(corruption="swap", corruption_level=7)}, "corruption_level"),
+    "stack with bad parameters": (
+        {"pretrain": stack(corruption="swap", corruption_level=7)}, "corruption_level=7"),
     "final_estimator": ({"final_estimator": "svm"}, "'final_estimator' parameter"),
     "final_estimator that is a class": ({"final_estimator": SVC}, "'final_estimator' parameter"),
     "final_estimator of another kind": ({"final_estimator": KMeans()}, r"Got KMeans\(\)"),
@@ -1605,6 +1606,22 @@ def test_a_bad_value_of_a_list_of_the_stack_is_named_as_it_was_given(make, name)
     message = str(error.value)
     assert f"The '{name}[1]' parameter of StackedAutoencoder must be" in message
     assert "n_components" not in message and "DenoisingAutoencoder" not in message
+
+
+@pytest.mark.parametrize("pretrain", [True, False, StackedAutoencoder(max_iter=1)])
+@pytest.mark.parametrize("sizes", [None, "auto"])
+@both
+def test_sizes_by_the_shape_of_all_samples(make, sizes, pretrain):
+    few = dict(hidden_layer_sizes=sizes, pretrain=pretrain, activation=None, max_iter=1)
+    X, y = uniform(1500, 20), np.full(1500, -1.0 if make is classifier else np.nan)
+    y[:9] = [0, 1, 2] * 3
+    model = make(**few).fit(X, y)
+    assert [weights.shape[1] for weights in model.coefs_][:-1] == [128, 64]
+    model.set_params(warm_start=True).fit(X[:100], y[:100])
+    assert [weights.shape[1] for weights in model.coefs_][:-1] == [128, 64]
+    stream = make(**few)
+    stream.partial_fit(X[:20], y[:20], *([[0, 1, 2]] if make is classifier else []))
+    assert [weights.shape[1] for weights in stream.coefs_][:-1] == [128, 64]
 
 
 @both
