@@ -135,16 +135,13 @@ $(VENV)/created:
 	    "install one, or name it: make PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-# The package in place, compiled, with what its tests, demo and benchmarks import.
-$(VENV)/installed: $(VENV)/created $(BUILD_FILES)
-	@echo "Compiling and installing skae in $(VENV)"
-	@$(PIP) install --editable '.[test]'
-	@touch $@
-
-# The same with what the displays import.
-$(VENV)/installed-plot: $(VENV)/created $(BUILD_FILES)
+# The package in place, compiled, with what its tests, demo and benchmarks import; or, for the demo
+# alone, with what the displays do.
+$(VENV)/installed: EXTRA := test
+$(VENV)/installed-plot: EXTRA := plot
+$(VENV)/installed $(VENV)/installed-plot: $(VENV)/created $(BUILD_FILES)
 	@echo "Compiling and installing skae in $(VENV): a minute or two"
-	@$(PIP) install --editable '.[plot]'
+	@$(PIP) install --editable '.[$(EXTRA)]'
 	@touch $@
 
 # What is needed to build, to run, or for an extra, without compiling the package.

@@ -304,7 +304,6 @@ class AutoencoderParameters:
         the training data, with equal probability. 'swap' replaces an entry by that of the same
         feature in another sample.""",
     )
-    learning_rate_init: float = with_default(TrainingParameters, "learning_rate_init", 0.003)
     corruption_level: float = parameter(
         default=0.5,
         constraint=[NOT_NEGATIVE],
@@ -327,6 +326,7 @@ class AutoencoderParameters:
         and the mean activation of the unit in the mini-batch. Needs a 'logistic' or 'tanh'
         activation.""",
     )
+    learning_rate_init: float = with_default(TrainingParameters, "learning_rate_init", 0.003)
 
 
 def for_each_layer(name):

@@ -29,8 +29,8 @@ from skae._parameters import (
 from skae._threads import single_threaded_blas
 from skae._typing import ArrayLike, NDArray, PerLayer
 
-# With 'auto', there are so many layers. The first has the largest power of two that is within
-# these bounds, so that it is the same in all folds of a cross-validation, and by these ratios.
+# With 'auto', there are so many layers. The size of the first goes by these ratios, within these
+# bounds. It is a power of two, so that folds of a cross-validation rarely differ in it.
 N_LAYERS, SIZES, UNITS_PER_FEATURE, SAMPLES_PER_UNIT = 2, (64, 512), 8, 2
 
 
@@ -195,7 +195,9 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             X, weights = self._check_fit(
                 X, sample_weight, layers[0].loss, first=first, incremental=incremental
             )
-            self._set_sizes(layers, X, weights, first, incremental)
+            if layers[0].n_components is None:  # 'auto'
+                fitted = [] if first else [layer._n_features_out for layer in self.layers_]
+                set_auto_sizes(layers, X, weights, fitted, incremental)
             # Refuses sizes that are too large, before any layer is trained.
             unrolled([layer._new_architecture(X.shape[1]) for layer in layers])
             task.begin(X, y, weights)
@@ -338,12 +340,12 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     def _new_layers(self):
         """Make one unfitted autoencoder a layer; refuse what cannot work, before any work.
 
-        Their sizes, if they are 'auto', are yet to be set: see `auto_sizes`.
+        Their sizes, if they are 'auto', are None until `set_auto_sizes` knows the shape of X.
         """
         self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
         of_a_layer = DenoisingAutoencoder._parameter_constraints
         sizes = self.hidden_layer_sizes
-        if is_auto(sizes):
+        if isinstance(sizes, str):  # 'auto'
             sizes = [None] * N_LAYERS
         else:
             sizes = list(sizes) if np.ndim(sizes) else [np.asarray(sizes).item()]
@@ -372,12 +374,6 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                     "activation='logistic' there, or loss='squared_error' in this layer."
                 )
         return layers
-
-    def _set_sizes(self, layers, X, weights, first, incremental):
-        """Set the sizes of new layers, if they are 'auto': those of the fitted ones stay."""
-        if is_auto(self.hidden_layer_sizes):
-            fitted = [] if first else [layer._n_features_out for layer in self.layers_]
-            set_auto_sizes(layers, X, weights, fitted, incremental)
 
     def _continued(self, layers):
         """The fitted layers with the parameters of the new ones, to be trained further."""
@@ -497,12 +493,8 @@ def unrolled(architectures):
     )
 
 
-def is_auto(hidden_layer_sizes):
-    return isinstance(hidden_layer_sizes, str) and hidden_layer_sizes == "auto"
-
-
 def set_auto_sizes(layers, X, weights, fitted, incremental):
-    """Set the sizes that 'auto' stands for; `fitted` are those of layers that are to go on."""
+    """Set the sizes that 'auto' stands for; `fitted` are those of layers to be trained further."""
     sizes = [*fitted]
     if not sizes:
         most = UNITS_PER_FEATURE * X.shape[1]

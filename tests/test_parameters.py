@@ -187,7 +187,8 @@ def test_shared_parameters_are_declared_once():
     for cls in ESTIMATORS:
         for name, declaration in TrainingParameters._declared.items():
             its = cls._declared[name]
-            assert its is declaration or its.doc.endswith(declaration.doc.partition("\n")[2])
+            assert its.doc.endswith(declaration.doc.partition("\n")[2])
+            assert its.constraint[: len(declaration.constraint)] == declaration.constraint
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)
