@@ -3,6 +3,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+INSTRUCTIONS: str | None
+
 _Float = TypeVar("_Float", np.float32, np.float64)
 
 def matmul(

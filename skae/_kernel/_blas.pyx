@@ -1,7 +1,16 @@
-"""Row-major matrix products over SciPy's BLAS, float and double."""
+"""Row-major matrix products, float and double: SciPy's BLAS, and our own for few rows."""
 
 from cython cimport floating
 from scipy.linalg.cython_blas cimport dgemm, sgemm
+
+cdef extern from "_products.h" nogil:
+    bint HAS_AVX2
+    bint HAS_AVX512
+    # A macro that chooses between float and double; returns whether the product was one for it.
+    bint multiply(bint trans_a, bint trans_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, ...)
+
+# The instruction set of our own products, or None if all are for BLAS.
+INSTRUCTIONS = "avx512" if HAS_AVX512 else "avx2" if HAS_AVX2 else None
 
 
 cdef void gemm(bint trans_a, bint trans_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
@@ -12,6 +21,8 @@ cdef void gemm(bint trans_a, bint trans_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_
 
     BLAS is column-major: to it our c is c^T = op(b)^T op(a)^T, so the operands swap.
     """
+    if multiply(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+        return
     cdef:
         char ta = b"T" if trans_a else b"N"
         char tb = b"T" if trans_b else b"N"
@@ -25,14 +36,25 @@ cdef void gemm(bint trans_a, bint trans_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_
               &beta, c, &ldc_)
 
 
-def matmul(const floating[:, ::1] a, const floating[:, ::1] b, floating[:, ::1] out,
+def matmul(const floating[:, :] a, const floating[:, :] b, floating[:, :] out,
            bint trans_a=False, bint trans_b=False, floating alpha=1, floating beta=0):
-    """``out = alpha op(a) @ op(b) + beta out``: `gemm` for the tests and the benchmarks."""
+    """``out = alpha op(a) @ op(b) + beta out``: `gemm` for the tests and the benchmarks.
+
+    The columns of each must lie next to each other; the rows may be apart.
+    """
     cdef Py_ssize_t m = a.shape[1] if trans_a else a.shape[0]
     cdef Py_ssize_t k = a.shape[0] if trans_a else a.shape[1]
     cdef Py_ssize_t n = b.shape[0] if trans_b else b.shape[1]
     if (b.shape[1] if trans_b else b.shape[0]) != k or out.shape[0] != m or out.shape[1] != n:
         raise ValueError("the shapes of a, b and out do not fit")
+    cdef Py_ssize_t lda = row_step(a), ldb = row_step(b), ldc = row_step(out)
     with nogil:
-        gemm(trans_a, trans_b, m, n, k, alpha, &a[0, 0], a.shape[1], &b[0, 0], b.shape[1],
-             beta, &out[0, 0], n)
+        gemm(trans_a, trans_b, m, n, k, alpha, &a[0, 0], lda, &b[0, 0], ldb, beta, &out[0, 0],
+             ldc)
+
+
+cdef Py_ssize_t row_step(const floating[:, :] matrix) except -1:
+    """Numbers from one row to the next."""
+    if matrix.strides[1] != sizeof(floating) or matrix.strides[0] % sizeof(floating) != 0:
+        raise ValueError("the columns of a, b and out must lie next to each other")
+    return matrix.strides[0] // sizeof(floating)
