@@ -59,7 +59,8 @@ def matmul(a, b, out):
     if not out.flags.c_contiguous:
         a, b, out = b.T, a.T, out.T
     trans_a, trans_b = not a.flags.c_contiguous, not b.flags.c_contiguous
-    _blas.matmul(a.T if trans_a else a, b.T if trans_b else b, out, trans_a, trans_b)
+    a, b = a.T if trans_a else a, b.T if trans_b else b
+    _blas.matmul(a, b, out, trans_a, trans_b, instructions="blas")
 
 
 def floor(case, X):

@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from skae import _inference
 from skae._callbacks import FitTask
 from skae._kernel import _sgd
+from skae._network import aligned_zeros
 from skae._parameters import TrainingParameters
 from skae._threads import team_for
 
@@ -209,7 +210,7 @@ def make_solver(options):
 
 def initial_state(network, options, dtype, seed):
     """A state before the first epoch, with initial weights drawn from the seed."""
-    buffers = np.zeros((make_solver(options).n_buffers, network.n_params), dtype=dtype)
+    buffers = aligned_zeros((make_solver(options).n_buffers, network.n_params), dtype)
     buffers[0] = network.initialize(random_stream(seed, _INITIAL), dtype)
     return TrainingState(buffers, seed)
 
@@ -298,7 +299,9 @@ def train(
     """
     network.check(state.buffers)
     if not in_place:
-        state = replace(state, buffers=state.buffers.copy())
+        buffers = aligned_zeros(state.buffers.shape, state.buffers.dtype)
+        buffers[:] = state.buffers
+        state = replace(state, buffers=buffers)
     loop = _Loop(
         network, objective, corruption, dataset, state, options, name, score, task or FitTask()
     )
@@ -320,7 +323,7 @@ class _Loop:
         self.solver = make_solver(options)
         buffers, step = state.buffers, state.step
         if len(buffers) != self.solver.n_buffers:  # another solver, or no moments are kept
-            buffers = np.zeros((self.solver.n_buffers, network.n_params), dtype=buffers.dtype)
+            buffers = aligned_zeros((self.solver.n_buffers, network.n_params), buffers.dtype)
             buffers[0], step = state.params, 0
         self.state = state.changed(buffers=buffers, step=step, interrupted=False, unfinished=None)
         # An interrupted run goes on with the epochs that it lacks.
@@ -354,8 +357,8 @@ class _Loop:
         self.workspace = network.workspace(
             self.batch_size, buffers.dtype, adversarial=objective.adversarial_radius > 0
         )
-        self.gradient = np.empty(
-            network.n_params if self.solver.needs_gradient else 0, dtype=buffers.dtype
+        self.gradient = aligned_zeros(
+            network.n_params if self.solver.needs_gradient else 0, buffers.dtype
         )
         self.problem = _sgd.Problem(network.layers, objective, self.solver, self.state, corruption)
 

@@ -313,6 +313,99 @@ def test_matmul(dtype, trans_a, trans_b, shape, factors):
     assert_close(out, desired, 1e-5 if dtype == np.float32 else 1e-13)
 
 
+def lying_apart(array, rng):
+    """Copy it into a wider array of nan, so that its rows lie apart: the view, and the whole."""
+    left, right = rng.integers(0, 5, 2)
+    whole = np.full((len(array), left + array.shape[1] + right), np.nan, dtype=array.dtype)
+    view = whole[:, left : left + array.shape[1]]
+    view[:] = array
+    return view, whole
+
+
+# Rows, terms and columns on both sides of each limit and of whole tiles.
+FEW_ROWS = st.one_of(
+    st.tuples(st.integers(1, 45), st.integers(1, 300), st.integers(1, 120)),
+    st.tuples(st.integers(95, 205), st.integers(1, 150), st.integers(1, 60)),
+    st.tuples(st.integers(1, 6), st.integers(1000, 1150), st.integers(1, 50)),
+    st.tuples(st.integers(1, 25), st.sampled_from([256, 512, 1024]), st.sampled_from([512, 1024])),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instructions", _blas.INSTRUCTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["a b^T", "a b", "a^T b"])
+@reproducible
+@given(shape=FEW_ROWS, factors=st.sampled_from([(1.0, 0.0), (-0.5, 1.0), (2.0, 0.25)]))
+def test_products_of_few_rows(instructions, dtype, kind, shape, factors):
+    rng = np.random.default_rng(0)
+    m, k, n = shape
+    if kind == "a^T b":
+        m, k = k, m
+    else:
+        factors = (1.0, 0.0)
+    alpha, beta = factors
+    a, _ = lying_apart(rng.normal(size=(k, m) if kind == "a^T b" else (m, k)).astype(dtype), rng)
+    b, _ = lying_apart(rng.normal(size=(n, k) if kind == "a b^T" else (k, n)).astype(dtype), rng)
+    old = rng.normal(size=(m, n)).astype(dtype)
+    out, whole = lying_apart(old if beta else np.full_like(old, np.nan), rng)
+    _blas.matmul(a, b, out, kind == "a^T b", kind == "a b^T", alpha, beta, instructions)
+    left, right = a.astype(float), b.astype(float)
+    left = left.T if kind == "a^T b" else left
+    right = right.T if kind == "a b^T" else right
+    scale = abs(alpha) * abs(left) @ abs(right) + abs(beta * old)  # of the rounding errors
+    desired = alpha * left @ right + beta * old
+    assert (abs(out - desired) <= 4 * np.sqrt(k + 4) * np.finfo(dtype).eps * scale).all()
+    out[:] = np.nan
+    assert np.isnan(whole).all()  # nothing beside it was written
+
+
+@pytest.mark.parametrize("instructions", [name for name in _blas.INSTRUCTIONS if name != "blas"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("trans_b", [False, True])
+def test_bits_of_a_row_are_the_same_in_any_batch_and_any_columns(instructions, dtype, trans_b):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(23, 300)).astype(dtype)
+    b = rng.normal(size=(130, 300)).astype(dtype)
+    b = b if trans_b else np.ascontiguousarray(b.T)
+
+    def product(rows, columns):
+        part = b[columns] if trans_b else b[:, columns]
+        out = np.empty((len(a[rows]), len(range(130)[columns])), dtype=dtype)
+        _blas.matmul(a[rows], part, out, False, trans_b, instructions=instructions)
+        return out
+
+    whole = product(slice(None), slice(None))
+    for i in range(23):
+        np.testing.assert_array_equal(product(slice(i, i + 1), slice(None))[0], whole[i])
+    for start, stop in [(0, 64), (64, 130), (16, 33), (90, 122)]:
+        columns = slice(start, stop)
+        np.testing.assert_array_equal(product(slice(None), columns), whole[:, columns])
+
+
+@pytest.mark.parametrize("instructions", _blas.INSTRUCTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["a b^T", "a b", "a^T b"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_is_not_finite_stays_in_its_row(instructions, dtype, kind, value):
+    rng = np.random.default_rng(0)
+    m, k, n = (75, 20, 67) if kind == "a^T b" else (20, 301, 67)
+    a, b = rng.uniform(1, 2, (m, k)).astype(dtype), rng.uniform(1, 2, (k, n)).astype(dtype)
+    desired = a @ b
+    a[7, -2] = desired[7] = value
+    a = np.ascontiguousarray(a.T) if kind == "a^T b" else a
+    b = np.ascontiguousarray(b.T) if kind == "a b^T" else b
+    out = np.empty((m, n), dtype=dtype)
+    _blas.matmul(a, b, out, kind == "a^T b", kind == "a b^T", instructions=instructions)
+    np.testing.assert_allclose(out, desired, rtol=1e-5)
+
+
+def test_matmul_refuses_columns_that_lie_apart():
+    a = np.zeros((4, 6))
+    with pytest.raises(ValueError, match="next to each other"):
+        _blas.matmul(a[:, ::2], a[:3, :3], np.zeros((4, 3)))
+
+
 @pytest.mark.parametrize(
     "shapes, transposed",
     [

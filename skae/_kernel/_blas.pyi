@@ -3,7 +3,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-INSTRUCTIONS: str | None
+INSTRUCTIONS: dict[str, int]
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
@@ -15,4 +15,5 @@ def matmul(
     trans_b: bool = False,
     alpha: float = 1,
     beta: float = 0,
+    instructions: str | None = None,
 ) -> None: ...

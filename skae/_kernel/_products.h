@@ -18,6 +18,9 @@
 #include <stddef.h>
 #include <string.h>
 
+/* The instruction sets, each after those that a processor with it has too. */
+enum { BLAS_ONLY, AVX2, AVX512 };
+
 #if defined(__x86_64__) && !defined(SKAE_NO_PRODUCTS) \
     && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 12)
 
@@ -88,34 +91,42 @@ enum { LEAST_OUTER = 8, MOST_OUTER_BYTES = 1 << 22 };
 #undef REAL
 #undef REAL_BYTES
 
-#define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-#define HAS_AVX512 \
-    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") \
-     && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+/* The best instruction set of this processor. */
+static int best_instructions(void)
+{
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+        return AVX512;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? AVX2 : BLAS_ONLY;
+}
 
-/* c (m, n) := alpha op(a) (m, k) op(b) (k, n) + beta c. Returns whether it was done. */
-#define MULTIPLY(suffix, real) \
-    static inline int multiply_##suffix( \
-        int trans_a, int trans_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, \
-        const real *a, ptrdiff_t lda, const real *b, ptrdiff_t ldb, real beta, real *c, \
+/* Do the product with the instructions, or with lesser ones. Returns whether it was done. */
+#define MULTIPLY(type, suffix) \
+    static int multiply_##suffix( \
+        int instructions, int trans_a, int trans_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, \
+        type alpha, const type *a, ptrdiff_t lda, const type *b, ptrdiff_t ldb, type beta, type *c, \
         ptrdiff_t ldc) \
     { \
-        return (HAS_AVX512 && multiply_##suffix##_avx512(trans_a, trans_b, m, n, k, alpha, a, lda, \
-                                                         b, ldb, beta, c, ldc)) \
-               || (HAS_AVX2 && multiply_##suffix##_avx2(trans_a, trans_b, m, n, k, alpha, a, lda, \
-                                                        b, ldb, beta, c, ldc)); \
+        return (instructions >= AVX512 \
+                && multiply_##suffix##_avx512(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, \
+                                              beta, c, ldc)) \
+               || (instructions >= AVX2 \
+                   && multiply_##suffix##_avx2(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, \
+                                               beta, c, ldc)); \
     }
-MULTIPLY(f, float)
-MULTIPLY(d, double)
+MULTIPLY(float, f)
+MULTIPLY(double, d)
+#undef MULTIPLY
 
-#define multiply(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) \
+/* One name for both types. */
+#define multiply(instructions, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) \
     _Generic((c), float *: multiply_f, double *: multiply_d)( \
-        trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+        instructions, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 
 #else
-#define HAS_AVX2 0
-#define HAS_AVX512 0
-#define multiply(...) 0
-#endif
 
+static int best_instructions(void) { return BLAS_ONLY; }
+#define multiply(...) 0
+
+#endif
 #endif

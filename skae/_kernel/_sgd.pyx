@@ -100,8 +100,8 @@ NOISES, SOLVERS = numbered(NOISE_NAMES), numbered(SOLVER_NAMES)
 
 cdef int STEPS_BETWEEN_SIGNALS = 64  # after so many, Ctrl-C is looked for
 
-# Columns in a unit of parts: as many as a vector holds, and half a cache line or a whole one.
-cdef Py_ssize_t UNIT = 8
+# Columns in a unit of parts: as many as a vector of floats holds, which is a cache line.
+cdef Py_ssize_t UNIT = 16
 
 # Multiplications below which a part is not worth a thread's while: some microseconds.
 cdef double MIN_WORK_PER_PART = 2.0**17
