@@ -62,7 +62,7 @@ enum { LEAST_OUTER = 8, MOST_OUTER_BYTES = 1 << 22 };
 #define NAME(x) x##_f_avx2
 #include "_products_impl.h"
 
-#define TARGET "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512"
+#define TARGET "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"
 #define VECTOR_BYTES 64
 #define LEAST_DEPTH (16 * LANES)
 #define MOST_ROWS 200
@@ -81,7 +81,7 @@ enum { LEAST_OUTER = 8, MOST_OUTER_BYTES = 1 << 22 };
 #define NAME(x) x##_d_avx2
 #include "_products_impl.h"
 
-#define TARGET "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512"
+#define TARGET "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"
 #define VECTOR_BYTES 64
 #define LEAST_DEPTH (16 * LANES)
 #define MOST_ROWS 100
