@@ -7,7 +7,9 @@ optimiser have the same layout, and a whole network is copied, saved or restored
 
 import sys
 from copy import copy
+from functools import lru_cache
 from itertools import pairwise
+from math import prod
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,7 +29,7 @@ CACHE_LINE = 64  # bytes; a vector register holds no more
 def aligned_zeros(shape, dtype):
     """Allocate zeros that begin at a cache line, which NumPy's own arrays rarely do."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = dtype.itemsize * (prod(shape) if isinstance(shape, tuple) else shape)
     memory = np.zeros(size + CACHE_LINE - 1, dtype=np.uint8)
     start = -memory.ctypes.data % CACHE_LINE
     return memory[start : start + size].view(dtype).reshape(shape)
@@ -57,6 +59,58 @@ CODE_ACTIVATIONS = {
 OUTPUT_ACTIVATION = {"squared_error": "identity", "cross_entropy": "logistic"}
 
 
+@lru_cache  # a pass of one sample should not wait for it
+def _table(sizes, activations, tied):
+    """The records of the layers, their number of parameters, and columns of their workspace."""
+    n_layers = len(sizes) - 1
+    if min(sizes) < 1:
+        raise ValueError(f"sizes {list(sizes)} are not all positive")
+    if tied and (sizes != sizes[::-1] or n_layers % 2):
+        raise ValueError(f"sizes {list(sizes)} are not those of a tied autoencoder")
+    n_weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
+    n_params = n_weights // (1 + tied) + sum(sizes[1:])
+    if n_params > MAX_PARAMS:
+        raise ValueError(
+            f"A network with layers of {list(sizes)} units has {n_params} parameters, more than "
+            f"can be addressed ({MAX_PARAMS}). Use fewer hidden units, or fewer features."
+        )
+    layers = np.zeros(n_layers, dtype=LAYER)
+    layers["n_in"], layers["n_out"] = sizes[:-1], sizes[1:]
+    layers["activation"] = [ACTIVATIONS[name] for name in activations]
+    layers["partner"] = -1
+    layers["learning_rate_scale"] = 1.0
+    if tied:
+        layers["partner"] = np.arange(n_layers)[::-1]
+        layers["transposed"][n_layers // 2 :] = True
+    place = 0
+    for layer in layers:
+        if layer["transposed"]:
+            layer["weight"] = layers[layer["partner"]]["weight"]
+        else:
+            layer["weight"] = place
+            place += layer["n_in"] * layer["n_out"]
+    for layer in layers:
+        layer["bias"] = place
+        place += layer["n_out"]
+    return layers, n_params, _place_workspace(layers)
+
+
+def _place_workspace(layers):
+    """Place inputs and deltas side by side; those of a tied pair as [D; A] and [A; D]."""
+    place = 0
+    for layer in layers:
+        if layer["transposed"]:
+            continue
+        partner = layers[layer["partner"]] if layer["partner"] >= 0 else None
+        for mine, theirs, width in (("delta", "input", "n_out"), ("input", "delta", "n_in")):
+            layer[mine] = place
+            place += layer[width]
+            if partner is not None:
+                partner[theirs] = place
+                place += layer[width]
+    return int(place)
+
+
 class Network:
     """Fully connected layers over one flat buffer of parameters.
 
@@ -80,31 +134,10 @@ class Network:
     """
 
     def __init__(self, sizes, activations, *, tied=False):
-        sizes = [int(size) for size in sizes]  # as Python's integers do not overflow
-        n_layers = len(sizes) - 1
-        if min(sizes) < 1:
-            raise ValueError(f"sizes {list(sizes)} are not all positive")
+        sizes = tuple(int(size) for size in sizes)  # as Python's integers do not overflow
         self.activations = list(activations)
-        n_weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
-        n_params = n_weights // (1 + tied) + sum(sizes[1:])
-        if n_params > MAX_PARAMS:
-            raise ValueError(
-                f"A network with layers of {sizes} units has {n_params} parameters, more than can "
-                f"be addressed ({MAX_PARAMS}). Use fewer hidden units, "
-                "or fewer features."
-            )
-        layers = self.layers = np.zeros(n_layers, dtype=LAYER)
-        layers["n_in"], layers["n_out"] = sizes[:-1], sizes[1:]
-        layers["activation"] = [ACTIVATIONS[name] for name in activations]
-        layers["partner"] = -1
-        layers["learning_rate_scale"] = 1.0
-        if tied:
-            if sizes != sizes[::-1] or n_layers % 2:
-                raise ValueError(f"sizes {sizes} are not those of a tied autoencoder")
-            layers["partner"] = np.arange(n_layers)[::-1]
-            layers["transposed"][n_layers // 2 :] = True
-        self._place_parameters()
-        self._place_workspace()
+        layers, self.n_params, self.workspace_width = _table(sizes, tuple(activations), tied)
+        self.layers = layers.copy()
 
     @classmethod
     def autoencoder(cls, sizes, activations, loss, *, tied, output=None):
@@ -119,34 +152,6 @@ class Network:
             activations + activations[-2::-1] + [output or OUTPUT_ACTIVATION[loss]],
             tied=tied,
         )
-
-    def _place_parameters(self):
-        place = 0
-        for layer in self.layers:
-            if layer["transposed"]:
-                layer["weight"] = self.layers[layer["partner"]]["weight"]
-            else:
-                layer["weight"] = place
-                place += layer["n_in"] * layer["n_out"]
-        for layer in self.layers:
-            layer["bias"] = place
-            place += layer["n_out"]
-        self.n_params = int(place)
-
-    def _place_workspace(self):
-        """Place inputs and deltas side by side; those of a tied pair as [D; A] and [A; D]."""
-        place = 0
-        for layer in self.layers:
-            if layer["transposed"]:
-                continue
-            partner = self.layers[layer["partner"]] if layer["partner"] >= 0 else None
-            for mine, theirs, width in (("delta", "input", "n_out"), ("input", "delta", "n_in")):
-                layer[mine] = place
-                place += layer[width]
-                if partner is not None:
-                    partner[theirs] = place
-                    place += layer[width]
-        self.workspace_width = int(place)
 
     def __len__(self):
         return len(self.layers)
@@ -185,11 +190,11 @@ class Network:
         """
         other = copy(self)
         layers = other.layers = self.layers[start:stop].copy()
-        sizes = [layers[0]["n_in"], *layers["n_out"]]
+        sizes = [int(layers["n_in"][0]), *layers["n_out"].tolist()]
         second = max(sizes[::2])
         places = [second * (k % 2) for k in range(len(sizes))]
         layers["input"], layers["delta"] = places[:-1], places[1:]
-        other.workspace_width = int(second + max(sizes[1::2]))
+        other.workspace_width = second + max(sizes[1::2])
         return other
 
     def span(self, k, part):
