@@ -11,7 +11,7 @@ from sklearn.neural_network import BernoulliRBM, MLPRegressor
 
 from skae import DenoisingAutoencoder, StackedAutoencoder
 from skae._kernel import _blas, _sgd
-from skae._network import Network
+from skae._network import Network, aligned_zeros
 from skae._threads import team_for
 from skae._training import Options, make_solver
 
@@ -49,6 +49,13 @@ def network_of(case, noisy=False):
 
 def initial_params(network, dtype):
     return network.initialize(np.random.default_rng(0), dtype)
+
+
+def multiplications(case):
+    """Of a sample, in the matrix products of a step: forward, backward and gradients."""
+    sizes = network_of(case)[0].layers[["n_in", "n_out"]].tolist()
+    products = [n_in * n_out for n_in, n_out in sizes]
+    return 3 * sum(products) - products[0]
 
 
 # ---- the floor ----------------------------------------------------------------------------
@@ -111,10 +118,10 @@ def same_trainers(case, X, y, noisy, compiled):
 
 def skae(network, loss, corruption, case, X, target):
     solver = make_solver(Options.of(DenoisingAutoencoder(**SOLVERS[case.solver]), len(X)))
-    buffers = np.zeros((solver.n_buffers, network.n_params), dtype=X.dtype)
+    buffers = aligned_zeros((solver.n_buffers, network.n_params), X.dtype)
     buffers[0] = initial_params(network, X.dtype)
     workspace = network.workspace(case.batch, X.dtype)
-    gradient = np.empty(network.n_params if solver.needs_gradient else 0, dtype=X.dtype)
+    gradient = aligned_zeros(network.n_params if solver.needs_gradient else 0, X.dtype)
     state = SimpleNamespace(buffers=buffers, step=0)
     problem = _sgd.Problem(network.layers, _sgd.Objective(loss), solver, state, corruption)
 

@@ -3,6 +3,7 @@
 Each row of the table is a network and its training settings. The columns are the trainers, which
 run in turns in one process, with the same number of threads:
 
+peak      the multiplications of these products, at the peak rate of the cores (see peak.py)
 floor     only the matrix products of the steps, one after the other, with SciPy's BLAS
 skae      the same products and everything else: noise, activations, loss, update
 torch     PyTorch, from the same weights, on the same samples in the same order
@@ -39,6 +40,7 @@ import scipy
 import sklearn
 import trainers
 from data import load_images
+from peak import peaks
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
@@ -46,8 +48,8 @@ from trainers import CLASSIFIER, SMALL, SOLVERS, TUTORIAL, WIDE
 
 import skae
 
-COLUMNS = ("floor", "skae", "torch", "compiled", "rbm", "mlp")
-RATIOS = ("skae/floor", "torch/skae", "compiled/skae", "rbm/skae", "mlp/skae")
+COLUMNS = ("peak", "floor", "skae", "torch", "compiled", "rbm", "mlp")
+RATIOS = ("peak/skae", "skae/floor", "torch/skae", "compiled/skae", "rbm/skae", "mlp/skae")
 QUICK = dict(net=TUTORIAL, dtype="float32", solver="sgd", noise="0.3")
 SMALL_EPOCHS = 20
 # Adam amplifies rounding errors: to 2e-4 on the classifier in float32, to 1e-12 in float64.
@@ -138,9 +140,10 @@ def measure_small(case, repeats):
     return difference, {name: [t / SMALL_EPOCHS for t in ts] for name, ts in seconds.items()}
 
 
-def result(case, difference, seconds):
+def result(case, n_rows, difference, seconds):
     """Return a row of the JSON file."""
     medians = {name: statistics.median(times) for name, times in seconds.items()}
+    medians["peak"] = n_rows * trainers.multiplications(case) / peaks()[case.dtype] / case.threads
     pairs = {ratio: ratio.split("/") for ratio in RATIOS}
     ratios = {r: medians[a] / medians[b] for r, (a, b) in pairs.items() if {a, b} <= {*medians}}
     return dict(
@@ -284,7 +287,8 @@ def main():
                 found = measure_small(case, args.repeats)
             else:
                 found = measure(case, X, y, args.repeats, compiled)
-        rows[case] = result(case, *found)
+        n_rows = len(load_digits().data) if case.net == SMALL else len(X)
+        rows[case] = result(case, n_rows, *found)
         new = [*(heading(case.net, len(X)) if case.net != net else ()), table_row(rows[case])]
         print(*new, sep="\n", flush=True)
         net = case.net
