@@ -26,6 +26,7 @@ enum { BLAS_ONLY, AVX2, AVX512 };
 
 #define UNROLL _Pragma("GCC unroll 16")
 #define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
+#define PREFETCH(p) __builtin_prefetch(p, 0, 2) /* to the second cache */
 #define KEEP(vector) __asm__("" : "+v"(vector))
 
 /* 64 bytes of zeros, then 64 of ones: a mask lies across the middle. */
@@ -50,7 +51,7 @@ enum {
  * LEAST_DEPTH: of a b^T, whose vectors of sums must be added up in the end.
  * LEAST_OUTER, MOST_OUTER_BYTES: of a^T b, which writes more than it multiplies if a has few
  * rows, and has c to fetch from far away if that is large. */
-enum { LEAST_OUTER = 8, MOST_OUTER_BYTES = 1 << 22 };
+enum { LEAST_OUTER = 8, MOST_OUTER_BYTES = 1 << 19 };
 
 #define REAL float
 #define REAL_BYTES 4

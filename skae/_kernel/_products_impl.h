@@ -42,19 +42,21 @@ PRODUCT QUAD NAME(sum_lanes)(const VECTOR *v)
 
 /* A tile of c (m, n) := a (m, k) b (n, k)^T, `rows` by DOT_COLUMNS numbers; of k, it takes
  * `depth`. Adds to what is there if `adds`. Beyond m and n, the last rows are taken again. */
-PRODUCT void NAME(dot_tile)(const int rows, ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth,
+PRODUCT void NAME(dot_tile)(const int rows, const int prefetches, ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth,
                             const REAL *restrict a, ptrdiff_t lda, const REAL *restrict b,
                             ptrdiff_t ldb, int adds, REAL *restrict c, ptrdiff_t ldc)
 {
     const ptrdiff_t rest = depth % LANES;
     VECTOR sum[DOT_COLUMNS][TILE_ROWS];
-    const REAL *x[TILE_ROWS], *w[DOT_COLUMNS];
+    const REAL *x[TILE_ROWS], *w[DOT_COLUMNS], *next[DOT_COLUMNS];
     EACH(p, rows) x[p] = a + (p < m ? p : m - 1) * lda;
     EACH(q, DOT_COLUMNS) w[q] = b + (q < n ? q : n - 1) * ldb;
+    EACH(q, DOT_COLUMNS) next[q] = b + (q + DOT_COLUMNS < n ? q + DOT_COLUMNS : n - 1) * ldb;
     EACH(q, DOT_COLUMNS) EACH(p, TILE_ROWS) sum[q][p] = (VECTOR){0};
     for (ptrdiff_t l = 0; l < depth - rest; l += LANES) {
         VECTOR v[DOT_COLUMNS];
         EACH(q, DOT_COLUMNS) v[q] = LOAD(w[q] + l);
+        if (prefetches) EACH(q, DOT_COLUMNS) PREFETCH(next[q] + l);
         EACH(p, rows)
         {
             VECTOR u = LOAD(x[p] + l);
@@ -94,11 +96,16 @@ static void NAME(dot_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *re
             for (ptrdiff_t j = 0; j < n; j += DOT_COLUMNS) {
                 const REAL *w = b + j * ldb + l;
                 ptrdiff_t i = top;
+                if (i + TILE_ROWS < bottom) { /* one of several tiles fetches what is next */
+                    NAME(dot_tile)(TILE_ROWS, 1, bottom - i, n - j, depth, a + i * lda + l, lda, w,
+                                   ldb, l > 0, c + i * ldc + j, ldc);
+                    i += TILE_ROWS;
+                }
                 for (; i + 1 < bottom; i += TILE_ROWS)
-                    NAME(dot_tile)(TILE_ROWS, bottom - i, n - j, depth, a + i * lda + l, lda, w,
+                    NAME(dot_tile)(TILE_ROWS, 0, bottom - i, n - j, depth, a + i * lda + l, lda, w,
                                    ldb, l > 0, c + i * ldc + j, ldc);
                 if (i < bottom)
-                    NAME(dot_tile)(1, 1, n - j, depth, a + i * lda + l, lda, w, ldb, l > 0,
+                    NAME(dot_tile)(1, 0, 1, n - j, depth, a + i * lda + l, lda, w, ldb, l > 0,
                                    c + i * ldc + j, ldc);
             }
             if (depth > DOT_DEPTH) break;
@@ -111,19 +118,14 @@ static void NAME(dot_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *re
 /* A tile of c (m, n) := factor c + a b: `rows` by `vectors`; b is `depth` rows, whose last vector
  * begins at `last`, and the numbers of a are `row` and `step` apart. Beyond m, the last row is
  * taken again. */
-PRODUCT void NAME(combine_tile)(const int rows, const int vectors, ptrdiff_t m, ptrdiff_t n,
+PRODUCT void NAME(combine_tile)(const int rows, const int vectors, const int prefetches, ptrdiff_t m, ptrdiff_t n,
                                 ptrdiff_t depth, const REAL *restrict a, ptrdiff_t row,
                                 ptrdiff_t step, const REAL *restrict b, ptrdiff_t last,
-                                ptrdiff_t ldb, REAL factor, REAL *restrict c, ptrdiff_t ldc,
-                                int prefetches)
+                                ptrdiff_t ldb, REAL factor, REAL *restrict c, ptrdiff_t ldc)
 {
     VECTOR sum[TILE_ROWS][TILE_VECTORS];
     const REAL *x[TILE_ROWS];
     EACH(p, rows) x[p] = a + (p < m ? p : m - 1) * row;
-    if (prefetches) /* the next tile of a large c, which is not in the first cache */
-        EACH(p, rows)
-        for (int at = 0; at < vectors * VECTOR_BYTES; at += 64)
-            __builtin_prefetch((const char *)(c + (rows + p) * ldc) + at, 1);
     if (factor == (REAL)0) /* what is there may be nan */
         EACH(p, rows) EACH(q, vectors) sum[p][q] = (VECTOR){0};
     else
@@ -132,6 +134,9 @@ PRODUCT void NAME(combine_tile)(const int rows, const int vectors, ptrdiff_t m, 
     for (ptrdiff_t l = 0; l < depth; l++) {
         VECTOR v[TILE_VECTORS];
         EACH(q, vectors) v[q] = LOAD(b + l * ldb + PLACE(q, last));
+        if (prefetches) /* the next columns */
+            for (int at = 0; at < vectors * VECTOR_BYTES; at += 64)
+                PREFETCH((const char *)(b + l * ldb + vectors * LANES) + at);
         EACH(p, rows)
         {
             const REAL u = x[p][l * step];
@@ -160,12 +165,17 @@ PRODUCT void NAME(combine_columns)(const int vectors, ptrdiff_t m, ptrdiff_t n, 
         last = (vectors - 1) * LANES;
     }
     ptrdiff_t i = 0;
+    if (!copy && m > TILE_ROWS) {
+        NAME(combine_tile)(TILE_ROWS, vectors, 1, m - i, n, depth, a + i * row, row, step, b, last,
+                           ldb, factor, c + i * ldc, ldc);
+        i += TILE_ROWS;
+    }
     for (; i + 1 < m; i += TILE_ROWS)
-        NAME(combine_tile)(TILE_ROWS, vectors, m - i, n, depth, a + i * row, row, step, b, last,
-                           ldb, factor, c + i * ldc, ldc, copy && VECTOR_BYTES == 32);
+        NAME(combine_tile)(TILE_ROWS, vectors, 0, m - i, n, depth, a + i * row, row, step, b, last,
+                           ldb, factor, c + i * ldc, ldc);
     if (i < m)
-        NAME(combine_tile)(1, vectors, 1, n, depth, a + i * row, row, step, b, last, ldb, factor,
-                           c + i * ldc, ldc, copy && VECTOR_BYTES == 32);
+        NAME(combine_tile)(1, vectors, 0, 1, n, depth, a + i * row, row, step, b, last, ldb, factor,
+                           c + i * ldc, ldc);
 }
 
 #undef PLACE

@@ -10,8 +10,8 @@ The kernel knows no scikit-learn and allocates nothing. The caller owns
     Row 0 holds the parameters, the others the moments of the solver: none for plain SGD,
     the velocity for momentum, both moments for Adam. All share one layout.
 ``gradient`` (n_params,)
-    Scratch in the same layout; empty for plain SGD, which writes the gradient straight into
-    the parameters.
+    Scratch in the same layout, most of which is never touched; empty for plain SGD, which
+    writes the gradient straight into the parameters.
 ``workspace``
     What ``Network.workspace(rows)`` gives, for batches of up to so many rows.
 
@@ -102,6 +102,9 @@ cdef int STEPS_BETWEEN_SIGNALS = 64  # after so many, Ctrl-C is looked for
 
 # Columns in a unit of parts: as many as a vector of floats holds, which is a cache line.
 cdef Py_ssize_t UNIT = 16
+
+# Weights whose gradient is computed at once, in bytes: it is in the second cache when it is used.
+cdef Py_ssize_t UPDATE_BYTES = 2**19
 
 # Multiplications below which a part is not worth a thread's while: some microseconds.
 cdef double MIN_WORK_PER_PART = 2.0**17
@@ -523,6 +526,8 @@ cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
         Py_ssize_t m = step.m, n_in = layer.n_in, n_out = layer.n_out
         Py_ssize_t rows = m if layer.partner < 0 else 2 * m
         Py_ssize_t weight = layer.weight + units.start * n_in, bias = layer.bias + units.start
+        Py_ssize_t block = max(1, UPDATE_BYTES // (n_in * <Py_ssize_t> sizeof(floating)))
+        Py_ssize_t size, done = 0
         double rate = step.solver.learning_rate * layer.learning_rate_scale
         double decay = step.objective.alpha
         floating alpha = 1.0, beta = 0.0
@@ -535,30 +540,37 @@ cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
     else:
         memset(out + bias, 0, units.size * sizeof(floating))
     add_rows(m, units.size, n_out, alpha, delta, out + bias)
-    if not layer.transposed:
-        gemm[floating](True, False, units.size, n_in, rows, alpha, delta, n_out,
-                       workspace + m * layer.input, n_in, beta, out + weight, n_in)
     if step.gradient != NULL:
-        step_parameters(step, rate, 0.0, bias, units.size, params)
-        if not layer.transposed:
-            step_parameters(step, rate, decay, weight, units.size * n_in, params)
-    if step.solver.max_norm > 0 and not layer.transposed:
+        step_parameters(step, rate, 0.0, bias, units.size, out + bias, params)
+    if layer.transposed:
+        return
+    out += weight
+    while done < units.size:
+        size = min(block, units.size - done)
+        gemm[floating](True, False, size, n_in, rows, alpha, delta + done, n_out,
+                       workspace + m * layer.input, n_in, beta, out, n_in)
+        if step.solver.kind == SOLVER_PLAIN_SGD:
+            out += size * n_in
+        else:  # the next gradient goes to the same place, which is in the cache
+            step_parameters(step, rate, decay, weight + done * n_in, size * n_in, out, params)
+        done += size
+    if step.solver.max_norm > 0:
         limit_norms(units.size, n_in, step.solver.max_norm, params + weight)
 
 
 cdef void step_parameters(const Step *step, double rate, double decay, Py_ssize_t start,
-                          Py_ssize_t size, floating *params) noexcept nogil:
+                          Py_ssize_t size, const floating *gradient,
+                          floating *params) noexcept nogil:
     """Take the solver's step with a range of the parameters; its moments lie behind them."""
     cdef:
         const SolverSettings *solver = &step.solver
         floating *w = params + start
-        floating *g = <floating *> step.gradient + start
         floating *v = w + step.n_params
     if solver.kind == SOLVER_MOMENTUM:
-        momentum_update(size, rate, solver.momentum, solver.nesterov, decay, g, v, w)
+        momentum_update(size, rate, solver.momentum, solver.nesterov, decay, gradient, v, w)
     elif solver.kind == SOLVER_ADAM:
         adam_update(size, rate * step.bias_correction, solver.beta_1, solver.beta_2,
-                    solver.epsilon, decay, g, v, v + step.n_params, w)
+                    solver.epsilon, decay, gradient, v, v + step.n_params, w)
 
 
 # ---- training -------------------------------------------------------------------
