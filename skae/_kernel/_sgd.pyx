@@ -545,14 +545,14 @@ cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
     if layer.transposed:
         return
     out += weight
+    if step.solver.kind == SOLVER_PLAIN_SGD:  # nothing else is done with it
+        block = units.size
     while done < units.size:
         size = min(block, units.size - done)
         gemm[floating](True, False, size, n_in, rows, alpha, delta + done, n_out,
                        workspace + m * layer.input, n_in, beta, out, n_in)
-        if step.solver.kind == SOLVER_PLAIN_SGD:
-            out += size * n_in
-        else:  # the next gradient goes to the same place, which is in the cache
-            step_parameters(step, rate, decay, weight + done * n_in, size * n_in, out, params)
+        # The next one goes to the same place, which is in the cache.
+        step_parameters(step, rate, decay, weight + done * n_in, size * n_in, out, params)
         done += size
     if step.solver.max_norm > 0:
         limit_norms(units.size, n_in, step.solver.max_norm, params + weight)
