@@ -5,7 +5,7 @@
 .NOTPARALLEL:  # there is one environment to install into
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
-    bench-scaling bench-jobs bench-compare lint docs dist wheel-test clean
+    bench-fits bench-scaling bench-jobs bench-compare lint docs dist wheel-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,7 @@ help:
 	@echo "make bench   the table of training times: skae, its bare matrix products, its peers (hours)"
 	@echo "             (ARGS=--quick: a few rows of it; DATA=mnist.npz: on MNIST)"
 	@echo "make bench-errors DATA=mnist.npz    the table of published errors and ours (hours)"
+	@echo "make bench-fits    whole fits beside MLPRegressor, PyOD, PyTorch and skorch (minutes)"
 	@echo "make bench-kernels    compare each elementwise loop with a copy, and with NumPy"
 	@echo "make bench-scaling    how time and memory grow, throughput, import time (minutes)"
 	@echo "make bench-jobs    reconstruction, denoising, codes, novelty, time on many data sets (an hour)"
@@ -78,6 +79,9 @@ bench: $(VENV)/installed
 
 bench-errors: $(VENV)/installed
 	$(BIN)/python benchmarks/errors.py $(if $(DATA),--data '$(DATA)')
+
+bench-fits: $(VENV)/installed
+	$(BIN)/python benchmarks/fits.py $(if $(DATA),--data '$(DATA)')
 
 bench-kernels: $(VENV)/installed
 	$(BIN)/python benchmarks/kernels.py
