@@ -23,7 +23,7 @@ from skae._compat import (
     _get_container_adapter,
     available_if,
 )
-from skae._dataset import ArrayDataset
+from skae._dataset import ArrayDataset, all_missing
 from skae._inference import reconstruction_quality
 from skae._threads import team_to_apply
 from skae._training import TrainingState, measured
@@ -160,6 +160,7 @@ class BaseEncoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -234,6 +235,7 @@ class BaseEncoder(
 
     def _validate(self, X, **options):
         X = check_sparse(X)
+        options["ensure_all_finite"] = "allow-nan"
         return validate_data(self, X, accept_sparse="csr", dtype=ACCEPTED, **options)
 
     def _check_X(self, X):
@@ -247,7 +249,7 @@ class BaseEncoder(
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples to encode.
+            Samples to encode. Missing values, nan, go in as zeros.
 
         Returns
         -------
@@ -285,7 +287,8 @@ class BaseAutoencoder(BaseEncoder):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples, at least two. Scale the features, e.g. to [0, 1].
+            Training samples, at least two. Scale the features, e.g. to [0, 1]. A missing value is
+            nan: it goes in as zero, which is the mean of a standardised feature, and has no loss.
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -345,7 +348,10 @@ class BaseAutoencoder(BaseEncoder):
             X = X.copy()  # SciPy would sort the caller's indices in place
             X.sum_duplicates()
         if loss == "cross_entropy":
-            low, high = X.min(), X.max()
+            if issparse(X):
+                low, high = X.nanmin(), X.nanmax()
+            else:
+                low, high = np.fmin.reduce(X, axis=None), np.fmax.reduce(X, axis=None)
             if low < -UNIT_INTERVAL_TOLERANCE or high > 1 + UNIT_INTERVAL_TOLERANCE:
                 raise ValueError(
                     f"loss='cross_entropy' needs X in [0, 1], but its values range from {low:.7g} "
@@ -438,16 +444,19 @@ class BaseAutoencoder(BaseEncoder):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples to score. Cross-entropy takes values outside [0, 1] here; their scores have
-            no bound.
+            no bound. What is missing, nan, counts as the mean of the sample's other features.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,), float64
             Higher is more normal. Minus the squared error, in squared units of X, or
-            minus the cross-entropy, in nats, summed over the features.
+            minus the cross-entropy, in nats, summed over the features. nan for a sample of which
+            nothing is observed.
         """
-        losses = self._sample_losses(self._check_X(X))
+        X = self._check_X(X)
+        losses = self._sample_losses(X)
         losses[np.isnan(losses)] = np.inf  # infinity less infinity, where the codes overflow
+        losses[all_missing(X)] = np.nan
         return -losses
 
     def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
@@ -472,6 +481,9 @@ class BaseAutoencoder(BaseEncoder):
         """
         scores = self.score_samples(X)
         weights = weights_of_mean(sample_weight, scores)
+        known = ~np.isnan(scores)
         if weights is not None:  # a score may be infinite
-            scores, weights = scores[weights > 0], weights[weights > 0]
+            known &= weights > 0
+            weights = weights[known]
+        scores = scores[known]
         return float(np.average(scores, weights=weights))

@@ -100,7 +100,8 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples. Scale the features, e.g. to [0, 1].
+            Training samples. Scale the features, e.g. to [0, 1]. Missing values, nan, go in as
+            zeros.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels: numbers, strings, or an indicator (it may be sparse) of several labels a
             sample. Samples with -1, None or nan (in all columns) are unlabelled. Exception: if

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skae._dataset import add_moments
+from skae._dataset import add_moments, over
 from skae._kernel import _sgd
 
 # Samples whose values 'swap' takes; and the most numbers that they, or a block of samples, have.
@@ -23,7 +23,7 @@ def statistics(kind, dataset, earlier=None):
     if kind == "salt_and_pepper":
         low, high = dataset.feature_ranges()
         if earlier is not None:
-            low, high = np.minimum(low, earlier["low"]), np.maximum(high, earlier["high"])
+            low, high = np.fmin(low, earlier["low"]), np.fmax(high, earlier["high"])
         return {"low": low, "high": high}
     if kind == "gaussian":
         total = earlier
@@ -45,6 +45,6 @@ def make_corruption(kind, level, statistics, dataset, rng):
             index = np.sort(rng.choice(index, size, replace=False))
         return _sgd.Corruption(kind, level, pool=dataset.take(index))
     if kind == "gaussian":
-        variance = statistics["squares"] / statistics["weight"]
+        variance = over(statistics["squares"], statistics["weight"])
         return _sgd.Corruption(kind, level, scale=np.sqrt(variance))
     return _sgd.Corruption(kind, level, **(statistics or {}))

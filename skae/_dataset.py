@@ -26,6 +26,28 @@ def compute_dtype(X):
     return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
 
 
+def has_missing(block):
+    """Whether there is a nan among the numbers of an array."""
+    flat = block.reshape(-1)
+    with np.errstate(all="ignore"):
+        return bool(np.isnan(np.dot(flat, flat)))  # a pass at the speed of BLAS
+
+
+def filled(block):
+    """The samples of a block with zeros in place of missing values; the block if it has none."""
+    return np.where(np.isnan(block), block.dtype.type(0), block) if has_missing(block) else block
+
+
+def all_missing(X):
+    """Whether nothing of a sample is observed, for each sample of an array or a CSR matrix."""
+    if not has_missing(X.data if issparse(X) else X):
+        return np.zeros(X.shape[0], dtype=bool)
+    missing = X.copy() if issparse(X) else np.isnan(X)
+    if issparse(X):
+        missing.data = np.isnan(X.data).astype(np.float64)
+    return np.asarray(missing.sum(axis=1)).ravel() == X.shape[1]
+
+
 class Dataset:
     """Samples, with their targets and weights if they have any.
 
@@ -172,8 +194,9 @@ class ArrayDataset(Dataset):
 
     def feature_ranges(self):
         if issparse(self.X):
-            return np.array(min_max_axis(self.X, axis=0), dtype=np.float64)
-        return np.array([self.X.min(axis=0), self.X.max(axis=0)], dtype=np.float64)
+            return np.array(min_max_axis(self.X, axis=0, ignore_nan=True), dtype=np.float64)
+        ranges = [np.fmin.reduce(self.X, axis=0), np.fmax.reduce(self.X, axis=0)]
+        return np.array(ranges, dtype=np.float64)
 
     def take(self, index):
         block = self.X[index]
@@ -229,6 +252,8 @@ class EncodedDataset(Dataset):
 def add_moments(total, block, weights=None):
     """Total weight, means and sums of squared deviations of each feature, with a block added.
 
+    With missing values, which are left out, each feature has a total weight of its own.
+
     T. Chan, G. Golub, R. LeVeque. Updating Formulae and a Pairwise Algorithm for Computing Sample
     Variances. Technical report, Stanford University, 1979. All sums are float64, and of
     differences from one sample, so that a feature that does not vary adds nothing.
@@ -242,15 +267,31 @@ def add_moments(total, block, weights=None):
     """
     if weights is None:
         weights = np.ones(len(block))
-    weight = weights.sum()
-    deviation = np.subtract(block, block[0], dtype=np.float64)
-    shift = weights @ deviation / weight
-    deviation -= shift
+    if has_missing(block):
+        observed = ~np.isnan(block)
+        weight = weights @ observed
+        first = filled(block[observed.argmax(axis=0), np.arange(block.shape[1])])
+        deviation = np.where(observed, np.subtract(block, first, dtype=np.float64), 0.0)
+        shift = over(weights @ deviation, weight)
+        deviation = np.where(observed, deviation - shift, 0.0)
+    else:
+        weight, first = float(weights.sum()), block[0]
+        deviation = np.subtract(block, first, dtype=np.float64)
+        shift = weights @ deviation / weight
+        deviation -= shift
     squares = np.einsum("i,ij,ij->j", weights, deviation, deviation)
-    mean = block[0] + shift
+    mean = first + shift
     if total is not None:
         step, earlier = mean - total["mean"], total["weight"]
-        squares += total["squares"] + step * step * (earlier * weight / (earlier + weight))
-        mean = total["mean"] + step * (weight / (earlier + weight))
-        weight += earlier
-    return {"weight": float(weight), "mean": mean, "squares": squares}
+        share = over(weight, earlier + weight)
+        squares += total["squares"] + step * step * (earlier * share)
+        mean = total["mean"] + step * share
+        weight = weight + earlier
+    return {"weight": weight, "mean": mean, "squares": squares}
+
+
+def over(sums, weight):
+    """Sums divided by their weights; zero where nothing was weighed."""
+    return np.divide(
+        sums, weight, out=np.zeros(np.broadcast(sums, weight).shape), where=weight > 0
+    )

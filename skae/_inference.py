@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 from scipy.special import entr
 
-from skae._dataset import ArrayDataset, add_moments
+from skae._dataset import ArrayDataset, add_moments, filled, has_missing, over
 from skae._kernel import _sgd
 from skae._threads import team_to_apply
 
@@ -30,6 +30,7 @@ def outputs(network, params, dataset, *, start=0, stop=None, index=None):
     out = np.empty((n_samples, network.layers[-1]["n_out"]), dtype=params.dtype)
     with _resources(network, n_samples, dataset) as (team, workspace, size):
         for where, block in dataset.blocks(size * team.n_threads, index):
+            block = filled(block)
             _sgd.outputs(network.layers, team, params, workspace, size, block, out[where])
             del block
     return out
@@ -54,6 +55,7 @@ def sample_losses(network, params, objective, dataset, *, index=None, codes=None
                 target = dataset.target[place]
             else:
                 target = block if codes is None else dataset.take(place)
+            block = filled(block)
             _sgd.row_losses(
                 network.layers, objective, team, params, workspace, size, block, target, out[where]
             )
@@ -64,8 +66,8 @@ def sample_losses(network, params, objective, dataset, *, index=None, codes=None
 def reconstruction_quality(dataset, reconstructed, index, loss):
     """R^2 of the reconstruction of the samples of `index`, and the loss of their mean.
 
-    ``reconstructed(dataset)`` gives the reconstructions of a data set, as one. R^2 is nan if no
-    feature varies.
+    Both are of the observed values. ``reconstructed(dataset)`` gives the reconstructions of a data
+    set, as one. R^2 is nan if no feature varies.
     """
     weights = dataset.weights_of_mean(index)
     if weights is None:
@@ -80,6 +82,8 @@ def reconstruction_quality(dataset, reconstructed, index, loss):
             difference = np.subtract(
                 block, reconstructed(ArrayDataset(block)).take(slice(None)), dtype=np.float64
             )
+            if has_missing(block):
+                difference[np.isnan(block)] = 0.0
             error += w @ np.einsum("ij,ij->i", difference, difference)
             del difference
             total = add_moments(total, block, w)
@@ -88,6 +92,6 @@ def reconstruction_quality(dataset, reconstructed, index, loss):
         varies = spread > 0 and np.isfinite(spread)
         r2 = float(1 - error / spread) if varies else np.nan
         if loss == "squared_error":
-            return r2, float(spread / total["weight"])
+            return r2, float(over(total["squares"], total["weight"]).sum())
         mean = np.clip(total["mean"], 0, 1)
         return r2, float((entr(mean) + entr(1 - mean)).sum())

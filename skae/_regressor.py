@@ -81,7 +81,8 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples. Scale the features, e.g. to [0, 1].
+            Training samples. Scale the features, e.g. to [0, 1]. Missing values, nan, go in as
+            zeros.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets, of any scale; samples with nan or None are unlabelled.
         sample_weight : array-like of shape (n_samples,), default=None

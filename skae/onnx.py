@@ -115,9 +115,22 @@ class _Graph:
     def __init__(self, scope, operator, container):
         self.scope, self.container = scope, container
         self.X = operator.inputs[0]
-        self.dtype = np.float64 if isinstance(self.X.type, DoubleTensorType) else np.float32
+        is_double = isinstance(self.X.type, DoubleTensorType)
+        self.dtype = np.float64 if is_double else np.float32
+        self.tensor = DoubleTensorType() if is_double else FloatTensorType()
         if not isinstance(self.X.type, DoubleTensorType | FloatTensorType):
             self.X = self.cast(self.X, FloatTensorType())
+        self.missing = self.node("IsNaN", self.X)
+        self.filled = self.zero_where_missing(self.X)  # as the first layer takes it
+
+    def zero_where_missing(self, node):
+        return self.node("Where", self.missing, np.zeros(1, dtype=self.dtype), node)
+
+    def total(self, losses):
+        """Sum of the losses of each sample; what is missing counts as the mean of the others."""
+        observed = self.cast(self.node("Not", self.missing), self.tensor)
+        share = self.node("ReduceMeanApi18", observed, axes=[1])
+        return self.node("Div", self.node("ReduceSumApi11", losses, axes=[1]), share)
 
     def node(self, kind, *inputs, **attributes):
         make = getattr(onnx_ops, f"Onnx{kind}")
@@ -183,7 +196,7 @@ def _convert_autoencoder(scope, operator, container):
     autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
     stack = autoencoder._trained_layers
     encoders, decoders = zip(*(_layers(layer) for layer in stack))
-    codes, top = [], graph.X
+    codes, top = [], graph.filled
     for encoder in encoders:
         top = graph.forward(top, [encoder])
         codes.append(top)
@@ -193,9 +206,9 @@ def _convert_autoencoder(scope, operator, container):
     if stack[0]._architecture["loss"] == "cross_entropy":
         nodes["score_samples"] = _minus_cross_entropy(graph, logits)
     else:
-        error = graph.node("Sub", graph.X, nodes["reconstruct"])
-        squared = graph.node("ReduceSumSquareApi18", error, axes=[1])
-        nodes["score_samples"] = graph.node("Neg", squared)
+        error = graph.zero_where_missing(graph.node("Sub", graph.X, nodes["reconstruct"]))
+        squared = graph.node("Mul", error, error)
+        nodes["score_samples"] = graph.node("Neg", graph.total(squared))
     asked = [nodes[name] for name in _extras(scope, autoencoder)]
     if getattr(autoencoder, "code", "top") == "all":
         top = graph.node("Concat", *codes, axis=1)
@@ -212,7 +225,7 @@ def _minus_cross_entropy(graph, z):
     tail = graph.node("Log", graph.node("Add", power, np.ones(1, dtype=graph.dtype)))
     softplus = graph.node("Add", graph.node("Relu", z), tail)
     terms = graph.node("Sub", graph.node("Mul", graph.X, z), softplus)
-    return graph.node("ReduceSumApi11", terms, axes=[1])
+    return graph.total(graph.zero_where_missing(terms))
 
 
 # -- classifier and regressor -----------------------------------------------------------
@@ -256,7 +269,7 @@ def _check_final(classifier, options):
 def _convert_classifier(scope, operator, container):
     classifier, graph = operator.raw_operator, _Graph(scope, operator, container)
     *hidden, top = _layers(classifier)
-    codes = graph.forward(graph.X, hidden)
+    codes = graph.forward(graph.filled, hidden)
     raw = container.get_options(classifier, {"raw_scores": False})["raw_scores"]
     if hasattr(classifier, "final_estimator_"):
         _convert_final(graph, operator, codes, raw_scores=raw)
@@ -277,7 +290,7 @@ def _shape_regressor(operator):
 def _convert_regressor(scope, operator, container):
     regressor, graph = operator.raw_operator, _Graph(scope, operator, container)
     *hidden, top = _layers(regressor)
-    codes = graph.forward(graph.X, hidden)
+    codes = graph.forward(graph.filled, hidden)
     if hasattr(regressor, "final_estimator_"):
         _convert_final(graph, operator, codes)
     else:

@@ -243,7 +243,7 @@ def largest(X):
 REFUSED = {
     r"y=labels\('(minus_one|empty)_string'[^)]*\)\)": "a label that may be a mistake",
     r"'csr_outside'": "indices outside the shape of X",
-    r"samples\('(nan|inf)', '(float32|fortran|csr32|csc|list|polars)'": "nan or infinity in X",
+    r"samples\('inf', '(float32|fortran|csr32|csc|list|polars)'": "infinity in X",
     r"weights\('(zeros|negative|nan|inf|short|1e308)'": "weights that cannot be used",
     r"(n_components|hidden_layer_sizes)=(2\*\*63|10\*\*30)": "a size that nothing has",
 }
@@ -329,6 +329,8 @@ def containers_do_not_matter(step):
 def dense(X):
     """The same samples as a plain array: float32 if they are, else float64."""
     values = X.toarray() if sp.issparse(X) else np.asarray(X)
+    if values.dtype == object and hasattr(X, "convert_dtypes"):  # pandas.NA is no number
+        values = X.to_numpy(dtype=np.float64, na_value=np.nan)
     dtype = np.float32 if values.dtype == np.float32 else np.float64
     return np.array(values, dtype=dtype, order="C")
 

@@ -65,7 +65,11 @@ def normal_draws(key, ids, n_columns):
 
 def corrupt(corruption, X, ids, key):
     """The rows of X as the first layer sees them in training."""
-    X = np.asarray(X, dtype=np.float64)
+    noisy = corrupt_observed(corruption, np.asarray(X, dtype=np.float64), ids, key)
+    return np.where(np.isnan(X) | np.isnan(noisy), 0.0, noisy)  # swap may take what is missing
+
+
+def corrupt_observed(corruption, X, ids, key):
     kind, level = corruption.kind, corruption.level
     if kind is None:
         return X
@@ -137,7 +141,7 @@ def forward(network, params, X, *, start=0, stop=None, ids=None, key=None):
     With `ids` and `key`, there is dropout between the layers.
     """
     params = np.asarray(params, dtype=np.float64)
-    inputs, logits = [np.asarray(X, dtype=np.float64)], []
+    inputs, logits = [np.nan_to_num(np.asarray(X, dtype=np.float64), nan=0.0)], []
     for k in range(len(network))[start:stop]:
         if k > start and ids is not None:
             inputs[-1] = inputs[-1] * hidden_dropout(network, k, ids, key)
@@ -150,15 +154,26 @@ def forward(network, params, X, *, start=0, stop=None, ids=None, key=None):
 
 
 def row_losses(network, objective, params, X, target, *, start=0, ids=None, key=None):
-    """Squared error, cross-entropy or log loss (in nats) of each row, summed over its outputs."""
+    """Squared error, cross-entropy or log loss (in nats) of each row, summed over its outputs.
+
+    Missing targets count as much as the mean of the observed ones of their row.
+    """
     inputs, logits = forward(network, params, X, start=start, ids=ids, key=key)
     target = np.asarray(target, dtype=np.float64)
     kind, z = objective.loss, logits[-1]
     if kind == "squared_error":
-        return np.sum((target - inputs[-1]) ** 2, axis=1)
-    if kind == "log_loss":
-        return -np.sum(target * log_softmax(z), axis=1)
-    return np.sum(target * np.logaddexp(0, -z) + (1 - target) * np.logaddexp(0, z), axis=1)
+        losses = (target - inputs[-1]) ** 2
+    elif kind == "log_loss":
+        losses = -target * log_softmax(z)
+    else:
+        losses = target * np.logaddexp(0, -z) + (1 - target) * np.logaddexp(0, z)
+    return np.nansum(losses, axis=1) * completion(target)
+
+
+def completion(target):
+    """Factor of each row that makes up for its missing targets; 0 if it has no others."""
+    observed = np.sum(~np.isnan(target), axis=1)
+    return np.where(observed, target.shape[1] / np.maximum(observed, 1), 0.0)
 
 
 def factors(weights, n_rows):
@@ -215,7 +230,8 @@ def cost(network, problem, params, X, target, ids, weights, key):
     factor = factors(weights, len(X))
     inputs, _ = forward(network, params, X, ids=ids, key=key)
     loss = factor @ row_losses(network, objective, params, X, target, ids=ids, key=key)
-    penalty = sparsity(network, objective, shares(factor), inputs)
+    share = shares(factor * completion(np.asarray(target)))
+    penalty = sparsity(network, objective, share, inputs)
     return loss + penalty, l2(network, objective, params)
 
 
@@ -233,7 +249,7 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
     """The gradients of the cost without the L2 term, by the parameters and by the rows."""
     params = np.asarray(params, dtype=np.float64)
     target = np.asarray(target, dtype=np.float64)
-    factor = factors(weights, len(X))
+    factor = factors(weights, len(X)) * completion(target)
     share = shares(factor)
     inputs, logits = forward(network, params, X, ids=ids, key=key)
     out = np.zeros_like(params)
@@ -244,7 +260,7 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
         delta = target.sum(axis=1, keepdims=True) * activate("softmax", logits[-1]) - target
     else:
         delta = activate("logistic", logits[-1]) - target
-    delta = factor[:, None] * delta
+    delta = factor[:, None] * np.where(np.isnan(target), 0.0, delta)
 
     for k in reversed(range(len(network))):
         network.weights(out, k)[:] += delta.T @ inputs[k]  # both layers of a tied pair add

@@ -674,11 +674,8 @@ def rows_with(value):
 
 # X: (what it is, what the error says, for any method)
 BAD_X = {
-    "nan": (rows_with(np.nan), "Input X contains NaN"),
     "inf": (rows_with(np.inf), "Input X contains infinity"),
     "minus inf": (rows_with(-np.inf), "Input X contains infinity"),
-    "float32 nan": (rows_with(np.nan).astype(np.float32), "Input X contains NaN"),
-    "sparse nan": (sp.csr_array(rows_with(np.nan)), "Input X contains NaN"),
     "sparse inf": (sp.csr_array(rows_with(np.inf)), "Input X contains infinity"),
     "too large": (np.full((3, 9), 10**400, dtype=object), "int too large|too large"),
     "1-D": (rows()[0], "Expected 2D array, got 1D array"),

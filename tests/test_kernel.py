@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from skae import _kernel
+from skae._dataset import filled
 from skae._kernel import _blas, _sgd
 from skae._kernel._sgd import ACTIVATIONS, LOSSES
 from skae._kernel._team import Team
@@ -109,7 +110,7 @@ class Problem:
         return _sgd.train(self.of_kernel(solver, state), batches, self.team, gradient, workspace)
 
     def outputs(self, *, start=0, stop=None, workspace_rows=4, X=None):
-        X = self.X if X is None else X
+        X = filled(self.X if X is None else X)
         layers = self.network.layers[start:stop]
         out = np.full((len(X), layers[-1]["n_out"]), np.nan, dtype=self.dtype)
         workspace = self.workspace(workspace_rows)
@@ -125,7 +126,7 @@ class Problem:
             self.params,
             self.workspace(workspace_rows),
             workspace_rows,
-            self.X,
+            filled(self.X),
             self.target,
             out,
         )
@@ -137,6 +138,14 @@ class Problem:
         key = self.key if key is None else key
         _sgd.corrupt_rows(self.corruption, X, ids, key, out)
         return out
+
+
+def with_missing(X, seed):
+    """A copy of which a third is missing, and sometimes a whole row."""
+    rng = np.random.default_rng(seed)
+    missing = rng.random(X.shape) < 0.3
+    missing[0] |= rng.random() < 0.3
+    return frozen(np.where(missing, np.nan, X).astype(X.dtype))
 
 
 def frozen(array):
@@ -267,8 +276,13 @@ def problems(draw, *, train=False):
         sparsity_target=0.2,
         sparsity_penalty=draw(st.sampled_from([0.0, 0.3])) if bounded else 0.0,
     )
-    if problem.X.shape == problem.target.shape and draw(st.booleans()):
-        problem.target = problem.X
+    if draw(st.booleans()):  # missing values
+        problem.X = with_missing(problem.X, draw(st.integers(0, 2**32 - 1)))
+        if loss != "log_loss":
+            problem.target = with_missing(problem.target, draw(st.integers(0, 2**32 - 1)))
+    same_shape = problem.X.shape == problem.target.shape
+    if same_shape and not (loss == "log_loss" and np.isnan(problem.X).any()):
+        problem.target = problem.X if draw(st.booleans()) else problem.target
     if not train:
         assume(distance_to_kink(problem) > 1e-4)
     return problem
@@ -1295,20 +1309,20 @@ def test_sparsity_of_a_dead_unit_is_finite(activation, mean, dtype):
 @pytest.mark.parametrize("activation", CODE_ACTIVATIONS)
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_a_cost_that_is_not_finite_is_nan(loss, activation, name, dtype):
-    """A single nan, in the last of several batches."""
+    """A single infinity, in the last of several batches."""
     network = Network([3, 4, 3], [activation, TOPS.get(loss, "identity")], tied=True)
     problem = make_problem(network, loss, n=7, dtype=dtype)
-    X = problem.X.copy()
-    X[6, 1] = np.nan
-    problem.X = X
+    target = problem.target.copy()
+    target[6, 1] = np.inf
+    problem.target = target
     solver = make_solver(name)
     state = make_state(solver, problem.params)
     total = problem.train(solver, state, 3)
     assert np.isnan(total)
     assert state.step == 2  # a batch of no finite cost takes no step, and does not count
-    assert np.isnan(problem.loss_and_gradient()[0])
+    assert not np.isfinite(problem.loss_and_gradient()[0])
     losses = problem.row_losses()
-    assert np.isnan(losses[6]) and np.isfinite(losses[:6]).all()
+    assert not np.isfinite(losses[6]) and np.isfinite(losses[:6]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

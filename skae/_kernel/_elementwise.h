@@ -33,6 +33,10 @@
 #define CLONES
 #endif
 
+/* A missing value is nan. */
+#define IS_MISSING(x) ((x) != (x))
+#define OR_ZERO(x) (IS_MISSING(x) ? (REAL)0.0 : (x))
+
 /* Reductions over floats may be reordered here, and only here. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD_SUM(x)
@@ -181,6 +185,8 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
 #define activate(kind, m, n, stride, bias, z) BY_TYPE(activate, z)(kind, m, n, stride, bias, z)
 #define activation_backward(kind, m, n, stride, keep, a, d) \
     BY_TYPE(activation_backward, d)(kind, m, n, stride, keep, a, d)
+#define inverse_share(n, x) \
+    _Generic((x), const float *: inverse_share_f, const double *: inverse_share_d)(n, x)
 #define squared_error(kind, n, scale, bias, target, d) \
     BY_TYPE(squared_error, d)(kind, n, scale, bias, target, d)
 #define cross_entropy(n, scale, bias, target, d) \

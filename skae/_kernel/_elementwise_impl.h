@@ -136,9 +136,18 @@ CLONES static void NAME(activation_backward)(int kind, ptrdiff_t m, ptrdiff_t n,
     }
 }
 
+/* The factor that makes up for the missing numbers of a row; 0 if all are missing. */
+CLONES static double NAME(inverse_share)(ptrdiff_t n, const REAL *RESTRICT x)
+{
+    BITS count = 0;
+    for (ptrdiff_t j = 0; j < n; j++) count += !IS_MISSING(x[j]);
+    return count ? (double)n / (double)count : 0.0;
+}
+
 /* ---- losses of one row, or of some of its columns ---------------------------
  * In: d holds the row's pre-activations without bias. Out: d holds the
  * gradient of `scale * loss` with respect to them. Returns the loss.
+ * A missing target has no loss and no gradient.
  * Sums run over blocks in REAL and from block to block in double.
  */
 #define BLOCK 64
@@ -154,7 +163,7 @@ CLONES static double NAME(squared_error)(int kind, ptrdiff_t n, REAL scale,
         NAME(activate)(kind, 1, stop - start, 0, bias + start, d + start);
         SIMD_SUM(sum)
         for (ptrdiff_t j = start; j < stop; j++) {
-            const REAL error = d[j] - target[j];
+            const REAL error = IS_MISSING(target[j]) ? (REAL)0.0 : d[j] - target[j];
             sum += error * error;
             a[j - start] = d[j];
             d[j] = (REAL)2.0 * scale * error;
@@ -181,9 +190,11 @@ CLONES static double NAME(cross_entropy)(ptrdiff_t n, REAL scale, const REAL *RE
             const REAL x = target[j], z = d[j] + bias[j];
             const REAL e = NAME(exp_poly)(-FABS(z));
             const REAL p = (REAL)1.0 / ((REAL)1.0 + e);
-            sum += (z > (REAL)0.0 ? z : (REAL)0.0) - x * z;
-            product *= (REAL)1.0 + e;
-            d[j] = ((z >= (REAL)0.0 ? p : e * p) - x) * scale;
+            const REAL linear = (z > (REAL)0.0 ? z : (REAL)0.0) - x * z;
+            const REAL slope = ((z >= (REAL)0.0 ? p : e * p) - x) * scale;
+            sum += IS_MISSING(x) ? (REAL)0.0 : linear;
+            product *= IS_MISSING(x) ? (REAL)1.0 : (REAL)1.0 + e;
+            d[j] = IS_MISSING(x) ? (REAL)0.0 : slope;
         }
         loss += (double)sum + log((double)product);
     }
@@ -226,7 +237,7 @@ CLONES static void NAME(dropout)(double level, uint64_t key, ptrdiff_t first, pt
     }
 }
 
-/* out := corrupted x, one row */
+/* out := corrupted x, one row; what is missing is zero */
 CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t key, ptrdiff_t n,
                                  const REAL *RESTRICT x, REAL *RESTRICT out)
 {
@@ -242,32 +253,36 @@ CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t k
     case NOISE_MASKING:
         for (uint32_t j = 0; j < columns; j++) {
             const uint32_t h = column_bits(k0, k1, j);
-            out[j] = (int32_t)(h >> 1) <= below ? (REAL)0.0 : x[j];
+            const REAL kept = (int32_t)(h >> 1) <= below ? (REAL)0.0 : x[j];
+            out[j] = OR_ZERO(kept);
         }
         break;
     case NOISE_GAUSSIAN:
         for (uint32_t j = 0; j < columns; j++) {
             const uint32_t h = column_bits(k0, k1, j);
             const uint32_t g = column_bits(k0, k1, j ^ 0x80000000u);
-            out[j] = x[j] + (REAL)(level * scale[j]) * (REAL)normal_draw(h, g);
+            const REAL noisy = x[j] + (REAL)(level * scale[j]) * (REAL)normal_draw(h, g);
+            out[j] = IS_MISSING(x[j]) ? (REAL)0.0 : noisy;
         }
         break;
     case NOISE_SALT_AND_PEPPER:
         for (uint32_t j = 0; j < columns; j++) {
             const uint32_t h = column_bits(k0, k1, j);
             const REAL extreme = (REAL)(h & 1u ? high[j] : low[j]);
-            out[j] = (int32_t)(h >> 1) <= below ? extreme : x[j];
+            const REAL value = (int32_t)(h >> 1) <= below ? extreme : x[j];
+            out[j] = IS_MISSING(x[j]) ? (REAL)0.0 : value;
         }
         break;
     case NOISE_SWAP:
         for (uint32_t j = 0; j < columns; j++) {
             const uint32_t h = column_bits(k0, k1, j);
             const uint64_t donor = column_bits(k0, k1, j ^ 0x80000000u) * n_pool >> 32;
-            out[j] = (int32_t)(h >> 1) <= below ? pool[donor * columns + j] : x[j];
+            const REAL value = (int32_t)(h >> 1) <= below ? pool[donor * columns + j] : x[j];
+            out[j] = IS_MISSING(x[j]) ? (REAL)0.0 : OR_ZERO(value);
         }
         break;
     default:
-        memcpy(out, x, (size_t)n * sizeof(REAL));
+        for (ptrdiff_t j = 0; j < n; j++) out[j] = OR_ZERO(x[j]);
         if (kind == NOISE_DROPOUT) NAME(dropout)(level, key, 0, n, out);
     }
 }

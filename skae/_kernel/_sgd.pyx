@@ -58,6 +58,7 @@ cdef extern from "_elementwise.h" nogil:
     # Macros that choose between float and double, so that C checks what `...` stands for.
     void activate(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
     void activation_backward(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
+    double inverse_share(Py_ssize_t n, ...)
     double squared_error(int activation, Py_ssize_t n, ...)
     double cross_entropy(Py_ssize_t n, ...)
     double softmax_loss(Py_ssize_t n, ...)
@@ -248,8 +249,10 @@ cdef class Problem:
 
 cdef class Batches:
     """The samples of one call, and how they are cut into mini-batches."""
-    cdef readonly object X          # (n_rows, n_features)
-    cdef readonly object target     # (n_rows, n_outputs); X itself for an autoencoder
+    cdef readonly object X          # (n_rows, n_features); nan is missing, and goes in as zero
+    # (n_rows, n_outputs); X itself for an autoencoder. What is missing has no loss, for which
+    # the others of its row make up.
+    cdef readonly object target
     cdef readonly object rows       # int64: those of X, target and weights to use, in this order
     cdef readonly object ids        # int64: identify each of these rows to the noise
     # (n_rows,), float64, relative to the mean weight of all samples, or None for ones; in its
@@ -306,7 +309,7 @@ cdef double take_step(Team team, Step *step) noexcept nogil:
     """Train on one batch. Returns its cost without the L2 term; takes no step if not finite."""
     cdef double cost, work = 0.0
     cdef Py_ssize_t k
-    step.weight = run(team, step, WEIGH, 0, 0.0)
+    step.weight = run(team, step, WEIGH, 0, 1.0 * step.m * step.net[step.n_layers - 1].n_out)
     run(team, step, CORRUPT, 0, 8.0 * step.m * step.net[0].n_in)
     cost = forward_backward(team, step)
     if step.objective.adversarial_radius > 0 and isfinite(cost):
@@ -366,7 +369,7 @@ cdef double part_of(Step *step, floating *params, int part, int n_parts) noexcep
         Span inputs = span_of(step.net[k].n_in, part, n_parts)
         Span units = span_of(step.net[k].n_out, part, n_parts)
     if step.operation == WEIGH:
-        return weigh(step, <floating *> step.scale)
+        return weigh(step, span_of(step.m, part, n_parts), <floating *> step.scale)
     elif step.operation == CORRUPT:
         corrupt_input(step, span_of(step.m, part, n_parts), workspace)
     elif step.operation == FORWARD and units.size > 0:
@@ -399,12 +402,18 @@ cdef Span span_of(Py_ssize_t n, int part, int n_parts) noexcept nogil:
 
 # ---- the operations, by parts ---------------------------------------------------
 
-cdef double weigh(const Step *step, floating *scale) noexcept nogil:
-    """Fill in the factor of each row. Returns their mean weight, as if it were a cost."""
-    cdef Py_ssize_t i
+cdef double weigh(const Step *step, Span rows, floating *scale) noexcept nogil:
+    """Fill in the factors of some rows. Returns their part of the mean, as if it were a cost.
+
+    A row whose target has missing values weighs more, so that its loss is as if it had none.
+    """
+    cdef Py_ssize_t i, n_out = step.net[step.n_layers - 1].n_out
+    cdef const floating *target = <const floating *> step.target
     cdef double weight, total = 0.0
-    for i in range(step.m):
-        weight = 1.0 if step.weights == NULL else step.weights[step.rows[i]]
+    for i in range(rows.start, rows.start + rows.size):
+        weight = inverse_share(n_out, target + step.rows[i] * n_out)
+        if step.weights != NULL:
+            weight *= step.weights[step.rows[i]]
         scale[i] = weight / step.m
         total += weight
     return total / step.m
@@ -811,7 +820,7 @@ cdef void infer_chunk(const Inference *job, const floating *params, int part, Py
         activate(net[top].activation, m, n_out, n_out, bias, z)
     else:
         for i in range(m):
-            job.losses[start + i] = row_loss(
+            job.losses[start + i] = inverse_share(n_out, target + (start + i) * n_out) * row_loss(
                 job.loss, net[top].activation, n_out, <floating> 1.0, bias,
                 target + (start + i) * n_out, z + i * n_out)
 
