@@ -4,6 +4,7 @@ Each trainer is a function that takes an order of the samples and trains for one
 batch at a time. Trainers that minimise the same cost return its mean.
 """
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -53,8 +54,8 @@ def initial_params(network, dtype):
 
 def multiplications(case):
     """Of a sample, in the matrix products of a step: forward, backward and gradients."""
-    sizes = network_of(case)[0].layers[["n_in", "n_out"]].tolist()
-    products = [n_in * n_out for n_in, n_out in sizes]
+    mirrored = [] if case.net in (CLASSIFIER, SMALL) else case.sizes[-2::-1]
+    products = [n_in * n_out for n_in, n_out in pairwise([*case.sizes, *mirrored])]
     return 3 * sum(products) - products[0]
 
 
