@@ -477,7 +477,8 @@ class BaseAutoencoder(BaseEncoder):
         Returns
         -------
         score : float
-            Higher is better. In the units of `score_samples`.
+            Higher is better. In the units of `score_samples`. Samples of which nothing is
+            observed are left out; nan if there are no others.
         """
         scores = self.score_samples(X)
         weights = weights_of_mean(sample_weight, scores)
@@ -485,5 +486,6 @@ class BaseAutoencoder(BaseEncoder):
         if weights is not None:  # a score may be infinite
             known &= weights > 0
             weights = weights[known]
-        scores = scores[known]
-        return float(np.average(scores, weights=weights))
+        if not known.any():
+            return np.nan
+        return float(np.average(scores[known], weights=weights))

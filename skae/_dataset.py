@@ -27,8 +27,12 @@ def compute_dtype(X):
 
 
 def has_missing(block):
-    """Whether there is a nan among the numbers of an array."""
-    flat = block.reshape(-1)
+    """Whether there is a nan among the numbers of an array; never copies it."""
+    if block.dtype.kind != "f" or block.size == 0:
+        return False
+    if not block.flags.forc:
+        return bool(np.isnan(block.min()))
+    flat = block.ravel(order="K")
     with np.errstate(all="ignore"):
         return bool(np.isnan(np.dot(flat, flat)))  # a pass at the speed of BLAS
 
@@ -42,10 +46,10 @@ def all_missing(X):
     """Whether nothing of a sample is observed, for each sample of an array or a CSR matrix."""
     if not has_missing(X.data if issparse(X) else X):
         return np.zeros(X.shape[0], dtype=bool)
-    missing = X.copy() if issparse(X) else np.isnan(X)
     if issparse(X):
-        missing.data = np.isnan(X.data).astype(np.float64)
-    return np.asarray(missing.sum(axis=1)).ravel() == X.shape[1]
+        rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+        return np.bincount(rows[np.isnan(X.data)], minlength=X.shape[0]) == X.shape[1]
+    return np.isnan(X).all(axis=1)
 
 
 class Dataset:

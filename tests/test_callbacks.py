@@ -179,8 +179,8 @@ def test_a_callback_can_stop_the_layers_and_a_warm_start_goes_on():
 def test_callbacks_are_torn_down_when_a_fit_fails(estimator):
     recorder = Recorder()
     broken = clone(estimator).set_callbacks(recorder)
-    with pytest.raises(ValueError, match="NaN"):
-        broken.fit(np.full_like(X, np.nan), y)
+    with pytest.raises(ValueError, match="infinity"):
+        broken.fit(np.full_like(X, np.inf), y)
     diverging = clone(estimator).set_params(solver="sgd", learning_rate_init=1e30)
     with pytest.raises(ValueError, match="non-finite"):
         diverging.set_callbacks(recorder).fit(X, y)

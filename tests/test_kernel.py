@@ -914,7 +914,7 @@ def test_steps_after_an_interrupt(name):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_steps_before_a_cost_that_is_not_finite(name):
     problem = make_problem(Network([2, 1], ["tanh"]), "squared_error", n=9)
-    problem.X = np.where(np.arange(9)[:, None] == 6, np.nan, problem.X)
+    problem.target = np.where(np.arange(9)[:, None] == 6, np.inf, problem.target)
     solver = make_solver(name)
     state = make_state(solver, problem.params)
     assert np.isnan(problem.train(solver, state, 1))

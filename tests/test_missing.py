@@ -101,6 +101,7 @@ def test_a_sample_of_which_nothing_is_observed():
     assert fitted.score(with_empty, sample_weight=np.ones(61)) == pytest.approx(scores[:-1].mean())
     assert np.isfinite(fitted.transform(with_empty)).all()
     assert np.isnan(fitted.score_samples(sparse(with_empty))[-1])
+    assert np.isnan(fitted.score(with_empty[-1:], sample_weight=[1.0]))
 
 
 def test_a_feature_that_is_never_observed():
@@ -168,6 +169,9 @@ def test_helpers():
     desired = np.isnan(X).all(axis=1)
     np.testing.assert_array_equal(all_missing(X), desired)
     np.testing.assert_array_equal(all_missing(sparse(X)), desired)
+    for other in (np.asfortranarray(X), X[::2, ::3]):
+        assert has_missing(other) and not has_missing(filled(other))
+    assert not has_missing(np.ones((3, 3), dtype=np.uint8))
     assert not has_missing(np.full((3, 3), 3e38, dtype=np.float32))
 
 
