@@ -214,7 +214,9 @@ def fits():
             goal = goals.get(name)
             if goal and row["table"] == "MNIST":
                 goal = 1.5
-            cells.append(judged(over(row["medians"].get(name), skae), goal, at_most=False, digits=1))
+            cells.append(
+                judged(over(row["medians"].get(name), skae), goal, at_most=False, digits=1)
+            )
         rows.append(
             [
                 f"{row['table'] if row['table'] == 'MNIST' else 'table'}, {n_samples:,} x "
