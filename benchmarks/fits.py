@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import statistics
-import time
 import warnings
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
-from training import PAUSE, machine
+from training import in_turns, machine
 
 from skae import DenoisingAutoencoder
 
@@ -156,14 +155,7 @@ def measure(X, units, epochs, repeats):
             fits.pop(name, None)
     if "compiled" in fits:
         fits["compiled"]()
-    seconds = {name: [] for name in fits}
-    for _ in range(repeats):
-        for name, fit in fits.items():
-            time.sleep(PAUSE)
-            begin = time.perf_counter()
-            fit()
-            seconds[name].append(time.perf_counter() - begin)
-    return seconds
+    return in_turns(fits, repeats)
 
 
 def main():

@@ -62,11 +62,11 @@ def matmul(const floating[:, :] a, const floating[:, :] b, floating[:, :] out,
         Py_ssize_t k = a.shape[0] if trans_a else a.shape[1]
         Py_ssize_t n = b.shape[0] if trans_b else b.shape[1]
         Py_ssize_t lda = row_step(a), ldb = row_step(b), ldc = row_step(out)
-        int with_ = BEST if instructions is None else INSTRUCTIONS[instructions]
+        int chosen = BEST if instructions is None else INSTRUCTIONS[instructions]
     if (b.shape[1] if trans_b else b.shape[0]) != k or out.shape[0] != m or out.shape[1] != n:
         raise ValueError("the shapes of a, b and out do not fit")
     with nogil:
-        gemm_with(with_, trans_a, trans_b, m, n, k, alpha, &a[0, 0], lda, &b[0, 0], ldb, beta,
+        gemm_with(chosen, trans_a, trans_b, m, n, k, alpha, &a[0, 0], lda, &b[0, 0], ldb, beta,
                   &out[0, 0], ldc)
 
 

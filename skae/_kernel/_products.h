@@ -105,8 +105,8 @@ static int best_instructions(void)
 #define MULTIPLY(type, suffix) \
     static int multiply_##suffix( \
         int instructions, int trans_a, int trans_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, \
-        type alpha, const type *a, ptrdiff_t lda, const type *b, ptrdiff_t ldb, type beta, type *c, \
-        ptrdiff_t ldc) \
+        type alpha, const type *a, ptrdiff_t lda, const type *b, ptrdiff_t ldb, type beta, \
+        type *c, ptrdiff_t ldc) \
     { \
         return (instructions >= AVX512 \
                 && multiply_##suffix##_avx512(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, \

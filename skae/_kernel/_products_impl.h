@@ -42,9 +42,10 @@ PRODUCT QUAD NAME(sum_lanes)(const VECTOR *v)
 
 /* A tile of c (m, n) := a (m, k) b (n, k)^T, `rows` by DOT_COLUMNS numbers; of k, it takes
  * `depth`. Adds to what is there if `adds`. Beyond m and n, the last rows are taken again. */
-PRODUCT void NAME(dot_tile)(const int rows, const int prefetches, ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth,
-                            const REAL *restrict a, ptrdiff_t lda, const REAL *restrict b,
-                            ptrdiff_t ldb, int adds, REAL *restrict c, ptrdiff_t ldc)
+PRODUCT void NAME(dot_tile)(const int rows, const int prefetches, ptrdiff_t m, ptrdiff_t n,
+                            ptrdiff_t depth, const REAL *restrict a, ptrdiff_t lda,
+                            const REAL *restrict b, ptrdiff_t ldb, int adds, REAL *restrict c,
+                            ptrdiff_t ldc)
 {
     const ptrdiff_t rest = depth % LANES;
     VECTOR sum[DOT_COLUMNS][TILE_ROWS];
@@ -65,7 +66,8 @@ PRODUCT void NAME(dot_tile)(const int rows, const int prefetches, ptrdiff_t m, p
         }
     }
     if (rest) { /* the last vector laps over the one before it: what is done counts as zero */
-        const NAME(bytes) mask = *(const NAME(bytes) *)(ZEROS_AND_ONES + 64 - (LANES - rest) * REAL_BYTES);
+        const unsigned char *across = ZEROS_AND_ONES + 64 - (LANES - rest) * REAL_BYTES;
+        const NAME(bytes) mask = *(const NAME(bytes) *)across;
 #define LOAD_REST(row) ((VECTOR)((NAME(bytes))LOAD((row) + depth - LANES) & mask))
         EACH(p, rows)
         {
@@ -118,10 +120,11 @@ static void NAME(dot_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *re
 /* A tile of c (m, n) := factor c + a b: `rows` by `vectors`; b is `depth` rows, whose last vector
  * begins at `last`, and the numbers of a are `row` and `step` apart. Beyond m, the last row is
  * taken again. */
-PRODUCT void NAME(combine_tile)(const int rows, const int vectors, const int prefetches, ptrdiff_t m, ptrdiff_t n,
-                                ptrdiff_t depth, const REAL *restrict a, ptrdiff_t row,
-                                ptrdiff_t step, const REAL *restrict b, ptrdiff_t last,
-                                ptrdiff_t ldb, REAL factor, REAL *restrict c, ptrdiff_t ldc)
+PRODUCT void NAME(combine_tile)(const int rows, const int vectors, const int prefetches,
+                                ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth,
+                                const REAL *restrict a, ptrdiff_t row, ptrdiff_t step,
+                                const REAL *restrict b, ptrdiff_t last, ptrdiff_t ldb,
+                                REAL factor, REAL *restrict c, ptrdiff_t ldc)
 {
     VECTOR sum[TILE_ROWS][TILE_VECTORS];
     const REAL *x[TILE_ROWS];
@@ -174,8 +177,8 @@ PRODUCT void NAME(combine_columns)(const int vectors, ptrdiff_t m, ptrdiff_t n, 
         NAME(combine_tile)(TILE_ROWS, vectors, 0, m - i, n, depth, a + i * row, row, step, b, last,
                            ldb, factor, c + i * ldc, ldc);
     if (i < m)
-        NAME(combine_tile)(1, vectors, 0, 1, n, depth, a + i * row, row, step, b, last, ldb, factor,
-                           c + i * ldc, ldc);
+        NAME(combine_tile)(1, vectors, 0, 1, n, depth, a + i * row, row, step, b, last, ldb,
+                           factor, c + i * ldc, ldc);
 }
 
 #undef PLACE
@@ -241,6 +244,7 @@ static int NAME(multiply)(int trans_a, int trans_b, ptrdiff_t m, ptrdiff_t n, pt
         NAME(add_outer)(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     else if (plain && trans_b && k >= LEAST_DEPTH)
         NAME(dot_rows)(m, n, k, a, lda, b, ldb, c, ldc);
+    /* In double, BLAS is faster where rows are a multiple of 4,096 bytes apart. */
     else if (plain && !trans_b && n >= LANES && !(REAL_BYTES == 8 && ldb % 512 == 0))
         NAME(combine_rows)(m, n, k, a, lda, b, ldb, c, ldc);
     else
