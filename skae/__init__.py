@@ -2,7 +2,9 @@
 
 from skae._classifier import StackedAutoencoderClassifier
 from skae._denoising import DenoisingAutoencoder
+from skae._detector import StackedAutoencoderDetector
 from skae._displays import CodeDisplay, FilterDisplay, LossCurveDisplay, ReconstructionDisplay
+from skae._imputer import StackedAutoencoderImputer
 from skae._regressor import StackedAutoencoderRegressor
 from skae._stacked import StackedAutoencoder
 from skae._version import __version__
@@ -15,6 +17,8 @@ __all__ = [
     "ReconstructionDisplay",
     "StackedAutoencoder",
     "StackedAutoencoderClassifier",
+    "StackedAutoencoderDetector",
+    "StackedAutoencoderImputer",
     "StackedAutoencoderRegressor",
     "__version__",
 ]

@@ -105,19 +105,8 @@ def check_sparse(X):
     return X
 
 
-class BaseEncoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, BaseEstimator
-):
-    """Base of all estimators. Subclasses have `_encode`, `_n_features_out` and `_network`.
-
-    Attributes
-    ----------
-    _state : TrainingState
-        The parameters of the network and the moments of the solver. Pickled as a plain dict.
-    """
-
-    _curves_of = "_state"  # the attribute with the curves
-    _interrupted = False  # whether Ctrl-C has ended the last fit too soon
+class BaseModel(CallbackSupportMixin, BaseEstimator):
+    """Base of all estimators: persistence and validation of X."""
 
     _documentation = {
         "input_attributes": """\
@@ -161,6 +150,33 @@ class BaseEncoder(
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = True
+        return tags
+
+    def _validate(self, X, **options):
+        X = check_sparse(X)
+        usual = {"accept_sparse": "csr", "ensure_all_finite": "allow-nan", "dtype": ACCEPTED}
+        return validate_data(self, X, **{**usual, **options})
+
+    def _check_X(self, X):
+        """Validate the X of a method of a fitted estimator."""
+        check_is_fitted(self)
+        return self._validate(X, reset=False)
+
+
+class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
+    """Base of the estimators with codes. Subclasses have `_encode`, `_n_features_out`, `_network`.
+
+    Attributes
+    ----------
+    _state : TrainingState
+        The parameters of the network and the moments of the solver. Pickled as a plain dict.
+    """
+
+    _curves_of = "_state"  # the attribute with the curves
+    _interrupted = False  # whether Ctrl-C has ended the last fit too soon
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -232,16 +248,6 @@ class BaseEncoder(
             if getattr(self, name) == value:
                 raise AttributeError(f"partial_fit does not support {name}={value!r}")
         return True
-
-    def _validate(self, X, **options):
-        X = check_sparse(X)
-        options["ensure_all_finite"] = "allow-nan"
-        return validate_data(self, X, accept_sparse="csr", dtype=ACCEPTED, **options)
-
-    def _check_X(self, X):
-        """Validate the X of a method of a fitted estimator."""
-        check_is_fitted(self)
-        return self._validate(X, reset=False)
 
     def transform(self, X: MatrixLike) -> NDArray[Any]:
         """Encode samples, without corruption.

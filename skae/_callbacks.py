@@ -20,20 +20,23 @@ class FitTask:
     fitted : callable, default=None
         ``fitted(state)`` gives the attributes that the estimator would have if its fit ended with
         this training state.
+    stop : threading.Event, default=None
+        Set from another thread, it stops the task as a callback does.
     """
 
-    def __init__(self, estimator=None, context=None, data=None, fitted=None):
+    def __init__(self, estimator=None, context=None, data=None, fitted=None, stop=None):
         self.estimator, self.context = estimator, context
-        self.data, self.fitted = data or {}, fitted
+        self.data, self.fitted, self.stop = data or {}, fitted, stop
 
     @classmethod
     def fit_of(cls, estimator, n_subtasks, incremental=False):
         """Make the root of the tree, and set up the callbacks."""
+        stop = vars(estimator).get("_stop")
         if not hasattr(estimator, "_init_callback_context"):
-            return cls(estimator)
+            return cls(estimator, stop=stop)
         name = "partial_fit" if incremental else "fit"
         context = estimator._init_callback_context(task_name=name, max_subtasks=n_subtasks)
-        return cls(estimator, context)
+        return cls(estimator, context, stop=stop)
 
     def begin(self, X, y=None, sample_weight=None, fitted=None):
         """Notify callbacks that the fit begins; `fitted` builds the estimator for them."""
@@ -48,7 +51,7 @@ class FitTask:
         if self.context is None:
             return self
         context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
-        part = FitTask(self.estimator, context, self.data, fitted or self.fitted)
+        part = FitTask(self.estimator, context, self.data, fitted or self.fitted, self.stop)
         context.call_on_fit_task_begin(estimator=self.estimator, **part.data)
         return part
 
@@ -58,12 +61,14 @@ class FitTask:
         ``state()`` gives the training state, if a callback asks for it; None: the estimator has
         been given it already.
         """
+        stopped = self.stop is not None and self.stop.is_set()
         if self.context is None:
-            return False
+            return stopped
         attributes = {} if state is None else lambda: self.fitted(state())
-        return self.context.call_on_fit_task_end(
+        asked = self.context.call_on_fit_task_end(
             estimator=self.estimator, **self.data, reconstruction_attributes=attributes
         )
+        return asked or stopped
 
     @contextmanager
     def delegated(self, name, other):

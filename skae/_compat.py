@@ -7,14 +7,17 @@ from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
+    OutlierMixin,
     RegressorMixin,
     TransformerMixin,
     _fit_context,
 )
+from sklearn.utils._missing import is_scalar_nan
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
+    MissingValues,
     StrOptions,
     validate_parameter_constraints,
 )
@@ -37,6 +40,8 @@ __all__ = [
     "ClassifierMixin",
     "HasMethods",
     "Interval",
+    "MissingValues",
+    "OutlierMixin",
     "RegressorMixin",
     "StrOptions",
     "TransformerMixin",
@@ -46,5 +51,6 @@ __all__ = [
     "_get_container_adapter",
     "available_if",
     "check_matplotlib_support",
+    "is_scalar_nan",
     "validate_parameter_constraints",
 ]

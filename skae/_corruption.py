@@ -4,6 +4,7 @@ import numpy as np
 
 from skae._dataset import add_moments, over
 from skae._kernel import _sgd
+from skae._parameters import GAUSSIAN
 
 # Samples whose values 'swap' takes; and the most numbers that they, or a block of samples, have.
 POOL_SIZE, BLOCK_NUMBERS = 1024, 2**20
@@ -25,7 +26,7 @@ def statistics(kind, dataset, earlier=None):
         if earlier is not None:
             low, high = np.fmin(low, earlier["low"]), np.fmax(high, earlier["high"])
         return {"low": low, "high": high}
-    if kind == "gaussian":
+    if kind in GAUSSIAN:
         total = earlier
         with np.errstate(over="ignore", invalid="ignore"):  # training refuses what is infinite
             # The same blocks, and so the same sums, whatever X is stored in.
@@ -44,7 +45,7 @@ def make_corruption(kind, level, statistics, dataset, rng):
         if len(index) > size:
             index = np.sort(rng.choice(index, size, replace=False))
         return _sgd.Corruption(kind, level, pool=dataset.take(index))
-    if kind == "gaussian":
+    if kind in GAUSSIAN:
         variance = over(statistics["squares"], statistics["weight"])
         return _sgd.Corruption(kind, level, scale=np.sqrt(variance))
     return _sgd.Corruption(kind, level, **(statistics or {}))

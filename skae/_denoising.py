@@ -16,6 +16,7 @@ from skae._dataset import ArrayDataset, EncodedDataset
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, Network
 from skae._parameters import (
+    GAUSSIAN,
     POSITIVE_INT,
     AutoencoderParameters,
     TrainingParameters,
@@ -141,7 +142,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         ``place(name)`` is what a message calls a parameter: in a stack, a value of a list.
         """
         level, drops = self.corruption_level, self.corruption == "dropout"
-        if self.corruption not in (None, "gaussian") and (level > 1 or (drops and level == 1)):
+        if self.corruption not in (None, *GAUSSIAN) and (level > 1 or (drops and level == 1)):
             raise ValueError(
                 f"{place('corruption_level')}={level} is not a probability: with "
                 f"{place('corruption')}={self.corruption!r} it must be in [0, 1"
@@ -191,7 +192,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             task=task,
         )
         self._set_state(state)
-        interrupted = not incremental and self._measure(dataset, state.seed, name)
+        measures = options.max_iter > 0 and not incremental  # 0 in a stack with joint="only"
+        interrupted = measures and self._measure(dataset, state.seed, name)
         return task.end(lambda: state) or state.interrupted or interrupted
 
     def _new_architecture(self, n_features):

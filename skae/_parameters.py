@@ -16,7 +16,11 @@ import numpy as np
 from skae._compat import Interval, StrOptions
 from skae._network import CODE_ACTIVATIONS, OUTPUT_ACTIVATION
 
-CORRUPTIONS = ("dropout", "masking", "gaussian", "salt_and_pepper", "swap")
+CORRUPTIONS = (
+    *("dropout", "masking", "gaussian", "salt_and_pepper", "swap"),
+    *("variable_masking", "variable_gaussian"),
+)
+GAUSSIAN = ("gaussian", "variable_gaussian")
 
 POSITIVE_INT = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE_INT = Interval(Integral, 0, None, closed="left")
@@ -295,21 +299,26 @@ class AutoencoderParameters:
     corruption: str | None = parameter(
         default="gaussian",
         constraint=[StrOptions(set(CORRUPTIONS)), None],
-        doc="""{'gaussian', 'dropout', 'masking', 'salt_and_pepper', 'swap'} or None
+        doc="""{'gaussian', 'dropout', 'masking', 'salt_and_pepper', 'swap', \
+        'variable_gaussian', 'variable_masking'} or None
         Noise on the input, in training only, drawn anew in each epoch. 'gaussian' adds normal
         noise. 'dropout' sets entries to zero, and divides the others by ``1 -
         corruption_level``, so that the layer sees as much as without noise. 'masking' only sets
         entries to zero, as Vincent et al. do; a clean sample is then reconstructed too large.
         'salt_and_pepper' sets entries to the smallest or the largest value of their feature in
         the training data, with equal probability. 'swap' replaces an entry by that of the same
-        feature in another sample.""",
+        feature in another sample. The two others draw how much is corrupted for each sample:
+        'variable_masking' a share of masked entries between 0 and `corruption_level`;
+        'variable_gaussian' a share of noisy entries between 0 and 1, and the standard deviation
+        of their noise, log-uniformly, between a thirtieth of `corruption_level` and all of it.
+        The first teaches to fill what is missing, the second to tell what is unusual.""",
     )
     corruption_level: float = parameter(
         default=0.5,
         constraint=[NOT_NEGATIVE],
-        doc="""float in [0, 1], for 'dropout' in [0, 1), for 'gaussian' in [0, inf)
-        Probability that an entry is corrupted; for 'gaussian' the standard deviation of the
-        noise, in standard deviations of the feature.""",
+        doc="""float in [0, 1], for 'dropout' in [0, 1), for Gaussian noise in [0, inf)
+        Probability that an entry is corrupted; for Gaussian noise its standard deviation, in
+        standard deviations of the feature. Variable noise has at most so much.""",
     )
     sparsity_target: float = parameter(
         default=0.05,

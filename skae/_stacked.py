@@ -142,14 +142,15 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     corruption_level: PerLayer[float] = for_each_layer("corruption_level")  # type: ignore[assignment]
     learning_rate_init: PerLayer[float] = for_each_layer("learning_rate_init")  # type: ignore[assignment]
     max_iter: PerLayer[int | str] = for_each_layer("max_iter")  # type: ignore[assignment]
-    joint: bool = parameter(
+    joint: bool | str = parameter(
         default=False,
-        constraint=["boolean"],
-        doc="""bool
+        constraint=["boolean", StrOptions({"only"})],
+        doc="""bool or 'only'
         Whether to train all layers jointly after each has been trained by itself: the whole deep
         autoencoder under the reconstruction error of X, with the corruption of the first layer
         [3]_. Each hidden decoder then uses the activation of the layer below, because it
-        reconstructs that layer's codes.""",
+        reconstructs that layer's codes. 'only' trains them jointly from their initial weights,
+        none by itself.""",
     )
     joint_max_iter: int | str = parameter(
         default="auto",
@@ -174,6 +175,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     )
 
     _curves_of = "_joint_state"
+    _target = None  # what joint training reconstructs, if not X: set by a `StandardizedStack`
 
     @property
     def _title(self):
@@ -189,7 +191,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         layers = self._new_layers()
         first = self._is_first_fit(incremental)
         one_by_one = first or self._joint_state is None
-        n_stages = len(layers) * one_by_one + self.joint
+        n_stages = len(layers) * one_by_one + bool(self.joint)
         task = FitTask.fit_of(self, n_stages, incremental)
         with unchanged_on_error(self), single_threaded_blas():
             X, weights = self._check_fit(
@@ -259,7 +261,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     def _attributes_with(self, below, layer, n_layers, state):
         """The attributes of a stack that ends with `layer`, trained as far as `state`."""
         layers = [*below, layer._fitted_as(state)]
-        lacks = state.interrupted or len(layers) < n_layers or self.joint
+        lacks = state.interrupted or len(layers) < n_layers or bool(self.joint)
         attributes = {"_joint_state": None, "_interrupted": lacks}
         return {**vars(copy(self)._set_layers(layers)), **attributes}
 
@@ -273,7 +275,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             learning_rate_init=self.joint_learning_rate_init,
         )
         dtype = bottom.components_.dtype
-        dataset = ArrayDataset(X, dtype, sample_weight=weights)
+        dataset = ArrayDataset(X, dtype, sample_weight=weights, target=self._target)
         bottom._note_statistics(dataset, False, False)
         state = self._joint_state
         if state is None:
@@ -359,6 +361,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 check_each(self, name, lists[name], of_a_layer[name])
         names = set(DenoisingAutoencoder._declared) - {"n_components", *lists}
         shared = {name: getattr(self, name) for name in names}
+        if self.joint == "only":
+            lists["max_iter"] = [0] * len(sizes)
         layers = [
             DenoisingAutoencoder(size, **shared, **{name: lists[name][k] for name in lists})
             for k, size in enumerate(sizes)

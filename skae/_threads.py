@@ -2,11 +2,13 @@
 
 import os
 import threading
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from joblib import cpu_count
+from sklearn import config_context, get_config
 from threadpoolctl import ThreadpoolController
 
 from skae._kernel._team import HAS_MEMBERS, Guard, Team
@@ -153,6 +155,34 @@ def team_to_apply(work):
         return
     with team_for(work) as team:
         yield team
+
+
+def side_by_side(calls, work):
+    """The results of some calls, made in as many threads as BLAS may use.
+
+    They are made one after the other, here, if a step of each, of `work` multiplications, is
+    worth a team. A call gets an event: once it is set, by Ctrl-C or another call, it should end.
+    """
+    stop = threading.Event()
+    with single_threaded_blas():
+        n_threads = min(_n_threads, len(calls))
+        if n_threads == 1 or work >= WORTH_THREADS or not HAS_MEMBERS:
+            return [call(stop) for call in calls]
+        config = get_config()  # of this thread
+
+        def run(call):
+            with config_context(**config), _Lead(1):
+                return call(stop)
+
+        with ThreadPoolExecutor(n_threads) as pool:
+            try:
+                futures = [pool.submit(run, call) for call in calls]
+                _, pending = wait(futures, return_when=FIRST_EXCEPTION)
+                if pending:
+                    stop.set()
+            except KeyboardInterrupt:
+                stop.set()
+        return [future.result() for future in futures]
 
 
 def _forget():

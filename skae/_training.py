@@ -66,7 +66,7 @@ class Options(SimpleNamespace):
         options.max_iter = n_epochs(options.max_iter, n_samples)
         if options.batch_size == "auto":
             options.batch_size = int(np.clip(n_samples // 100, *BATCHES))
-        if options.n_warmup_epochs >= options.max_iter and not incremental:
+        if options.n_warmup_epochs >= max(options.max_iter, 1) and not incremental:
             raise ValueError(
                 f"n_warmup_epochs={options.n_warmup_epochs} must be less than "
                 f"max_iter={options.max_iter}."
@@ -404,7 +404,7 @@ class _Loop:
             lacks = not stops and epoch + 1 < max_iter
             if task.end(partial(self.result, interrupted=lacks)) or stops:
                 return
-        if self.options.tol is not None and not self.options.incremental:
+        if self.options.tol is not None and max_iter > 0 and not self.options.incremental:
             warnings.warn(
                 f"{self.name}: maximum iterations ({max_iter}) reached and the optimization "
                 "hasn't converged yet.",

@@ -38,6 +38,7 @@ from skae import (
     StackedAutoencoderClassifier,
     StackedAutoencoderRegressor,  # noqa: F401
 )
+from skae._parameters import CORRUPTIONS
 
 
 class Denoising(DenoisingAutoencoder):
@@ -86,7 +87,7 @@ UNSUPERVISED = {
     "activation": "'identity' | 'logistic' | 'tanh' | 'relu'",
     "loss": "'squared_error' | 'cross_entropy'",
     "tied_weights": "True | False",
-    "corruption": "'masking' | 'gaussian' | 'salt_and_pepper' | 'dropout' | 'swap' | None",
+    "corruption": " | ".join(map(repr, [*CORRUPTIONS, None])),
     "corruption_level": "0 | 0.3 | 1 | 3.0 | 1e-320 | 0.9999999 | 1e300",
     "sparsity_target": "0.05 | 0.5 | 1e-10 | 0.999999 | 1e-320",
     "sparsity_penalty": "0.0 | 0.1 | 100.0",

@@ -11,7 +11,16 @@ import numpy as np
 # The kernel's tables, spelled out once more; activations by their number.
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "softmax")
 LOSSES = ("squared_error", "cross_entropy", "log_loss")
-NOISES = (None, "masking", "gaussian", "salt_and_pepper", "dropout", "swap")
+NOISES = (
+    None,
+    "masking",
+    "gaussian",
+    "salt_and_pepper",
+    "dropout",
+    "swap",
+    "variable_masking",
+    "variable_gaussian",
+)
 
 MASK_32, MASK_64 = 2**32 - 1, 2**64 - 1
 
@@ -43,13 +52,17 @@ def column_bits(row_key, column):
     return h ^ (h >> 16)
 
 
-def random_bits(key, ids, n_columns, *, second=False):
-    """32 bits for each row and column; the second draw of an element has its own."""
-    offset = 2**31 if second else 0
+def random_bits(key, ids, n_columns, *, first=0):
+    """32 bits for each row and column; further draws begin at another column."""
     keys = [row_key(int(key), int(i)) for i in ids]
-    columns = [j + offset for j in range(n_columns)]
+    columns = [j + first for j in range(n_columns)]
     bits = [[column_bits(k, j) for j in columns] for k in keys]
     return np.array(bits, dtype=np.int64).reshape(len(ids), n_columns)
+
+
+def row_draws(key, ids, which):
+    """A number in (0, 1) for each row."""
+    return (random_bits(key, ids, 1, first=3 * 2**29 + which) + 0.5) / 2**32
 
 
 def is_hit(bits, level):
@@ -59,7 +72,7 @@ def is_hit(bits, level):
 def normal_draws(key, ids, n_columns):
     """Box and Muller, from the upper 24 bits of two draws."""
     u = (random_bits(key, ids, n_columns) // 256 + 1) / 2**24
-    v = random_bits(key, ids, n_columns, second=True) // 256 / 2**24
+    v = random_bits(key, ids, n_columns, first=2**31) // 256 / 2**24
     return -np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
 
 
@@ -77,12 +90,19 @@ def corrupt_observed(corruption, X, ids, key):
         return X * dropout_factors(level, X.shape[1], ids, key)
     if kind == "gaussian":
         return X + level * np.asarray(corruption.scale) * normal_draws(key, ids, X.shape[1])
+    if kind == "variable_gaussian":
+        share, power = row_draws(key, ids, 0), row_draws(key, ids, 1)
+        size = level / 30**power * np.asarray(corruption.scale)
+        hit = is_hit(random_bits(key, ids, X.shape[1], first=2**30), share)
+        return np.where(hit, X + size * normal_draws(key, ids, X.shape[1]), X)
     bits = random_bits(key, ids, X.shape[1])
+    if kind == "variable_masking":
+        kind, level = "masking", level * row_draws(key, ids, 0)
     if kind == "masking":
         instead = 0.0
     elif kind == "swap":
         pool = np.asarray(corruption.pool)
-        donors = random_bits(key, ids, X.shape[1], second=True) * len(pool) // 2**32
+        donors = random_bits(key, ids, X.shape[1], first=2**31) * len(pool) // 2**32
         instead = np.take_along_axis(pool, donors, axis=0)
     else:
         low, high = np.asarray(corruption.low), np.asarray(corruption.high)

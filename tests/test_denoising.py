@@ -18,6 +18,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skae import DenoisingAutoencoder
+from skae._parameters import CORRUPTIONS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,7 +29,7 @@ ACTIVATIONS = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
 }
-NOISES = ["masking", "gaussian", "salt_and_pepper", "dropout", "swap", None]
+NOISES = [*CORRUPTIONS, None]
 SOLVERS = {
     "adam": {"solver": "adam"},
     "momentum": {"solver": "sgd", "momentum": 0.9, "nesterovs_momentum": False},

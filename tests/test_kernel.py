@@ -24,11 +24,12 @@ from skae._kernel import _blas, _sgd
 from skae._kernel._sgd import ACTIVATIONS, LOSSES
 from skae._kernel._team import Team
 from skae._network import CODE_ACTIVATIONS, OUTPUT_ACTIVATION, Network
+from skae._parameters import CORRUPTIONS, GAUSSIAN
 
 DTYPES = [np.float32, np.float64]
 SMOOTH = ["identity", "logistic", "tanh"]
 BOUNDED = ["logistic", "tanh"]
-NOISES = [None, "masking", "gaussian", "salt_and_pepper", "dropout", "swap"]
+NOISES = [None, *CORRUPTIONS]
 # Where a loss other than the squared error, which may be read off any units, is taken.
 TOPS = {"cross_entropy": "logistic", "log_loss": "softmax"}
 KEY = 0x0123456789ABCDEF
@@ -228,7 +229,7 @@ def problems(draw, *, train=False):
     noise = draw(st.sampled_from(NOISES))
     # Over many steps, a unit will sooner or later be so near a kink that the rounding of
     # single precision (which gaussian noise always has) puts it on the other side.
-    exact = dtype == np.float64 and noise != "gaussian"
+    exact = dtype == np.float64 and noise not in GAUSSIAN
     names = st.sampled_from(SMOOTH if train and not exact else list(CODE_ACTIVATIONS))
     d = draw(st.one_of(st.integers(1, 9), st.integers(60, 140)))
     hidden = draw(st.lists(st.integers(1, 9), max_size=2))
@@ -292,7 +293,7 @@ def tolerance(problem):
     if problem.dtype == np.float32:
         return 2e-5
     # The normal draws are in single precision for either type.
-    return 1e-5 if problem.corruption.kind == "gaussian" else 1e-11
+    return 1e-5 if problem.corruption.kind in GAUSSIAN else 1e-11
 
 
 def assert_close(actual, desired, tolerance):
@@ -697,7 +698,7 @@ def test_corruption_agrees_with_the_reference(problem):
     actual = problem.corrupted(problem.ids, X=X)
     desired = reference.corrupt(problem.corruption, X, problem.ids, problem.key)
     kind = problem.corruption.kind
-    if kind == "gaussian":
+    if kind in GAUSSIAN:
         np.testing.assert_allclose(actual, desired, rtol=1e-6, atol=4e-6)
     elif kind == "dropout":  # kept elements are divided, which rounds
         np.testing.assert_allclose(actual, desired, rtol=3 * np.finfo(problem.dtype).eps)
@@ -1076,6 +1077,34 @@ def test_swap_takes_values_of_the_same_feature(dtype):
     assert_uncorrelated(from_row.argmax(axis=1))
 
 
+@pytest.mark.parametrize("level", [0.4, 1.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_variable_masking_draws_the_share_of_each_row(dtype, level):
+    out = noisy("variable_masking", level, np.ones((2000, 400), dtype=dtype))
+    shares = (out == 0).mean(axis=1)
+    assert stats.kstest(shares / level, "uniform").statistic < 0.05  # of 400, shares are coarse
+    np.testing.assert_array_less(shares, level + 1e-12 + 5 * np.sqrt(0.25 / 400))
+    assert_uncorrelated((out == 0)[shares < 0.6][:, :50] - shares[shares < 0.6][:, None])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_variable_gaussian_draws_share_and_deviation_of_each_row(dtype):
+    level, n = 3.0, 2000
+    scale = np.asarray(noise_problem("variable_gaussian", level, 500).corruption.scale)
+    noise = noisy("variable_gaussian", level, np.zeros((n, 500), dtype=dtype)) / scale
+    hit = noise != 0
+    shares = hit.mean(axis=1)
+    assert stats.kstest(shares, "uniform").pvalue > 0.01
+    many = shares > 0.2
+    sizes = np.array([row[at].std() for row, at in zip(noise[many], hit[many])])
+    powers = np.log(level / sizes) / np.log(30)
+    assert stats.kstest(powers, "uniform").statistic < 0.05
+    assert abs(np.corrcoef(shares[many], powers)[0, 1]) < 5 / np.sqrt(many.sum())
+    draws = np.concatenate([row[at] / row[at].std() for row, at in zip(noise[many], hit[many])])
+    assert stats.kstest(draws[::50], "norm").pvalue > 0.01
+    assert_uncorrelated(np.sign(noise[:, :60]))
+
+
 def assert_uncorrelated(table):
     """All pairs of columns; the largest of many correlations stays below six deviations."""
     correlation = np.corrcoef(table, rowvar=False)
@@ -1142,16 +1171,17 @@ def test_noise_in_training_knows_no_batches_and_no_order(kind):
     np.testing.assert_array_equal(state.buffers[0], problem.params)
 
 
-@pytest.mark.parametrize("kind", ["masking", "salt_and_pepper", "dropout", "swap"])
+@pytest.mark.parametrize("kind", [kind for kind in CORRUPTIONS if kind not in GAUSSIAN])
 def test_both_types_get_the_same_hits(kind):
     X = np.full((200, 150), 7.0)
     single, double = (noisy(kind, 0.5, X.astype(dtype)) for dtype in DTYPES)
     np.testing.assert_array_equal(single, double.astype(np.float32))
 
 
-def test_both_types_get_the_same_gaussian_noise():
+@pytest.mark.parametrize("kind", GAUSSIAN)
+def test_both_types_get_the_same_gaussian_noise(kind):
     X = np.zeros((200, 150))
-    single, double = (noisy("gaussian", 0.3, X.astype(dtype)) for dtype in DTYPES)
+    single, double = (noisy(kind, 0.3, X.astype(dtype)) for dtype in DTYPES)
     np.testing.assert_allclose(single, double, rtol=1e-6, atol=1e-12)
 
 
@@ -1545,6 +1575,7 @@ def test_salt_and_pepper_needs_the_extremes(extremes):
     "kind, wrong, match",
     [
         ("gaussian", {}, "needs the standard deviation"),
+        ("variable_gaussian", {}, "needs the standard deviation"),
         ("gaussian", {"scale": np.ones(3)}, "needs the standard deviation"),
         ("swap", {}, "needs a pool"),
         ("swap", {"pool": np.ones((5, 3))}, "needs a pool"),
@@ -1834,7 +1865,7 @@ def test_plain_build_gives_the_same_noise(plain_library, kind, dtype):
         pointer(x),
         pointer(out),
     )
-    np.testing.assert_allclose(out, desired, rtol=0, atol=0 if kind != "gaussian" else 2e-6)
+    np.testing.assert_allclose(out, desired, rtol=0, atol=0 if kind not in GAUSSIAN else 2e-6)
 
 
 def test_other_threads_run_while_the_kernel_works():

@@ -14,6 +14,7 @@ from skae import (
     StackedAutoencoderRegressor,
 )
 from skae._dataset import add_moments, all_missing, filled, has_missing
+from skae._parameters import CORRUPTIONS
 
 UNSUPERVISED = {
     "denoising": lambda **p: DenoisingAutoencoder(6, max_iter=3, random_state=0, **p),
@@ -42,9 +43,7 @@ def sparse(X):
 
 
 @pytest.mark.parametrize("make", UNSUPERVISED.values(), ids=UNSUPERVISED)
-@pytest.mark.parametrize(
-    "noise", [None, "masking", "gaussian", "salt_and_pepper", "dropout", "swap"]
-)
+@pytest.mark.parametrize("noise", [None, *CORRUPTIONS])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_any_noise_learns_from_what_is_observed(make, noise, dtype):
     X = samples(dtype=dtype)

@@ -59,16 +59,22 @@ enum {
     NOISE_GAUSSIAN,
     NOISE_SALT_AND_PEPPER,
     NOISE_DROPOUT,
-    NOISE_SWAP
+    NOISE_SWAP,
+    NOISE_VARIABLE_MASKING,
+    NOISE_VARIABLE_GAUSSIAN
 };
-#define NOISE_NAMES "none masking gaussian salt_and_pepper dropout swap"
+#define NOISE_NAMES \
+    "none masking gaussian salt_and_pepper dropout swap variable_masking variable_gaussian"
+
+/* Ratio of the largest to the smallest deviation of variable Gaussian noise. */
+#define LEVEL_RANGE 30.0
 enum { SOLVER_PLAIN_SGD, SOLVER_MOMENTUM, SOLVER_ADAM };
 #define SOLVER_NAMES "plain_sgd momentum adam"
 
 /* Noise on the input of a network; each kind reads only what is named after it. */
 typedef struct {
     int kind;
-    double level; /* probability of a hit; of Gaussian noise the factor of `scale` */
+    double level; /* probability of a hit; of Gaussian noise the factor of `scale`; each at most */
     const double *low, *high; /* salt and pepper: what elements are set to, by column */
     const double *scale;      /* Gaussian: the standard deviation of each column */
     const void *pool;         /* swap: n_pool rows whose elements take the place of others */
@@ -109,6 +115,13 @@ INLINE uint32_t column_bits(uint32_t low, uint32_t high, uint32_t column)
 INLINE int32_t hit_threshold(double level)
 {
     return (int32_t)((int64_t)(level * 2147483648.0) - 1); /* -1, for level 0: never */
+}
+
+/* A uniform number in (0, 1) for a whole row; `which` tells one from another. No column has bits
+ * of such a number, as there are fewer than 2^29 of them. */
+INLINE double row_draw(uint32_t low, uint32_t high, uint32_t which)
+{
+    return (column_bits(low, high, 0x60000000u + which) + 0.5) / 4294967296.0;
 }
 
 INLINE float log_unit(float u) /* log(u) for u in [2^-24, 1], as in Cephes */

@@ -248,9 +248,17 @@ CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t k
     const REAL *pool = (const REAL *)settings->pool;
     const uint64_t n_pool = (uint64_t)settings->n_pool;
     const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32), columns = (uint32_t)n;
-    const int32_t below = hit_threshold(kind == NOISE_GAUSSIAN ? 0.0 : level);
+    /* The share of the elements that is hit, and the deviation of what is added to them. */
+    double share = kind == NOISE_GAUSSIAN ? 0.0 : level, deviation = level;
+    if (kind == NOISE_VARIABLE_MASKING) share *= row_draw(k0, k1, 0);
+    if (kind == NOISE_VARIABLE_GAUSSIAN) {
+        share = row_draw(k0, k1, 0);
+        deviation /= pow(LEVEL_RANGE, row_draw(k0, k1, 1));
+    }
+    const int32_t below = hit_threshold(share);
     switch (kind) {
     case NOISE_MASKING:
+    case NOISE_VARIABLE_MASKING:
         for (uint32_t j = 0; j < columns; j++) {
             const uint32_t h = column_bits(k0, k1, j);
             const REAL kept = (int32_t)(h >> 1) <= below ? (REAL)0.0 : x[j];
@@ -262,6 +270,16 @@ CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t k
             const uint32_t h = column_bits(k0, k1, j);
             const uint32_t g = column_bits(k0, k1, j ^ 0x80000000u);
             const REAL noisy = x[j] + (REAL)(level * scale[j]) * (REAL)normal_draw(h, g);
+            out[j] = IS_MISSING(x[j]) ? (REAL)0.0 : noisy;
+        }
+        break;
+    case NOISE_VARIABLE_GAUSSIAN:
+        for (uint32_t j = 0; j < columns; j++) {
+            const uint32_t h = column_bits(k0, k1, j);
+            const uint32_t g = column_bits(k0, k1, j ^ 0x80000000u);
+            const uint32_t hit = column_bits(k0, k1, j ^ 0x40000000u);
+            const REAL noise = (REAL)(deviation * scale[j]) * (REAL)normal_draw(h, g);
+            const REAL noisy = x[j] + ((int32_t)(hit >> 1) <= below ? noise : (REAL)0.0);
             out[j] = IS_MISSING(x[j]) ? (REAL)0.0 : noisy;
         }
         break;

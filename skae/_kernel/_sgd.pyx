@@ -40,7 +40,7 @@ cdef extern from "_elementwise.h" nogil:
     enum:
         ACT_SOFTMAX
         LOSS_CROSS_ENTROPY, LOSS_SOFTMAX
-        NOISE_GAUSSIAN, NOISE_SALT_AND_PEPPER, NOISE_SWAP
+        NOISE_GAUSSIAN, NOISE_SALT_AND_PEPPER, NOISE_SWAP, NOISE_VARIABLE_GAUSSIAN
         SOLVER_PLAIN_SGD, SOLVER_MOMENTUM, SOLVER_ADAM
     const char *ACTIVATION_NAMES
     const char *LOSS_NAMES
@@ -195,9 +195,9 @@ cdef class Solver:
 cdef class Corruption:
     """The noise on the input of the network, in training only."""
     cdef readonly object kind   # a name of NOISES, or None
-    cdef readonly double level  # probability of a hit; of 'gaussian' the factor of `scale`
+    cdef readonly double level  # probability of a hit, or factor of `scale`; or the largest
     cdef readonly const double[::1] low, high   # extremes of each feature, for salt and pepper
-    cdef readonly const double[::1] scale       # standard deviation of each, for 'gaussian'
+    cdef readonly const double[::1] scale       # standard deviation of each, for Gaussian noise
     cdef readonly object pool   # samples, of the type of X, whose values 'swap' takes
 
     def __init__(self, kind=None, double level=0.0, *, low=None, high=None, scale=None,
@@ -216,7 +216,7 @@ cdef CorruptionSettings settings_of(Corruption noise, const floating[:, ::1] X) 
     if kind == NOISE_SALT_AND_PEPPER and not (
             is_long(noise.low, n_features) and is_long(noise.high, n_features)):
         raise ValueError("salt-and-pepper noise needs the extremes of each feature")
-    if kind == NOISE_GAUSSIAN and not is_long(noise.scale, n_features):
+    if kind in (NOISE_GAUSSIAN, NOISE_VARIABLE_GAUSSIAN) and not is_long(noise.scale, n_features):
         raise ValueError("Gaussian noise needs the standard deviation of each feature")
     if kind == NOISE_SWAP:
         pool = noise.pool

@@ -1,0 +1,242 @@
+"""Compare imputers: how well they fill in values that were taken out of complete tables.
+
+Features are standardised, and values are taken out in five ways, three times each:
+
+    10 %, 30 %, 50 %   of all values, completely at random (MCAR)
+    MAR                in every other column, 30 % of the values, mostly where the column before
+                       it, which is complete, is large
+    MNAR               in every column, 30 % of the values, mostly large ones
+
+Each imputer fills the table that it is fitted on. Its error is the root of the mean squared error
+of the filled values, in standard deviations of the complete feature (NRMSE):
+
+    skae       StackedAutoencoderImputer, at its defaults
+    mean       SimpleImputer
+    KNN        KNNImputer
+    BR         IterativeImputer with BayesianRidge, as MICE does
+    ET         IterativeImputer with ExtraTreesRegressor, as missForest does
+    softImpute completion by a matrix of low rank (Mazumder, Hastie, Tibshirani 2010), its penalty
+               chosen on a tenth of the observed values
+
+A cell of the table is the mean over the three masks. Peers see standardised features, too, as
+nearest neighbours and low rank depend on the scale. ET has 50 trees and 5 rounds, for time.
+
+    python benchmarks/imputation.py [--adbench DIR] [--tables wine,digits] [--methods skae,mean]
+
+DIR holds tables of ADBench (Han et al., 2022) as .npz with `X`; without it, only tables that
+scikit-learn ships are measured. Results that results/imputation.json has are kept, unless
+--again names their method.
+"""
+
+import argparse
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from jobs import load, names
+from joblib import Parallel, delayed, parallel_config
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.preprocessing import StandardScaler
+
+import skae
+
+TABLES = ["wine", "diabetes", "breast cancer", "digits", "satellite", "letter"]
+OF_ADBENCH = ["satellite", "letter"]
+PATTERNS = ["10 %", "30 %", "50 %", "MAR", "MNAR"]
+N_MASKS = 3
+MOST_SAMPLES = 2_000
+SHARE = 0.3  # of the values of a column that MAR and MNAR take out
+STEEPNESS = 3.0  # how much more often they take out large ones
+
+
+# ---- tables and masks -------------------------------------------------------------------------
+
+
+def table(name, adbench):
+    """Standardised features that vary, of at most `MOST_SAMPLES` samples."""
+    X = load(name, adbench, None)[0]
+    X = X[np.random.default_rng(0).permutation(len(X))[:MOST_SAMPLES]].astype(np.float64)
+    return StandardScaler().fit_transform(X[:, X.std(axis=0) > 0])
+
+
+def mask(X, pattern, seed):
+    """Which values are taken out; at least one of each sample and of each feature is left."""
+    rng = np.random.default_rng([seed, PATTERNS.index(pattern)])
+    if pattern == "MNAR":
+        missing = larger_more_often(X, rng)
+    elif pattern == "MAR":
+        missing = np.zeros(X.shape, dtype=bool)
+        missing[:, 1::2] = larger_more_often(X[:, : 2 * (X.shape[1] // 2) : 2], rng)
+    else:
+        missing = rng.random(X.shape) < float(pattern.split()[0]) / 100
+    rows = missing.all(axis=1)
+    missing[rows, rng.integers(X.shape[1], size=rows.sum())] = False
+    columns = missing.all(axis=0)
+    missing[rng.integers(len(X), size=columns.sum()), columns] = False
+    return missing
+
+
+def larger_more_often(X, rng):
+    """A mask of `SHARE` of each column, by a logistic function of the rank of the value."""
+    ranks = (X + 1e-9 * rng.random(X.shape)).argsort(axis=0).argsort(axis=0) / len(X)
+    odds = 1 / (1 + np.exp(-STEEPNESS * (2 * ranks - 1)))
+    return rng.random(X.shape) < odds * SHARE / odds.mean(axis=0)
+
+
+# ---- methods ------------------------------------------------------------------------------------
+
+
+class SoftImpute:
+    """Iterated singular value decompositions, soft-thresholded; from large penalties to small."""
+
+    def __init__(self, n_penalties=20, n_rounds=100, tol=1e-4):
+        self.n_penalties, self.n_rounds, self.tol = n_penalties, n_rounds, tol
+
+    def fit_transform(self, X):
+        observed = ~np.isnan(X)
+        hidden = observed & (np.random.default_rng(12345).random(X.shape) < 0.1)
+        values = np.where(observed, X, 0.0)
+        largest = np.linalg.norm(values, 2)
+        penalties = largest * np.logspace(0, -3, self.n_penalties)
+        errors = [
+            np.square(filled - X)[hidden].mean()
+            for filled in self.path(np.where(hidden, np.nan, X), penalties)
+        ]
+        *_, filled = self.path(X, penalties[: int(np.argmin(errors)) + 1])
+        return np.where(observed, X, filled)
+
+    def path(self, X, penalties):
+        observed = ~np.isnan(X)
+        low_rank = np.zeros(X.shape)
+        for penalty in penalties:
+            for _ in range(self.n_rounds):
+                u, s, v = np.linalg.svd(np.where(observed, X, low_rank), full_matrices=False)
+                new = (u * np.maximum(s - penalty, 0)) @ v
+                change = np.square(new - low_rank).sum() / max(np.square(low_rank).sum(), 1e-12)
+                low_rank = new
+                if change < self.tol**2:
+                    break
+            yield low_rank
+
+
+def iterative(estimator, seed):
+    return IterativeImputer(estimator, max_iter=10 if estimator is None else 5, random_state=seed)
+
+
+METHODS = {
+    "skae": lambda seed: skae.StackedAutoencoderImputer(random_state=seed),
+    "mean": lambda seed: SimpleImputer(),
+    "KNN": lambda seed: KNNImputer(),
+    "BR": lambda seed: iterative(None, seed),
+    "ET": lambda seed: iterative(ExtraTreesRegressor(50, random_state=seed), seed),
+    "softImpute": lambda seed: SoftImpute(),
+}
+PEERS = [name for name in METHODS if name != "skae"]
+
+
+def measure(name, pattern, seed, method, adbench):
+    """NRMSE, and seconds of fit and transform."""
+    X = table(name, adbench)
+    missing = mask(X, pattern, seed)
+    begin = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        filled = METHODS[method](seed).fit_transform(np.where(missing, np.nan, X))
+    seconds = time.perf_counter() - begin
+    deviations = X.std(axis=0) * np.ones(X.shape)
+    errors = ((filled - X) / deviations)[missing]
+    return {"nrmse": float(np.sqrt(np.mean(errors**2))), "seconds": seconds}
+
+
+# ---- the run ------------------------------------------------------------------------------------
+
+
+def run(args, path):
+    """Measure what is missing, and write it as it comes; return all results by their names."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results = {key: value for key, value in results.items() if key.split("|")[3] not in args.again}
+    todo = [
+        (name, pattern, seed, method)
+        for method in args.methods
+        for name in args.tables
+        for pattern in PATTERNS
+        for seed in range(N_MASKS)
+        if f"{name}|{pattern}|{seed}|{method}" not in results
+    ]
+    with parallel_config("loky", inner_max_num_threads=1):
+        found = Parallel(n_jobs=args.jobs, return_as="generator")(
+            delayed(measure)(*task, args.adbench) for task in todo
+        )
+        for task, values in zip(todo, found):
+            results["|".join(map(str, task))] = values
+            path.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def cells(results):
+    """Mean NRMSE over the masks, for each table, pattern and method."""
+    found = {}
+    for key, values in results.items():
+        name, pattern, _, method = key.split("|")
+        found.setdefault((name, pattern), {}).setdefault(method, []).append(values["nrmse"])
+    return {
+        cell: {method: fmean(values) for method, values in row.items()}
+        for cell, row in sorted(
+            found.items(), key=lambda item: (TABLES.index(item[0][0]), PATTERNS.index(item[0][1]))
+        )
+    }
+
+
+def summary(rows):
+    """Mean rank of each method; cells where skae is better than all peers; worse than the mean."""
+    ranks = {method: [] for method in METHODS}
+    best, worse = [], []
+    for cell, row in rows.items():
+        if set(row) != set(METHODS):
+            continue
+        ordered = sorted(row, key=row.get)
+        for method in METHODS:
+            ranks[method].append(1 + ordered.index(method))
+        if ordered[0] == "skae":
+            best.append(cell)
+        if row["skae"] > row["mean"]:
+            worse.append(cell)
+    means = {method: fmean(found) for method, found in ranks.items() if found}
+    return means, best, worse
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--adbench", default=os.environ.get("SKAE_ADBENCH"), metavar="DIR")
+    parser.add_argument("--tables", type=names, default=TABLES, help=",".join(TABLES))
+    parser.add_argument("--methods", type=names, default=list(METHODS), help=",".join(METHODS))
+    parser.add_argument("--again", type=names, default=[], help="methods to measure anew")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
+    parser.add_argument(
+        "--json", type=Path, default=Path(__file__).with_name("results") / "imputation.json"
+    )
+    args = parser.parse_args()
+    if not args.adbench:
+        args.tables = [name for name in args.tables if name not in OF_ADBENCH]
+    rows = cells(run(args, args.json))
+    print(f"{'':24s}" + "".join(f"{method:>12s}" for method in METHODS))
+    for (name, pattern), row in rows.items():
+        values = "".join(f"{row[m]:12.3f}" if m in row else " " * 12 for m in METHODS)
+        print(f"{name + ', ' + pattern:24s}{values}")
+    means, best, worse = summary(rows)
+    if means:
+        print(f"{'mean rank':24s}" + "".join(f"{means[m]:12.2f}" for m in METHODS))
+        print(f"skae is better than every peer in {len(best)} of {len(rows)} cells")
+        print(f"worse than the mean: {', '.join(map(', '.join, worse)) or 'nowhere'}")
+
+
+if __name__ == "__main__":
+    main()

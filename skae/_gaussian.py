@@ -1,0 +1,81 @@
+"""Linear imputation: the mean of missing values given the observed ones, in a normal distribution.
+
+R. Little, D. Rubin. Statistical Analysis with Missing Data. Wiley, 2002, chapter 11.
+"""
+
+import numpy as np
+
+# Rounds of expectation maximisation, and the ridge on the variances of standardised features.
+N_ROUNDS, RIDGE = 10, 0.01
+
+# A round takes d^3 operations for each sample: more features are too many, and of more samples
+# some are taken, evenly spaced.
+MOST_FEATURES, MOST_SAMPLES = 128, 2000
+
+# Most numbers of the matrices, one a sample, that are inverted at once.
+BLOCK_NUMBERS = 2**21
+
+
+def fit_precision(Z, weights):
+    """The inverse covariance of standardised features with missing values, by maximum likelihood.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_samples, n_features)
+        Samples of mean zero.
+    weights : ndarray of shape (n_samples,) or None
+
+    Returns
+    -------
+    precision : ndarray of shape (n_features, n_features), or None
+        None for so many features that their covariance is not estimated.
+    """
+    d = Z.shape[1]
+    if d > MOST_FEATURES:
+        return None
+    weights = np.ones(len(Z)) if weights is None else weights
+    if len(Z) > MOST_SAMPLES:
+        index = np.arange(MOST_SAMPLES) * len(Z) // MOST_SAMPLES
+        Z, weights = Z[index], weights[index]
+    covariance = np.eye(d)
+    for _ in range(N_ROUNDS):
+        total = np.zeros((d, d))
+        precision = np.linalg.inv(covariance)
+        for where, values, missing in _blocks(Z):
+            inverse = np.linalg.inv(_of_missing(precision, missing))
+            inverse *= missing[:, np.newaxis, :]  # the covariance of what is missing
+            filled = values - np.einsum("ijk,ik->ij", inverse, values @ precision) * missing
+            w = weights[where]
+            total += (filled.T * w) @ filled + np.einsum("i,ijk->jk", w, inverse)
+        covariance = total / weights.sum() + RIDGE * np.eye(d)
+    return np.linalg.inv(covariance)
+
+
+def fill(Z, precision):
+    """Samples with the conditional means in place of missing values; zeros without a precision."""
+    if precision is None:
+        return np.nan_to_num(Z, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    out = np.empty(Z.shape)
+    for where, values, missing in _blocks(Z):
+        pull = (values @ precision) * missing
+        solved = np.linalg.solve(_of_missing(precision, missing), pull[:, :, np.newaxis])
+        out[where] = values - solved[:, :, 0]
+    return out
+
+
+def _blocks(Z):
+    """Yield (where, values, missing) of consecutive samples, with zeros for what is missing."""
+    size = max(1, BLOCK_NUMBERS // Z.shape[1] ** 2)
+    for start in range(0, len(Z), size):
+        where = slice(start, start + size)
+        missing = np.isnan(Z[where])
+        yield where, np.where(missing, 0.0, Z[where]), missing
+
+
+def _of_missing(precision, missing):
+    """For each sample, the precision of what is missing, and ones on the rest of the diagonal."""
+    both = missing[:, :, np.newaxis] & missing[:, np.newaxis, :]
+    matrices = np.where(both, precision, 0.0)
+    diagonal = np.arange(len(precision))
+    matrices[:, diagonal, diagonal] += ~missing
+    return matrices

@@ -1,0 +1,255 @@
+"""StackedAutoencoderImputer: missing values filled by deep autoencoders."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.impute import MissingIndicator
+from sklearn.utils.validation import check_is_fitted
+
+from skae._base import FLOATS
+from skae._compat import (
+    MissingValues,
+    TransformerMixin,
+    _check_feature_names_in,
+    _fit_context,
+    is_scalar_nan,
+)
+from skae._dataset import ArrayDataset
+from skae._gaussian import fill, fit_precision
+from skae._parameters import estimator, parameter
+from skae._standardized import StandardizedStack, rows_of
+from skae._typing import ArrayLike, MatrixLike, NDArray
+
+# So many copies of each sample, with other values hidden, make about so many rows to train on.
+N_ROWS, COPIES = 20_000, (2, 50)
+
+# The share of the observed values of a copy that are hidden is drawn between these.
+HIDDEN = (0.05, 0.95)
+
+# The weight of a feature is drawn to that of all, as if by so many times as many values.
+PRIOR, TINY = 0.2, 1e-300
+
+
+@estimator
+class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
+    """Imputation of missing values by denoising autoencoders.
+
+    Missing values are first filled by their mean given the observed ones, as in a normal
+    distribution: a linear estimate. Deep autoencoders then learn to reconstruct the samples from
+    such estimates, with many more values hidden, and add what is not linear. How far each
+    feature goes by them is learned from hidden values of samples that they were not trained on.
+
+    Observed values are not changed.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_features_in_,)
+        Weight of the autoencoders in what is filled in, between 0 and 1; the rest is that of the
+        linear estimate.
+    precision_ : ndarray of shape (n_features_in_, n_features_in_) or None
+        Inverse covariance of the standardised features, for the linear estimate. None for more
+        than 128 features: the estimate is their mean.
+    indicator_ : MissingIndicator or None
+        Indicator of missing values; None if ``add_indicator=False``.
+    {stack_attributes}
+    {input_attributes}
+
+    See Also
+    --------
+    sklearn.impute.KNNImputer : Fills in the mean of the nearest neighbours.
+    sklearn.impute.IterativeImputer : Predicts each feature from the others, in turns.
+    sklearn.impute.SimpleImputer : Fills in the mean, the median or a constant.
+
+    Notes
+    -----
+    Features are standardised inside. The networks are trained in single precision, whatever the
+    type of X, and one after the other only if there are callbacks or `verbose` is set.
+
+    Ctrl-C ends the training with a warning. The networks that have been trained by then make up
+    the imputer.
+
+    References
+    ----------
+    .. [1] P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol. Stacked
+       Denoising Autoencoders: Learning Useful Representations in a Deep Network with a Local
+       Denoising Criterion. Journal of Machine Learning Research 11, 3371-3408, 2010.
+    .. [2] L. Gondara, K. Wang. MIDA: Multiple Imputation Using Denoising Autoencoders. PAKDD
+       2018.
+    .. [3] R. Little, D. Rubin. Statistical Analysis with Missing Data. Wiley, 2002. (The linear
+       estimate.)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from skae import StackedAutoencoderImputer
+    >>> X = load_breast_cancer().data
+    >>> missing = np.random.default_rng(0).random(X.shape) < 0.3
+    >>> X_missing = np.where(missing, np.nan, X)
+    >>> imputer = StackedAutoencoderImputer(random_state=0)
+    >>> X_filled = imputer.fit_transform(X_missing)
+    >>> errors = (X_filled - X)[missing] / (X.std(axis=0) * np.ones_like(X))[missing]
+    >>> bool(np.sqrt(np.mean(errors**2)) < 0.5)  # the mean has 1
+    True
+    """
+
+    missing_values: Any = parameter(
+        default=np.nan,
+        constraint=[MissingValues(numeric_only=True)],
+        doc="""int, float or nan
+        What stands for a missing value. Missing values of pandas' nullable dtypes become nan.""",
+    )
+    add_indicator: bool = parameter(
+        default=False,
+        constraint=["boolean"],
+        doc="""bool
+        Whether to add a column to the output for each feature that has missing values in ``fit``:
+        whether the value was missing.""",
+    )
+    keep_empty_features: bool = parameter(
+        default=False,
+        constraint=["boolean"],
+        doc="""bool
+        Whether features without any observed value in ``fit`` are kept, filled with 0, or left
+        out of the output.""",
+    )
+
+    _noise = None, 0.0  # it is in the input already
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        tags.input_tags.allow_nan = is_scalar_nan(self.missing_values)
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _validate(self, X, **options):
+        """Validate X; what is missing in the result is nan."""
+        as_nan = is_scalar_nan(self.missing_values)
+        finite = "allow-nan" if as_nan else True
+        options = {"accept_sparse": False, "ensure_all_finite": finite, "dtype": FLOATS, **options}
+        X = super()._validate(X, **options)
+        return X if as_nan else np.where(X == self.missing_values, X.dtype.type(np.nan), X)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn to fill in what is missing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples, at least four, with or without missing values.
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample, not negative. Samples of weight zero are left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
+            infinite or nan. The estimator is then as it was before the call.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def _prepare(self, Z, weights):
+        """Linear estimates of samples with values hidden, several of each; what they should be."""
+        self._observed = ~np.isnan(Z).all(axis=0)
+        self.indicator_ = None
+        if self.add_indicator:
+            self.indicator_ = MissingIndicator(error_on_new=False).fit(Z)
+        self.precision_ = fit_precision(Z, weights)
+        rng = np.random.default_rng(self._seed)
+        inputs = []
+        for _ in range(int(np.clip(N_ROWS // len(Z), *COPIES))):
+            hidden = rng.random(Z.shape) < rng.uniform(*HIDDEN, (len(Z), 1))
+            inputs.append(fill(np.where(hidden, np.nan, Z), self.precision_).astype(Z.dtype))
+        return np.concatenate(inputs), np.tile(Z, (len(inputs), 1))
+
+    def _learn(self, inputs, targets, left_out):
+        """Set the weights, by hidden values of samples that a network has not seen."""
+        n_samples = sum(map(len, left_out))
+        products, squares = np.zeros((2, inputs.shape[1]))
+        for stack, index in zip(self.autoencoders_, left_out):
+            rows = rows_of(index, n_samples, len(inputs))
+            linear, desired = inputs[rows], targets[rows]
+            hidden = (linear != desired) & ~np.isnan(desired)
+            step = np.where(
+                hidden, stack._toarray(stack._reconstructed(ArrayDataset(linear))) - linear, 0.0
+            )
+            products += np.where(hidden, step * (desired - linear), 0.0).sum(axis=0)
+            squares += (step * step).sum(axis=0)
+        prior = PRIOR * squares.mean()
+        overall = products.sum() / squares.sum() if squares.any() else 0.0
+        self.weights_ = np.clip(
+            (products + prior * overall) / np.maximum(squares + prior, TINY), 0, 1
+        )
+
+    # -- use --------------------------------------------------------------------------
+
+    def transform(self, X: MatrixLike) -> Any:
+        """Fill in what is missing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        X_filled : ndarray of shape (n_samples, n_features_out)
+            The samples, float32 if X is float32, else float64. Observed values are as they were.
+            Features without an observed value in ``fit`` are left out, or are 0 with
+            ``keep_empty_features=True``. Indicators of missing values come last, with
+            ``add_indicator=True``.
+        """
+        X = self._check_X(X)
+        missing = np.isnan(X)
+        filled, rows = X.copy(), np.flatnonzero(missing.any(axis=1))
+        if len(rows):
+            where = missing[rows]
+            filled[rows] = np.where(where, self._estimates(X[rows]), X[rows])
+        filled[:, ~self._observed] = 0
+        if not self.keep_empty_features:
+            filled = filled[:, self._observed]
+        if self.indicator_ is None:
+            return filled
+        return np.hstack([filled, self.indicator_.transform(X).astype(filled.dtype)])
+
+    def _estimates(self, X):
+        """What the samples are estimated to be, in the units and the type of X."""
+        linear = fill(self._standardize(ArrayDataset(X, np.float64)), self.precision_)
+        dataset, mean = ArrayDataset(linear.astype(X.dtype)), 0.0
+        for stack in self.autoencoders_:
+            mean = mean + stack._toarray(stack._reconstructed(dataset)) / len(self.autoencoders_)
+        estimates = linear + self.weights_ * (mean - linear)
+        return (estimates * self.scale_ + self.mean_).astype(X.dtype)
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
+        """Get the names of the columns of the output.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only used to validate the names of the features of X.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            The names of the features, and those of the indicators.
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        kept = names if self.keep_empty_features else names[self._observed]
+        if self.indicator_ is None:
+            return kept
+        return np.concatenate([kept, self.indicator_.get_feature_names_out(names)])

@@ -1,0 +1,214 @@
+"""Base of detector and imputer: a deep autoencoder of standardised features."""
+
+from contextlib import nullcontext
+from copy import copy
+from itertools import pairwise
+from numbers import Integral
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import clone
+
+from skae import _training
+from skae._base import BaseModel, check_weights, unchanged_on_error
+from skae._callbacks import FitTask
+from skae._compat import Interval, StrOptions
+from skae._dataset import ArrayDataset, EncodedDataset, add_moments, over
+from skae._denoising import DenoisingAutoencoder
+from skae._network import CODE_ACTIVATIONS
+from skae._parameters import (
+    POSITIVE_INT,
+    TrainingParameters,
+    parameter,
+    parameter_group,
+    with_default,
+)
+from skae._stacked import StackedAutoencoder, check_each, per_layer
+from skae._threads import side_by_side
+from skae._typing import PerLayer
+
+LEAST_SAMPLES = 4  # two for each of two networks
+
+
+@parameter_group
+class StandardizedStackParameters(TrainingParameters):
+    """Parameters of a deep autoencoder of standardised features."""
+
+    hidden_layer_sizes: PerLayer[int] = parameter(
+        default=(128, 128),
+        kw_only=False,
+        constraint=["array-like", POSITIVE_INT],
+        doc="""int in [1, inf) or array-like of shape (n_layers,)
+        Length of the code of each layer, from the bottom up.""",
+    )
+    activation: PerLayer[str] = parameter(
+        default="auto",
+        constraint=[StrOptions({"auto", *CODE_ACTIVATIONS}), "array-like"],
+        doc=f"""{{'auto', {", ".join(map(repr, CODE_ACTIVATIONS))}}}, or list with one per layer
+        Activation of the codes. 'auto' is 'tanh' for the top layer and 'relu' for the others: a
+        code with bounds cannot follow a sample that is far from all others.""",
+    )
+    n_estimators: int = parameter(
+        default=5,
+        constraint=[Interval(Integral, 2, None, closed="left")],
+        doc="""int in [2, inf)
+        Number of networks. The samples are divided into so many parts, at random, and each
+        network is trained on all but one of them. Their mean is more accurate than one network
+        that is trained for as long as all of them.""",
+    )
+    alpha: float = with_default(TrainingParameters, "alpha", 1e-4)
+    batch_size: int | str = with_default(TrainingParameters, "batch_size", 32)
+    learning_rate: str = with_default(TrainingParameters, "learning_rate", "cosine")
+    learning_rate_init: float = with_default(TrainingParameters, "learning_rate_init", 0.004)
+
+
+class StandardizedStack(BaseModel, StandardizedStackParameters):
+    """Base of detector and imputer. Subclasses have `_noise`, `_prepare` and `_learn`.
+
+    `_noise` gives the kind and the level of the corruption; ``_prepare(Z, weights)`` the input and
+    the target of the networks for standardised samples Z, stacked if there are several of each;
+    ``_learn(inputs, targets, left_out)`` sets what is fitted beside the networks, given the
+    indices of the samples that each was not trained on.
+    """
+
+    _documentation = {
+        **BaseModel._documentation,
+        "stack_attributes": """\
+    autoencoders_ : list of StackedAutoencoder
+        The fitted networks, of standardised features, with their weights, loss curves and
+        ``reconstruction_r2_``.
+    mean_ : ndarray of shape (n_features_in_,)
+        Mean of the observed values of each feature; 0 if there are none.
+    scale_ : ndarray of shape (n_features_in_,)
+        Standard deviation of the observed values of each feature; 1 if they do not vary.
+    n_iter_ : int
+        Number of epochs of each network, over all calls of ``fit`` that continued each other.
+""",
+    }
+
+    def _fit(self, X, y, sample_weight):
+        self._validate_params()
+        first = not (self.warm_start and hasattr(self, "autoencoders_"))
+        new = self._new_stack()
+        task = FitTask.fit_of(self, self.n_estimators)
+        with unchanged_on_error(self):
+            X = self._validate(X, reset=first, ensure_min_samples=LEAST_SAMPLES)
+            weights = check_weights(sample_weight, X)
+            if weights is not None and not weights.all():
+                X, weights = X[weights > 0], weights[weights > 0]
+                if X.shape[0] < LEAST_SAMPLES:
+                    raise ValueError(
+                        f"sample_weight is not zero for {X.shape[0]} sample(s), while a minimum "
+                        f"of {LEAST_SAMPLES} is required by {type(self).__name__}."
+                    )
+            if first:
+                self._seed = _training.draw_seed(self.random_state)
+                self.mean_, self.scale_ = mean_and_scale(X, weights)
+            task.begin(X, y, weights)
+            Z = self._standardized(X).toarray().astype(np.float32)
+            left_out = parts(len(Z), self.n_estimators, self._seed)
+            fitted = [] if first else self.autoencoders_[: len(left_out)]
+            stacks = [copy(one).set_params(**new.get_params()) for one in fitted]
+            stacks += [clone(new) for _ in left_out[len(fitted) :]]
+            for k, stack in enumerate(stacks):  # the seed stays that of the weights
+                stack.set_params(random_state=self._seed + k)
+            inputs, targets = self._prepare(Z, weights)
+            self.autoencoders_ = self._trained(stacks, inputs, targets, weights, left_out, task)
+            self.n_iter_ = max(len(stack.loss_curve_) for stack in self.autoencoders_)
+            self._learn(inputs, targets, left_out[: len(self.autoencoders_)])
+            task.end()
+        return self
+
+    def _new_stack(self):
+        """One of the networks, unfitted; refuses what cannot work."""
+        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes)).tolist()
+        activations = self.activation
+        if isinstance(activations, str) and activations == "auto":
+            activations = ["relu"] * (len(sizes) - 1) + ["tanh"]
+        activations = per_layer("activation", activations, len(sizes))
+        of_a_layer = DenoisingAutoencoder._parameter_constraints
+        check_each(self, "hidden_layer_sizes", sizes, of_a_layer["n_components"])
+        check_each(self, "activation", activations, of_a_layer["activation"])
+        names = set(TrainingParameters._declared) - {"max_iter", "learning_rate_init"}
+        kind, level = self._noise
+        stack = StackedAutoencoder(
+            sizes,
+            **{name: getattr(self, name) for name in names},
+            activation=activations,
+            corruption=kind,
+            corruption_level=level,
+            joint="only",
+            joint_max_iter=self.max_iter,
+            joint_learning_rate_init=self.learning_rate_init,
+        )
+        stack._new_layers()
+        return stack
+
+    def _trained(self, stacks, inputs, targets, weights, left_out, task):
+        """Train the networks, each without the samples left out; those that Ctrl-C has left."""
+        every = np.arange(sum(map(len, left_out)))
+        # Who looks on sees the networks one after the other.
+        observed = self.verbose or hasattr(self, "_skl_callbacks")
+
+        def call(k):
+            def train(stop):
+                if stop.is_set():
+                    return None
+                stack, index = stacks[k], np.setdiff1d(every, left_out[k])
+                rows = rows_of(index, len(every), len(inputs))
+                of_these = None if weights is None else weights[rows % len(every)]
+                stack._other_title = f"{type(self).__name__}, network {k + 1} of {len(stacks)}"
+                stack._stop = stop
+                stack._target = None if targets is None else targets[rows]
+                with task.delegated("network", stack) if observed else nullcontext():
+                    stack.fit(inputs[rows], sample_weight=of_these)
+                del stack._other_title, stack._stop, stack._target
+                if stack._interrupted:
+                    stop.set()
+                return stack
+
+            return train
+
+        sizes = [inputs.shape[1], *stacks[0].hidden_layer_sizes]
+        options = _training.Options.of(stacks[0], len(inputs))
+        work = options.batch_size * max(a * b for a, b in pairwise(sizes))
+        calls = [call(k) for k in range(len(stacks))]
+        trained = side_by_side(calls, np.inf if observed else work)
+        return [stack for stack in trained if stack is not None]
+
+    def _standardize(self, samples):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return ((samples.X - self.mean_) / self.scale_).astype(samples.dtype)
+
+    def _standardized(self, X):
+        """The standardised features of samples, as a data set that computes them when asked."""
+        return EncodedDataset(ArrayDataset(X), self._standardize, X.shape[1])
+
+
+def rows_of(index, n_samples, n_rows):
+    """The rows of some samples, where there are several of each, one set of all after another."""
+    return (np.arange(0, n_rows, n_samples)[:, np.newaxis] + index).ravel()
+
+
+def parts(n_samples, n_parts, seed):
+    """The indices of a random division of the samples; two or more are left beside each part."""
+    order = np.random.default_rng(seed).permutation(n_samples)
+    return [np.sort(part) for part in np.array_split(order, min(n_parts, n_samples // 2))]
+
+
+def mean_and_scale(X, weights):
+    """Mean and standard deviation of the observed values of each feature."""
+    dataset, total = ArrayDataset(X), None
+    with np.errstate(over="ignore", invalid="ignore"):
+        for where, block in dataset.blocks(dataset.block_size(4 * dataset.n_features)):
+            total = add_moments(total, block, None if weights is None else weights[where])
+            del block
+        mean, scale = total["mean"], np.sqrt(over(total["squares"], total["weight"]))
+    if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+        values = X.data if issparse(X) else X
+        raise ValueError(
+            f"X has values up to {np.nanmax(np.abs(values)):g}, too large to standardise. Scale X."
+        )
+    # What rounding leaves of a feature that does not vary is no scale.
+    varies = scale > 10 * np.finfo(np.float64).eps * np.abs(mean)
+    return mean, np.where(varies, scale, 1.0)
