@@ -37,8 +37,8 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from jobs import load, names
 from joblib import Parallel, delayed, parallel_config
+from jobs import load, names
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
