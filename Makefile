@@ -5,7 +5,7 @@
 .NOTPARALLEL:  # there is one environment to install into
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
-    bench-fits bench-scaling bench-jobs bench-compare lint docs dist wheel-test clean
+    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-compare lint docs dist wheel-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,6 +36,8 @@ help:
 	@echo "make bench-scaling    how time and memory grow, throughput, import time (minutes)"
 	@echo "make bench-jobs    reconstruction, denoising, codes, novelty, time on many data sets (an hour)"
 	@echo "             (ADBENCH=<folder of ADBench's .npz> DATA=mnist.npz: on those tables too)"
+	@echo "make bench-novelty    detectors on many tables (an hour; ADBENCH=<folder>: on its tables, too)"
+	@echo "make bench-imputation    imputers on tables with values taken out (hours; ADBENCH=<folder>)"
 	@echo "make bench-compare REV=HEAD    fail if this checkout is slower than that revision"
 	@echo "make lint    check the style of the Python and Cython sources, and the types"
 	@echo "make docs    build the documentation in docs/_build/html, examples included"
@@ -93,6 +95,12 @@ JOBS_DATA = $(if $(ADBENCH),--adbench '$(ADBENCH)') $(if $(DATA),--data '$(DATA)
 
 bench-jobs: $(VENV)/installed
 	$(BIN)/python benchmarks/jobs.py $(JOBS_DATA) --json benchmarks/results/jobs.json $(ARGS)
+
+bench-novelty: $(VENV)/installed
+	$(BIN)/python benchmarks/novelty.py $(if $(ADBENCH),--adbench '$(ADBENCH)') $(ARGS)
+
+bench-imputation: $(VENV)/installed
+	$(BIN)/python benchmarks/imputation.py $(if $(ADBENCH),--adbench '$(ADBENCH)') $(ARGS)
 
 # setup.py is run as it is, by the environment's Python.
 bench-compare: $(VENV)/installed $(VENV)/build.required

@@ -29,15 +29,15 @@ scikit-learn ships are measured. Results that results/imputation.json has are ke
 """
 
 import argparse
-import json
 import os
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
+from cells import measured
 from jobs import load, names
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
@@ -140,7 +140,7 @@ METHODS = {
 PEERS = [name for name in METHODS if name != "skae"]
 
 
-def measure(name, pattern, seed, method, adbench):
+def measure(name, pattern, seed, method, adbench=None):
     """NRMSE, and seconds of fit and transform."""
     X = table(name, adbench)
     missing = mask(X, pattern, seed)
@@ -149,47 +149,21 @@ def measure(name, pattern, seed, method, adbench):
         warnings.simplefilter("ignore")
         filled = METHODS[method](seed).fit_transform(np.where(missing, np.nan, X))
     seconds = time.perf_counter() - begin
-    deviations = X.std(axis=0) * np.ones(X.shape)
-    errors = ((filled - X) / deviations)[missing]
+    errors = ((filled - X) / X.std(axis=0))[missing]
     return {"nrmse": float(np.sqrt(np.mean(errors**2))), "seconds": seconds}
 
 
-# ---- the run ------------------------------------------------------------------------------------
-
-
-def run(args, path):
-    """Measure what is missing, and write it as it comes; return all results by their names."""
-    results = json.loads(path.read_text()) if path.exists() else {}
-    results = {key: value for key, value in results.items() if key.split("|")[3] not in args.again}
-    todo = [
-        (name, pattern, seed, method)
-        for method in args.methods
-        for name in args.tables
-        for pattern in PATTERNS
-        for seed in range(N_MASKS)
-        if f"{name}|{pattern}|{seed}|{method}" not in results
-    ]
-    with parallel_config("loky", inner_max_num_threads=1):
-        found = Parallel(n_jobs=args.jobs, return_as="generator")(
-            delayed(measure)(*task, args.adbench) for task in todo
-        )
-        for task, values in zip(todo, found):
-            results["|".join(map(str, task))] = values
-            path.write_text(json.dumps(results, indent=1) + "\n")
-    return results
+# ---- the table ----------------------------------------------------------------------------------
 
 
 def cells(results):
     """Mean NRMSE over the masks, for each table, pattern and method."""
     found = {}
-    for key, values in results.items():
-        name, pattern, _, method = key.split("|")
+    for (name, pattern, _, method), values in results.items():
         found.setdefault((name, pattern), {}).setdefault(method, []).append(values["nrmse"])
     return {
         cell: {method: fmean(values) for method, values in row.items()}
-        for cell, row in sorted(
-            found.items(), key=lambda item: (TABLES.index(item[0][0]), PATTERNS.index(item[0][1]))
-        )
+        for cell, row in found.items()
     }
 
 
@@ -226,7 +200,21 @@ def main():
     args = parser.parse_args()
     if not args.adbench:
         args.tables = [name for name in args.tables if name not in OF_ADBENCH]
-    rows = cells(run(args, args.json))
+    tasks = [
+        (name, pattern, seed, method)
+        for method in args.methods
+        for name in args.tables
+        for pattern in PATTERNS
+        for seed in range(N_MASKS)
+    ]
+    results = measured(
+        args.json,
+        tasks,
+        partial(measure, adbench=args.adbench),
+        again=lambda task: task[-1] in args.again,
+        n_jobs=args.jobs,
+    )
+    rows = cells(results)
     print(f"{'':24s}" + "".join(f"{method:>12s}" for method in METHODS))
     for (name, pattern), row in rows.items():
         values = "".join(f"{row[m]:12.3f}" if m in row else " " * 12 for m in METHODS)

@@ -415,6 +415,74 @@ def job_goals():
     return table(["quantity", *(load("jobs")["settings"][s] for s in found)], rows)
 
 
+def by_cell(name, places, value):
+    """The mean of a value in a file of cells, over the draws: {(table, variant): {method: mean}}.
+
+    `places` are those of the table, the variant and the method in the name of a result.
+    """
+    found = {}
+    for key, values in load(name).items():
+        words = key.split("|")
+        table_name, variant, method = (words[place] for place in places)
+        if value in values:
+            row = found.setdefault((table_name, variant), {})
+            row.setdefault(method, []).append(values[value])
+    return {
+        cell: {method: mean(values) for method, values in row.items()}
+        for cell, row in found.items()
+    }
+
+
+DETECTORS = ["skae", "PyOD", "kNN", "LOF", "IForest", "OCSVM", "PCA"]
+IMPUTERS = ["skae", "mean", "KNN", "BR", "ET", "softImpute"]
+
+
+def novelty():
+    """The mean area under the curve of each detector, and beside it that of each table."""
+    areas = by_cell("novelty", (0, 1, 3), "auc")
+    shares = sorted({share for _, share in areas}, key=float)
+    rows, parts = [], []
+    for share in shares:
+        of_share = [row for (_, s), row in areas.items() if s == share]
+        means = [mean(row[m] for row in of_share) for m in DETECTORS]
+        rows.append([f"{100 * float(share):g} %", *(number(m, 3) for m in means)])
+    flagged, first = (by_cell("novelty", (0, 1, 3), name) for name in ("flagged", "first"))
+    lines = [
+        [
+            name,
+            *(number(areas[name, "0.0"][m], 3) for m in DETECTORS),
+            in_percent(flagged[name, "0.0"]["skae"]),
+            in_percent(first[name, "0.0"]["skae"]),
+        ]
+        for name, share in areas
+        if share == "0.0"
+    ]
+    header = ["anomalies in training", *DETECTORS]
+    parts.append(table(header, rows))
+    header = ["clean training samples", *DETECTORS, "flagged", "first"]
+    parts.append(folded("each set", table(header, lines)))
+    return "\n".join(parts)
+
+
+def imputation():
+    """The ranks of the imputers, and their errors in each cell."""
+    cells = by_cell("imputation", (0, 1, 3), "nrmse")
+    orders = [sorted(row, key=row.get) for row in cells.values() if len(row) == len(IMPUTERS)]
+    ranks = [mean(1 + order.index(m) for order in orders) for m in IMPUTERS]
+    best = [sum(order[0] == m for order in orders) for m in IMPUTERS]
+    summary = [
+        ["mean rank", *(number(rank, 2) for rank in ranks)],
+        [f"best of {len(orders)}", *map(str, best)],
+    ]
+    lines = [
+        [f"{name}, {pattern}", *(number(row.get(m), 3) for m in IMPUTERS)]
+        for (name, pattern), row in cells.items()
+    ]
+    header = ["", *IMPUTERS]
+    each = table(["values taken out", *IMPUTERS], lines)
+    return "\n".join([table(header, summary), folded("each table and pattern", each)])
+
+
 def kernels():
     """Each elementwise loop compared with NumPy and with a copy, on operands of both sizes."""
     found, parts = load("kernels"), []
@@ -476,10 +544,12 @@ TABLES = {
     "fits": fits,
     "goals": goals,
     "growth": growth,
+    "imputation": imputation,
     "job-goals": job_goals,
     "jobs": jobs,
     "kernels": kernels,
     "machine": machine,
+    "novelty": novelty,
     "other-ratios": other_ratios,
     "training": training,
 }

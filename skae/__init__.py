@@ -3,7 +3,13 @@
 from skae._classifier import StackedAutoencoderClassifier
 from skae._denoising import DenoisingAutoencoder
 from skae._detector import StackedAutoencoderDetector
-from skae._displays import CodeDisplay, FilterDisplay, LossCurveDisplay, ReconstructionDisplay
+from skae._displays import (
+    CodeDisplay,
+    FeatureScoreDisplay,
+    FilterDisplay,
+    LossCurveDisplay,
+    ReconstructionDisplay,
+)
 from skae._imputer import StackedAutoencoderImputer
 from skae._regressor import StackedAutoencoderRegressor
 from skae._stacked import StackedAutoencoder
@@ -12,6 +18,7 @@ from skae._version import __version__
 __all__ = [
     "CodeDisplay",
     "DenoisingAutoencoder",
+    "FeatureScoreDisplay",
     "FilterDisplay",
     "LossCurveDisplay",
     "ReconstructionDisplay",

@@ -61,14 +61,18 @@ class FitTask:
         ``state()`` gives the training state, if a callback asks for it; None: the estimator has
         been given it already.
         """
-        stopped = self.stop is not None and self.stop.is_set()
         if self.context is None:
-            return stopped
+            return self.stopped
         attributes = {} if state is None else lambda: self.fitted(state())
         asked = self.context.call_on_fit_task_end(
             estimator=self.estimator, **self.data, reconstruction_attributes=attributes
         )
-        return asked or stopped
+        return asked or self.stopped
+
+    @property
+    def stopped(self):
+        """Whether another thread has stopped this task."""
+        return self.stop is not None and self.stop.is_set()
 
     @contextmanager
     def delegated(self, name, other):

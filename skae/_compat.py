@@ -17,7 +17,6 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
-    MissingValues,
     StrOptions,
     validate_parameter_constraints,
 )
@@ -40,7 +39,6 @@ __all__ = [
     "ClassifierMixin",
     "HasMethods",
     "Interval",
-    "MissingValues",
     "OutlierMixin",
     "RegressorMixin",
     "StrOptions",

@@ -165,7 +165,7 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
             1 for inliers, -1 for outliers.
         """
         self.fit(X, y, sample_weight)
-        if self.contamination == "auto":
+        if isinstance(self.contamination, str):  # 'auto'
             return self.predict(X)
         scores = self.score_samples(X)
         return labels_of(scores - np.nanpercentile(scores, 100 * self.contamination))
@@ -181,7 +181,9 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
                 total += np.nansum(errors, axis=0)
                 scores.append(-errors.sum(axis=1))
         scores = np.concatenate(scores)
-        self.feature_errors_ = total / max(1, np.count_nonzero(~np.isnan(scores)))
+        if np.isnan(scores).all():
+            raise ValueError("X has no observed values.")
+        self.feature_errors_ = total / np.count_nonzero(~np.isnan(scores))
         share = USUAL if self.contamination == "auto" else self.contamination
         self.offset_ = float(np.nanquantile(scores, share))
 

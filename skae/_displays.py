@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from skae._base import BaseAutoencoder, BaseEncoder
+    from skae._detector import StackedAutoencoderDetector
 
 
 def shape_of_images(n_features, image_shape):
@@ -476,6 +477,126 @@ class LossCurveDisplay(_Display):
 
 def _is_continuous(y):
     return y.dtype.kind == "f" and len(y) > 0 and type_of_target(y) == "continuous"
+
+
+class FeatureScoreDisplay(_Display):
+    """Which features give a sample away: the errors behind the score of a detector.
+
+    Use `from_estimator` to make one.
+
+    Parameters
+    ----------
+    feature_scores : ndarray of shape (n_samples, n_features)
+        Scores of features, as `StackedAutoencoderDetector.feature_scores` returns them.
+    feature_errors : ndarray of shape (n_features,), default=None
+        What is usual for each feature: `StackedAutoencoderDetector.feature_errors_`.
+    feature_names : array-like of str of shape (n_features,), default=None
+        Names of the features. None is x0, x1 and so on.
+
+    Attributes
+    ----------
+    bars_ : matplotlib.container.BarContainer
+        The bars.
+    ax_ : matplotlib.axes.Axes
+        Axes of the bars.
+    figure_ : matplotlib.figure.Figure
+        Figure of the axes.
+
+    See Also
+    --------
+    StackedAutoencoderDetector : The detector.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from skae import FeatureScoreDisplay, StackedAutoencoderDetector
+    >>> X, y = load_wine(return_X_y=True, as_frame=True)
+    >>> detector = StackedAutoencoderDetector(random_state=0).fit(X[y == 0])
+    >>> display = FeatureScoreDisplay.from_estimator(detector, X[y == 2][:1])
+    >>> len(display.bars_)
+    10
+    """
+
+    def __init__(
+        self,
+        feature_scores: NDArray[Any],
+        *,
+        feature_errors: NDArray[Any] | None = None,
+        feature_names: ArrayLike | None = None,
+    ) -> None:
+        self.feature_scores = feature_scores
+        self.feature_errors, self.feature_names = feature_errors, feature_names
+
+    def plot(self, ax: Axes | None = None, *, n_features: int = 10, **bar_kw: Any) -> Self:
+        """Draw the errors of the features with the largest, as bars.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Axes to draw on; None makes a figure.
+        n_features : int, default=10
+            Number of features to draw, at most.
+        **bar_kw : dict
+            For `matplotlib.axes.Axes.barh`.
+
+        Returns
+        -------
+        display : FeatureScoreDisplay
+            The display itself.
+        """
+        errors = -np.asarray(self.feature_scores, dtype=np.float64).mean(axis=0)
+        names = self.feature_names
+        names = [f"x{k}" for k in range(len(errors))] if names is None else list(names)
+        ax = self._open(ax)
+        shown = np.argsort(-errors, kind="stable")[:n_features][::-1]  # the largest on top
+        places = np.arange(len(shown))
+        self.bars_ = ax.barh(places, errors[shown], **bar_kw)
+        ax.set_yticks(places, [names[k] for k in shown])
+        ax.set_xlabel("squared error, in squared standard deviations")
+        if self.feature_errors is not None:
+            style = {"linestyle": "", "marker": "|", "markersize": 12, "color": "black"}
+            ax.plot(np.asarray(self.feature_errors)[shown], places, label="usual", **style)
+            ax.legend(loc="lower right")
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: StackedAutoencoderDetector,
+        X: MatrixLike,
+        *,
+        n_features: int = 10,
+        ax: Axes | None = None,
+        **bar_kw: Any,
+    ) -> Self:
+        """Draw the errors of a sample, or the means over some samples, with what is usual.
+
+        Parameters
+        ----------
+        estimator : StackedAutoencoderDetector
+            A fitted detector.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            One sample, or several.
+        n_features : int, default=10
+            See `plot`.
+        ax : matplotlib.axes.Axes, default=None
+            Axes to draw on; None makes a figure.
+        **bar_kw : dict
+            For `plot`.
+
+        Returns
+        -------
+        display : FeatureScoreDisplay
+            The display.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        scores = estimator.feature_scores(X)
+        display = cls(
+            scores,
+            feature_errors=estimator.feature_errors_,
+            feature_names=getattr(estimator, "feature_names_in_", None),
+        )
+        return display.plot(ax, n_features=n_features, **bar_kw)
 
 
 class CodeDisplay(_Display):

@@ -1,5 +1,6 @@
 """StackedAutoencoderImputer: missing values filled by deep autoencoders."""
 
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -8,7 +9,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._base import FLOATS
 from skae._compat import (
-    MissingValues,
     TransformerMixin,
     _check_feature_names_in,
     _fit_context,
@@ -99,7 +99,7 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
 
     missing_values: Any = parameter(
         default=np.nan,
-        constraint=[MissingValues(numeric_only=True)],
+        constraint=[Real],
         doc="""int, float or nan
         What stands for a missing value. Missing values of pandas' nullable dtypes become nan.""",
     )
@@ -190,9 +190,8 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
             squares += (step * step).sum(axis=0)
         prior = PRIOR * squares.mean()
         overall = products.sum() / squares.sum() if squares.any() else 0.0
-        self.weights_ = np.clip(
-            (products + prior * overall) / np.maximum(squares + prior, TINY), 0, 1
-        )
+        weights = (products + prior * overall) / np.maximum(squares + prior, TINY)
+        self.weights_ = np.where(self._varies, np.clip(weights, 0, 1), 0.0)
 
     # -- use --------------------------------------------------------------------------
 
@@ -226,13 +225,19 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         return np.hstack([filled, self.indicator_.transform(X).astype(filled.dtype)])
 
     def _estimates(self, X):
-        """What the samples are estimated to be, in the units and the type of X."""
-        linear = fill(self._standardize(ArrayDataset(X, np.float64)), self.precision_)
-        dataset, mean = ArrayDataset(linear.astype(X.dtype)), 0.0
-        for stack in self.autoencoders_:
-            mean = mean + stack._toarray(stack._reconstructed(dataset)) / len(self.autoencoders_)
-        estimates = linear + self.weights_ * (mean - linear)
-        return (estimates * self.scale_ + self.mean_).astype(X.dtype)
+        """What the samples are estimated to be, in the units and the type of X.
+
+        The mean where that is too large for it.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            linear = fill(self._standardize(ArrayDataset(X, np.float64)), self.precision_)
+            dataset, mean = ArrayDataset(linear.astype(X.dtype)), 0.0
+            for stack in self.autoencoders_:
+                output = stack._toarray(stack._reconstructed(dataset))
+                mean = mean + output / len(self.autoencoders_)
+            estimates = linear + self.weights_ * (mean - linear)
+            estimates = (estimates * self.scale_ + self.mean_).astype(X.dtype)
+        return np.where(np.isfinite(estimates), estimates, self.mean_).astype(X.dtype)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
         """Get the names of the columns of the output.

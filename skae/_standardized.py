@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from copy import copy
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from numbers import Integral
 
 import numpy as np
@@ -68,7 +68,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
     `_noise` gives the kind and the level of the corruption; ``_prepare(Z, weights)`` the input and
     the target of the networks for standardised samples Z, stacked if there are several of each;
     ``_learn(inputs, targets, left_out)`` sets what is fitted beside the networks, given the
-    indices of the samples that each was not trained on.
+    indices of the samples that each was not trained on, those that Ctrl-C left out included.
     """
 
     _documentation = {
@@ -89,6 +89,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
     def _fit(self, X, y, sample_weight):
         self._validate_params()
         first = not (self.warm_start and hasattr(self, "autoencoders_"))
+        resumes = not first and self._interrupted
         new = self._new_stack()
         task = FitTask.fit_of(self, self.n_estimators)
         with unchanged_on_error(self):
@@ -103,7 +104,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
                     )
             if first:
                 self._seed = _training.draw_seed(self.random_state)
-                self.mean_, self.scale_ = mean_and_scale(X, weights)
+                self.mean_, self.scale_, self._varies = mean_and_scale(X, weights)
             task.begin(X, y, weights)
             Z = self._standardized(X).toarray().astype(np.float32)
             left_out = parts(len(Z), self.n_estimators, self._seed)
@@ -113,15 +114,22 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
             for k, stack in enumerate(stacks):  # the seed stays that of the weights
                 stack.set_params(random_state=self._seed + k)
             inputs, targets = self._prepare(Z, weights)
-            self.autoencoders_ = self._trained(stacks, inputs, targets, weights, left_out, task)
+            done = [k for k, stack in enumerate(fitted) if resumes and not stack._interrupted]
+            self.autoencoders_ = self._trained(
+                stacks, done, inputs, targets, weights, left_out, task
+            )
+            lacks = len(self.autoencoders_) < len(stacks)
+            self._interrupted = lacks or any(one._interrupted for one in self.autoencoders_)
             self.n_iter_ = max(len(stack.loss_curve_) for stack in self.autoencoders_)
-            self._learn(inputs, targets, left_out[: len(self.autoencoders_)])
+            self._learn(inputs, targets, left_out)
             task.end()
         return self
 
     def _new_stack(self):
         """One of the networks, unfitted; refuses what cannot work."""
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes)).tolist()
+        if not sizes:
+            raise ValueError("hidden_layer_sizes is empty.")
         activations = self.activation
         if isinstance(activations, str) and activations == "auto":
             activations = ["relu"] * (len(sizes) - 1) + ["tanh"]
@@ -144,37 +152,48 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         stack._new_layers()
         return stack
 
-    def _trained(self, stacks, inputs, targets, weights, left_out, task):
-        """Train the networks, each without the samples left out; those that Ctrl-C has left."""
+    def _trained(self, stacks, done, inputs, targets, weights, left_out, task):
+        """Train the networks but for those that are done, each without the samples left out.
+
+        After Ctrl-C these are the networks before the first that has not been trained.
+        """
         every = np.arange(sum(map(len, left_out)))
         # Who looks on sees the networks one after the other.
         observed = self.verbose or hasattr(self, "_skl_callbacks")
 
         def call(k):
             def train(stop):
-                if stop.is_set():
-                    return None
                 stack, index = stacks[k], np.setdiff1d(every, left_out[k])
                 rows = rows_of(index, len(every), len(inputs))
                 of_these = None if weights is None else weights[rows % len(every)]
-                stack._other_title = f"{type(self).__name__}, network {k + 1} of {len(stacks)}"
-                stack._stop = stop
-                stack._target = None if targets is None else targets[rows]
-                with task.delegated("network", stack) if observed else nullcontext():
-                    stack.fit(inputs[rows], sample_weight=of_these)
-                del stack._other_title, stack._stop, stack._target
+                private = {
+                    "_other_title": f"{type(self).__name__}, network {k + 1} of {len(stacks)}",
+                    "_target": None if targets is None else targets[rows],
+                }
+                if not observed:  # what a callback is shown can be pickled
+                    private["_stop"] = stop
+                vars(stack).update(private)
+                try:
+                    with task.delegated("network", stack) if observed else nullcontext():
+                        stack.fit(inputs[rows], sample_weight=of_these)
+                finally:
+                    for name in private:
+                        delattr(stack, name)
                 if stack._interrupted:
                     stop.set()
-                return stack
 
             return train
 
         sizes = [inputs.shape[1], *stacks[0].hidden_layer_sizes]
         options = _training.Options.of(stacks[0], len(inputs))
         work = options.batch_size * max(a * b for a, b in pairwise(sizes))
-        calls = [call(k) for k in range(len(stacks))]
-        trained = side_by_side(calls, np.inf if observed else work)
-        return [stack for stack in trained if stack is not None]
+        calls = [call(k) for k in range(len(stacks)) if k not in done]
+        side_by_side(calls, np.inf if observed else work, type(self).__name__)
+        begun = list(takewhile(lambda stack: getattr(stack, "_joint_state", None), stacks))
+        trained = list(takewhile(lambda stack: stack.loss_curve_, begun)) or begun[:1]
+        if not trained:
+            raise KeyboardInterrupt("no network has been trained")
+        return trained
 
     def _standardize(self, samples):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -197,7 +216,7 @@ def parts(n_samples, n_parts, seed):
 
 
 def mean_and_scale(X, weights):
-    """Mean and standard deviation of the observed values of each feature."""
+    """Mean and standard deviation of the observed values of each feature; whether they vary."""
     dataset, total = ArrayDataset(X), None
     with np.errstate(over="ignore", invalid="ignore"):
         for where, block in dataset.blocks(dataset.block_size(4 * dataset.n_features)):
@@ -211,4 +230,4 @@ def mean_and_scale(X, weights):
         )
     # What rounding leaves of a feature that does not vary is no scale.
     varies = scale > 10 * np.finfo(np.float64).eps * np.abs(mean)
-    return mean, np.where(varies, scale, 1.0)
+    return mean, np.where(varies, scale, 1.0), varies

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import warnings
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
@@ -157,32 +158,41 @@ def team_to_apply(work):
         yield team
 
 
-def side_by_side(calls, work):
-    """The results of some calls, made in as many threads as BLAS may use.
+def side_by_side(calls, work, name):
+    """Make some calls, in as many threads as BLAS may use.
 
     They are made one after the other, here, if a step of each, of `work` multiplications, is
     worth a team. A call gets an event: once it is set, by Ctrl-C or another call, it should end.
+    Ctrl-C is a warning with this name; calls that have not begun by then are not made.
     """
-    stop = threading.Event()
+    stop, futures = threading.Event(), []
     with single_threaded_blas():
         n_threads = min(_n_threads, len(calls))
-        if n_threads == 1 or work >= WORTH_THREADS or not HAS_MEMBERS:
-            return [call(stop) for call in calls]
         config = get_config()  # of this thread
 
         def run(call):
             with config_context(**config), _Lead(1):
-                return call(stop)
+                if not stop.is_set():
+                    call(stop)
 
-        with ThreadPoolExecutor(n_threads) as pool:
-            try:
-                futures = [pool.submit(run, call) for call in calls]
-                _, pending = wait(futures, return_when=FIRST_EXCEPTION)
-                if pending:
-                    stop.set()
-            except KeyboardInterrupt:
-                stop.set()
-        return [future.result() for future in futures]
+        try:
+            if n_threads == 1 or work >= WORTH_THREADS or not HAS_MEMBERS:
+                for call in calls:
+                    if not stop.is_set():
+                        call(stop)
+                return
+            with ThreadPoolExecutor(n_threads) as pool:
+                try:
+                    for call in calls:
+                        futures.append(pool.submit(run, call))
+                    wait(futures, return_when=FIRST_EXCEPTION)
+                finally:
+                    if not all(future.done() for future in futures):
+                        stop.set()
+        except KeyboardInterrupt:
+            warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
+        for future in futures:
+            future.result()
 
 
 def _forget():

@@ -402,7 +402,9 @@ class _Loop:
             self.report(time.perf_counter() - begin)
             stops = self.converged(loss)
             lacks = not stops and epoch + 1 < max_iter
-            if task.end(partial(self.result, interrupted=lacks)) or stops:
+            ends = task.end(partial(self.result, interrupted=lacks)) or stops
+            self.state.interrupted = lacks and task.stopped
+            if ends:
                 return
         if self.options.tol is not None and max_iter > 0 and not self.options.incremental:
             warnings.warn(

@@ -14,6 +14,11 @@ skl2onnx, integers are converted to float32. Its outputs are
   ``zipmap``, ``nocl``, ``output_class_labels`` and ``raw_scores``. The raw scores are those of
   `decision_function`, but two columns for two classes: minus the logit, and the logit.
 - ``variable`` of a regressor: the predictions, of shape (n_samples, n_outputs).
+- ``label`` and ``scores`` of a detector, of shape (n_samples, 1), as of skl2onnx's own ones: what
+  `predict` and `decision_function` return. The option ``score_samples`` adds an output of this
+  name.
+- ``variable`` of an imputer: the samples with what is missing filled in, as `transform` returns
+  them.
 
 A `final_estimator` is converted by its own converter. With several labels a sample, or the option
 ``nocl``, it is refused.
@@ -41,6 +46,7 @@ Examples
 True
 """
 
+from copy import copy
 from itertools import chain, count
 from typing import NamedTuple
 
@@ -50,11 +56,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._classifier import StackedAutoencoderClassifier
 from skae._denoising import DenoisingAutoencoder
+from skae._detector import StackedAutoencoderDetector
+from skae._imputer import StackedAutoencoderImputer
 from skae._network import CODE_ACTIVATIONS
 from skae._regressor import StackedAutoencoderRegressor
 from skae._stacked import StackedAutoencoder
 
 try:
+    from onnx.compose import add_prefix_graph
+    from onnx.numpy_helper import from_array
+    from onnx.parser import parse_graph
     from skl2onnx import get_model_alias, update_registered_converter
     from skl2onnx._parse import _parse_sklearn_classifier
     from skl2onnx.algebra import onnx_ops
@@ -89,6 +100,47 @@ INPUT_TYPES = [
 # Optional outputs of an autoencoder, in their order behind the codes.
 EXTRAS = ("reconstruct", "score_samples")
 
+# A step of conjugate gradients, for all samples at once. What is observed has zeros throughout; no
+# divisor is zero, even if nothing is missing. A product with `ones` sums over the features: how
+# ReduceSum takes its axes depends on the opset.
+STEP = """
+step (
+    int64 number, bool go_on,
+    double[n, d] mask, double[n, d] solution, double[n, d] residual, double[n, d] direction
+) => (
+    bool more,
+    double[n, d] same, double[n, d] new_solution, double[n, d] new_residual, double[n, d] turned
+) {
+    same = Identity(mask)
+    pulls = MatMul(direction, precision)
+    pull = Mul(pulls, mask)
+    squares = Mul(residual, residual)
+    before = MatMul(squares, ones)
+    bends = Mul(direction, pull)
+    curvature = MatMul(bends, ones)
+    divisor = Max(curvature, tiny)
+    length = Div(before, divisor)
+    way = Mul(direction, length)
+    new_solution = Add(solution, way)
+    change = Mul(pull, length)
+    new_residual = Sub(residual, change)
+    new_squares = Mul(new_residual, new_residual)
+    after = MatMul(new_squares, ones)
+    new_divisor = Max(before, tiny)
+    ratio = Div(after, new_divisor)
+    kept = Mul(direction, ratio)
+    turned = Add(new_residual, kept)
+    is_large = Greater(after, tolerance)
+    large = Cast <to = 1> (is_large)
+    n_large = ReduceSum <keepdims = 0> (large)
+    more = Cast <to = 9> (n_large)
+}
+"""
+
+# The steps end as soon as the squares of the residuals of each sample sum to no more than this. With
+# the ridge of the imputer that takes some 10 to 200 of them: the most is for bad input.
+TOLERANCE, MOST_STEPS = 1e-28, 2000
+
 
 # -- nodes ------------------------------------------------------------------------------
 
@@ -112,7 +164,7 @@ def _layers(estimator):
 class _Graph:
     """Makes nodes, of the opset and the float type that the converted graph is to have."""
 
-    def __init__(self, scope, operator, container):
+    def __init__(self, scope, operator, container, missing_values=np.nan):
         self.scope, self.container = scope, container
         self.X = operator.inputs[0]
         is_double = isinstance(self.X.type, DoubleTensorType)
@@ -120,8 +172,25 @@ class _Graph:
         self.tensor = DoubleTensorType() if is_double else FloatTensorType()
         if not isinstance(self.X.type, DoubleTensorType | FloatTensorType):
             self.X = self.cast(self.X, FloatTensorType())
-        self.missing = self.node("IsNaN", self.X)
+        if np.isnan(missing_values):
+            self.missing = self.node("IsNaN", self.X)
+        else:
+            self.missing = self.node("Equal", self.X, np.array([missing_values], self.dtype))
         self.filled = self.zero_where_missing(self.X)  # as the first layer takes it
+
+    def in_double(self):
+        """Makes nodes of the same graph that take and give float64."""
+        other = copy(self)
+        other.dtype, other.tensor = np.float64, DoubleTensorType()
+        other.X = self.cast(self.X, other.tensor)
+        return other
+
+    def standardized(self, estimator):
+        centred = self.node("Sub", self.X, estimator.mean_.astype(self.dtype))
+        return self.node("Div", centred, estimator.scale_.astype(self.dtype))
+
+    def mean(self, nodes):
+        return self.node("Div", self.node("Sum", *nodes), np.array([len(nodes)], self.dtype))
 
     def zero_where_missing(self, node):
         return self.node("Where", self.missing, np.zeros(1, dtype=self.dtype), node)
@@ -194,26 +263,31 @@ def _shape_autoencoder(operator):
 
 def _convert_autoencoder(scope, operator, container):
     autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
-    stack = autoencoder._trained_layers
-    encoders, decoders = zip(*(_layers(layer) for layer in stack))
-    codes, top = [], graph.filled
-    for encoder in encoders:
-        top = graph.forward(top, [encoder])
-        codes.append(top)
-    *hidden, bottom = reversed(decoders)
-    logits = graph.affine(graph.forward(top, hidden), bottom)
-    nodes = {"reconstruct": graph.activate(logits, bottom)}
-    if stack[0]._architecture["loss"] == "cross_entropy":
+    codes, logits, reconstructed = _unrolled(graph, autoencoder, graph.filled)
+    nodes = {"reconstruct": reconstructed}
+    if autoencoder._trained_layers[0]._architecture["loss"] == "cross_entropy":
         nodes["score_samples"] = _minus_cross_entropy(graph, logits)
     else:
-        error = graph.zero_where_missing(graph.node("Sub", graph.X, nodes["reconstruct"]))
+        error = graph.zero_where_missing(graph.node("Sub", graph.X, reconstructed))
         squared = graph.node("Mul", error, error)
         nodes["score_samples"] = graph.node("Neg", graph.total(squared))
     asked = [nodes[name] for name in _extras(scope, autoencoder)]
-    if getattr(autoencoder, "code", "top") == "all":
-        top = graph.node("Concat", *codes, axis=1)
+    every = getattr(autoencoder, "code", "top") == "all"
+    top = graph.node("Concat", *codes, axis=1) if every else codes[-1]
     for variable, node in zip(operator.outputs, [top, *asked]):
         graph.assign(variable, node)
+
+
+def _unrolled(graph, autoencoder, X):
+    """The codes of all layers, the reconstruction before its activation, and after it."""
+    encoders, decoders = zip(*(_layers(layer) for layer in autoencoder._trained_layers))
+    codes = []
+    for encoder in encoders:
+        X = graph.forward(X, [encoder])
+        codes.append(X)
+    *hidden, bottom = reversed(decoders)
+    logits = graph.affine(graph.forward(X, hidden), bottom)
+    return codes, logits, graph.activate(logits, bottom)
 
 
 def _minus_cross_entropy(graph, z):
@@ -332,6 +406,124 @@ def _labels(scope, classifier):
     return classes.astype(np.int64 if classes.dtype.kind in "biuf" else np.str_)
 
 
+# -- detector and imputer ---------------------------------------------------------------
+
+
+def _gives_scores(scope, detector):
+    return scope.get_options(detector, {"score_samples": False})["score_samples"]
+
+
+def _parse_detector(scope, model, inputs, custom_parsers=None):
+    operator = scope.declare_local_operator(get_model_alias(type(model)), model)
+    operator.inputs = inputs
+    operator.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
+    tensor = type(guess_tensor_type(inputs[0].type))
+    names = ["scores", "score_samples"] if _gives_scores(scope, model) else ["scores"]
+    for name in names:
+        operator.outputs.append(scope.declare_local_variable(name, tensor()))
+    return operator.outputs
+
+
+def _shape_detector(operator):
+    _check(operator, 2 + _gives_scores(operator.scope_inst, operator.raw_operator))
+    _set_columns(operator, 1, 1, 1)
+
+
+def _convert_detector(scope, operator, container):
+    detector, graph = operator.raw_operator, _Graph(scope, operator, container)
+    double = graph.in_double()
+    Z = graph.cast(double.standardized(detector), graph.tensor)
+    target, inputs, squares = double.cast(Z, double.tensor), graph.zero_where_missing(Z), []
+    for stack in detector.autoencoders_:
+        *_, decoded = _unrolled(graph, stack, inputs)
+        error = double.node("Sub", target, double.cast(decoded, double.tensor))
+        squares.append(double.node("Mul", error, error))
+    errors = double.mean(squares)
+    # inf - inf of a network that overflows; missing values have none.
+    errors = double.node("Where", double.node("IsNaN", errors), np.full(1, np.inf), errors)
+    scores = double.node("Neg", double.total(double.zero_where_missing(errors)))
+    decision = double.node("Sub", scores, np.array([detector.offset_]))
+    inlier = double.node("Equal", decision, double.node("Abs", decision))  # nan is none
+    label = double.node("Where", inlier, np.array([1]), np.array([-1]))
+    graph.assign(operator.outputs[0], label)
+    for variable, node in zip(operator.outputs[1:], [decision, scores]):
+        graph.assign(variable, graph.cast(node, graph.tensor))
+
+
+def _kept(imputer):
+    return np.flatnonzero(imputer._observed | imputer.keep_empty_features)
+
+
+def _shape_imputer(operator):
+    _check(operator, 1)
+    imputer = operator.raw_operator
+    indicated = [] if imputer.indicator_ is None else imputer.indicator_.features_
+    _set_columns(operator, len(_kept(imputer)) + len(indicated))
+
+
+def _convert_imputer(scope, operator, container):
+    imputer = operator.raw_operator
+    graph = _Graph(scope, operator, container, imputer.missing_values)
+    estimates = _estimates(graph, imputer)
+    filled = graph.node("Where", graph.missing, estimates, graph.X)
+    if not imputer._observed.all():
+        filled = graph.node("Where", imputer._observed, filled, np.zeros(1, graph.dtype))
+    columns = [graph.node("Gather", filled, _kept(imputer), axis=1)]
+    if imputer.indicator_ is not None:
+        missing = graph.cast(graph.missing, graph.tensor)
+        columns.append(graph.node("Gather", missing, imputer.indicator_.features_, axis=1))
+    graph.assign(operator.outputs[0], graph.node("Concat", *columns, axis=1))
+
+
+def _estimates(graph, imputer):
+    """What the samples are estimated to be, or the mean where that is not finite."""
+    double = graph.in_double()
+    linear = double.zero_where_missing(double.standardized(imputer))
+    if imputer.precision_ is not None:
+        linear = double.node("Sub", linear, _solved(double, linear, imputer.precision_))
+    inputs = graph.cast(linear, graph.tensor)
+    decoded = graph.mean([_unrolled(graph, stack, inputs)[-1] for stack in imputer.autoencoders_])
+    step = double.node("Sub", double.cast(decoded, double.tensor), linear)
+    estimates = double.node("Add", linear, double.node("Mul", step, imputer.weights_))
+    estimates = double.node("Mul", estimates, imputer.scale_)
+    estimates = graph.cast(double.node("Add", estimates, imputer.mean_), graph.tensor)
+    infinity = np.full(1, np.inf, dtype=graph.dtype)
+    finite = graph.node("Less", graph.node("Abs", estimates), infinity)  # nan is not
+    return graph.node("Where", finite, estimates, imputer.mean_.astype(graph.dtype))
+
+
+def _solved(graph, values, precision):
+    """What the means of missing values, given the observed ones, lie below zero.
+
+    For each sample they solve a system of equations, and ONNX has no solver. Conjugate gradients
+    take products with one matrix; an elimination would take a matrix for each sample.
+    """
+    mask = graph.cast(graph.missing, graph.tensor)
+    pull = graph.node("Mul", graph.node("MatMul", values, precision), mask)
+    start = graph.node("Mul", mask, np.zeros(1))
+    loop = graph.node(
+        "Loop", np.array(MOST_STEPS), np.array(True), mask, start, pull, pull,
+        body=_step(graph, precision),
+        output_names=[graph.scope.get_unique_variable_name("solved") for _ in range(4)],
+    )  # fmt: skip
+    return loop[1]
+
+
+def _step(graph, precision):
+    """The body of the loop, with names that are not in use elsewhere."""
+    body = parse_graph(STEP)
+    constants = {
+        "precision": precision,
+        "ones": np.ones((len(precision), 1)),
+        "tiny": np.full(1, np.finfo(np.float64).tiny),
+        "tolerance": np.full(1, TOLERANCE),
+    }
+    body.initializer.extend(from_array(array, name) for name, array in constants.items())
+    for node in body.node:
+        node.name = node.output[0]
+    return add_prefix_graph(body, graph.scope.get_unique_variable_name("step") + "_")
+
+
 # -- shapes ---------------------------------------------------------------------------------
 
 
@@ -365,6 +557,13 @@ def _register():
         StackedAutoencoder: autoencoder,
         StackedAutoencoderClassifier: classifier,
         StackedAutoencoderRegressor: (_shape_regressor, _convert_regressor, None, None),
+        StackedAutoencoderDetector: (
+            _shape_detector,
+            _convert_detector,
+            _parse_detector,
+            {"score_samples": [True, False]},
+        ),
+        StackedAutoencoderImputer: (_shape_imputer, _convert_imputer, None, None),
     }.items():
         alias = f"Skae{estimator.__name__}"
         update_registered_converter(

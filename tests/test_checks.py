@@ -14,6 +14,8 @@ from skae import (
     DenoisingAutoencoder,
     StackedAutoencoder,
     StackedAutoencoderClassifier,
+    StackedAutoencoderDetector,
+    StackedAutoencoderImputer,
     StackedAutoencoderRegressor,
 )
 
@@ -57,6 +59,10 @@ AUTOENCODERS = [
     StackedAutoencoder(hidden_layer_sizes=[5, 4], **{**BRIEF, **EXACT}),
     StackedAutoencoder(hidden_layer_sizes=[5, 4], code="all", **{**BRIEF, **EXACT}),
 ]
+ENSEMBLES = [
+    StackedAutoencoderDetector((5, 4), n_estimators=2, max_iter=3, random_state=0),
+    StackedAutoencoderImputer((5, 4), n_estimators=2, max_iter=3, random_state=0),
+]
 PREDICTORS = [
     StackedAutoencoderClassifier(**PRETRAINED),
     StackedAutoencoderRegressor(**PRETRAINED),
@@ -64,6 +70,10 @@ PREDICTORS = [
 
 
 def expected_failures(estimator):
+    if isinstance(
+        estimator, StackedAutoencoderImputer
+    ):  # with complete samples, nothing is filled
+        return {}
     if any(getattr(estimator, name, None) != value for name, value in EXACT.items()):
         reason = "Samples are shuffled into mini-batches, and each is corrupted by its own noise."
         return dict.fromkeys(
@@ -99,6 +109,16 @@ def test_pairwise_has_all_pairs():
 @checks_of(AUTOENCODERS)
 def test_scikit_learn_checks_of_autoencoders(estimator, check, run_check):
     run_check(estimator, check)
+
+
+@checks_of(ENSEMBLES)
+def test_scikit_learn_checks_of_ensembles(estimator, check, run_check):
+    run_check(estimator, check)
+
+
+@checks_of(ENSEMBLES)
+def test_scikit_learn_checks_of_ensembles_in_single_precision(estimator, check, run_check):
+    run_check(estimator, check, np.float32)
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ from skae import (
     DenoisingAutoencoder,
     StackedAutoencoder,
     StackedAutoencoderClassifier,
+    StackedAutoencoderDetector,
+    StackedAutoencoderImputer,
     StackedAutoencoderRegressor,
     __version__,
 )
@@ -31,6 +33,7 @@ from skae._kernel import _sgd
 
 X, y = load_digits(return_X_y=True)
 X, y = (X[:300] / 16).astype(np.float32), y[:300]
+MISSING = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X).astype(np.float32)
 
 FEW = dict(max_iter=2, random_state=0, warm_start=True)
 ESTIMATORS = {
@@ -39,6 +42,8 @@ ESTIMATORS = {
     "joint": StackedAutoencoder((12, 6), joint=True, joint_max_iter=2, **FEW),
     "classifier": StackedAutoencoderClassifier((12, 6), dropout=0.2, **FEW),
     "regressor": StackedAutoencoderRegressor((12, 6), solver="sgd", **FEW),
+    "detector": StackedAutoencoderDetector((12, 6), n_estimators=2, **FEW),
+    "imputer": StackedAutoencoderImputer((12, 6), n_estimators=2, add_indicator=True, **FEW),
     "final": StackedAutoencoderClassifier(
         (12, 6), final_estimator=LogisticRegression(max_iter=2000), **FEW
     ),
@@ -53,7 +58,8 @@ def by_skops(estimator, path):
     unknown = io.get_untrusted_types(file=path / "model.skops")
     assert {name.split(".")[0] for name in unknown} <= {"skae"}
     assert all(
-        name.split(".")[-1].endswith(("coder", "Classifier", "Regressor")) for name in unknown
+        name.split(".")[-1].endswith(("coder", "Classifier", "Regressor", "Detector", "Imputer"))
+        for name in unknown
     )
     return io.load(path / "model.skops", trusted=unknown)
 
@@ -69,7 +75,8 @@ each_estimator = pytest.mark.parametrize("name", ESTIMATORS)
 
 def outputs(fitted):
     methods = ["transform", "predict", "predict_proba", "score_samples"]
-    return [getattr(fitted, name)(X) for name in methods if hasattr(fitted, name)]
+    given = MISSING if isinstance(fitted, StackedAutoencoderImputer) else X
+    return [getattr(fitted, name)(given) for name in methods if hasattr(fitted, name)]
 
 
 def assert_equal(one, other):

@@ -617,6 +617,102 @@ def test_early_stopping_of_joint_training_restores_the_best_weights():
     assert estimator.best_loss_ == min(curve) < curve[-1]
 
 
+# -- joint training alone ----------------------------------------------------------------------
+
+
+only = partial(joint, joint="only")
+
+
+@pytest.mark.parametrize("params", [*JOINT_CASES, {"corruption": "gaussian"}])
+def test_joint_training_alone_starts_from_the_initial_weights(params):
+    """Those of layers that are trained at a rate of nothing."""
+    alone = only(**params).fit(X)
+    after = joint(**params, max_iter=1, learning_rate_init=1e-300).fit(X)
+    assert alone.loss_curve_ == after.loss_curve_
+    for a, b in zip(common.weights_of(alone), common.weights_of(after), strict=True):
+        assert_allclose(a, b, rtol=0, atol=1e-200)
+    assert_array_equal(alone.transform(X), after.transform(X))
+    assert alone.reconstruction_r2_ == after.reconstruction_r2_
+
+
+def test_at_a_rate_of_nothing_the_weights_stay_the_initial_ones():
+    unmoved = only(joint_max_iter=1, joint_learning_rate_init=1e-300).fit(X)
+    codes = X
+    for layer in unmoved.layers_:
+        one = clone(layer).set_params(max_iter=1, learning_rate_init=1e-300).fit(codes)
+        assert_array_equal(one.components_, layer.components_)
+        codes = layer.transform(codes)
+    assert not same_fit(unmoved, only().fit(X))
+
+
+def test_joint_training_alone_trains_no_layer_by_itself(epochs):
+    estimator = only(max_iter=[5, 6, 7]).fit(X)
+    assert len(epochs) == 3
+    assert estimator.n_iter_ == 0 and len(estimator.loss_curve_) == 3
+    for layer in estimator.layers_:
+        assert layer.n_iter_ == 0 and layer.loss_curve_ == []
+        assert not hasattr(layer, "reconstruction_r2_")
+    assert np.isfinite(estimator.reconstruction_r2_)
+    assert estimator.transform(X).shape == (60, 4)
+
+
+def test_joint_training_alone_learns():
+    estimators = [only(joint_max_iter=n).fit(X) for n in (1, 100)]
+    assert estimators[1].score(X) > estimators[0].score(X) + 0.1
+    assert estimators[1].reconstruction_r2_ > 0.2
+
+
+@pytest.mark.parametrize("params", [*JOINT_CASES, {"solver": "sgd"}])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_joint_training_alone_continues_where_it_ended(params, pickled):
+    two = only(**params, warm_start=True, corruption="masking", joint_max_iter=2).fit(X)
+    if pickled:
+        two = pickle.loads(pickle.dumps(two))
+    two.set_params(joint_max_iter=3).fit(X)
+    assert_same_fit(two, only(**params, corruption="masking", joint_max_iter=5).fit(X))
+    assert len(two.loss_curve_) == 5
+    refuses(two.set_params(joint=False), "fit", X, match="trained jointly")
+    two.set_params(joint=True).fit(X)
+    assert len(two.loss_curve_) == 8 and two.n_iter_ == 0
+
+
+def test_joint_training_alone_after_layers_that_have_been_trained():
+    """They keep what they have learned."""
+    greedy = stacked(corruption=None, warm_start=True).fit(X)
+    then = clone(greedy).fit(X).set_params(joint="only", joint_max_iter=3).fit(X)
+    assert_same_fit(then, joint().fit(X))
+    assert then.n_iter_ == greedy.n_iter_ == 9
+
+
+def test_joint_training_alone_stops_early():
+    estimator = only(
+        early_stopping=True, joint_max_iter=60, joint_learning_rate_init=0.05,
+        validation_fraction=0.3,
+    ).fit(X)  # fmt: skip
+    curve = estimator.validation_loss_curve_
+    assert len(curve) == len(estimator.loss_curve_) < 60
+    assert estimator.best_loss_ == min(curve) < curve[-1]
+
+
+def test_joint_training_alone_has_no_partial_fit():
+    assert not hasattr(only(), "partial_fit")
+
+
+def test_joint_training_alone_may_be_interrupted(monkeypatch):
+    estimator = only(warm_start=True)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.warns(UserWarning, match="all layers: training interrupted by user"):
+            estimator.fit(X)
+    assert len(estimator.loss_curve_) == 1 and len(estimator.layers_) == 3
+    assert_same_fit(estimator.fit(X), only().fit(X))
+
+
+@pytest.mark.parametrize("value", ["alone", None, 2])
+def test_no_other_kind_of_joint_training(value):
+    refuses(only(joint=value), "fit", X, match="'joint' parameter")
+
+
 # -- Ctrl-C -------------------------------------------------------------------------------------
 
 
