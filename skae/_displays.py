@@ -545,8 +545,9 @@ class FeatureScoreDisplay(_Display):
             The display itself.
         """
         errors = -np.asarray(self.feature_scores, dtype=np.float64).mean(axis=0)
-        names = self.feature_names
-        names = [f"x{k}" for k in range(len(errors))] if names is None else list(names)
+        names = [f"x{k}" for k in range(len(errors))]
+        if self.feature_names is not None:
+            names = np.asarray(self.feature_names, dtype=object).tolist()
         ax = self._open(ax)
         shown = np.argsort(-errors, kind="stable")[:n_features][::-1]  # the largest on top
         places = np.arange(len(shown))
@@ -554,8 +555,9 @@ class FeatureScoreDisplay(_Display):
         ax.set_yticks(places, [names[k] for k in shown])
         ax.set_xlabel("squared error, in squared standard deviations")
         if self.feature_errors is not None:
-            style = {"linestyle": "", "marker": "|", "markersize": 12, "color": "black"}
-            ax.plot(np.asarray(self.feature_errors)[shown], places, label="usual", **style)
+            style: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 12}
+            usual = np.asarray(self.feature_errors)[shown]
+            ax.plot(usual, places, label="usual", color="black", **style)
             ax.legend(loc="lower right")
         return self
 

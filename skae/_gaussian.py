@@ -75,7 +75,4 @@ def _blocks(Z):
 def _of_missing(precision, missing):
     """For each sample, the precision of what is missing, and ones on the rest of the diagonal."""
     both = missing[:, :, np.newaxis] & missing[:, np.newaxis, :]
-    matrices = np.where(both, precision, 0.0)
-    diagonal = np.arange(len(precision))
-    matrices[:, diagonal, diagonal] += ~missing
-    return matrices
+    return np.where(both, precision, np.eye(len(precision)))

@@ -49,7 +49,7 @@ class StandardizedStackParameters(TrainingParameters):
         code with bounds cannot follow a sample that is far from all others.""",
     )
     n_estimators: int = parameter(
-        default=5,
+        default=4,
         constraint=[Interval(Integral, 2, None, closed="left")],
         doc="""int in [2, inf)
         Number of networks. The samples are divided into so many parts, at random, and each

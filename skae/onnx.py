@@ -137,8 +137,8 @@ step (
 }
 """
 
-# The steps end as soon as the squares of the residuals of each sample sum to no more than this. With
-# the ridge of the imputer that takes some 10 to 200 of them: the most is for bad input.
+# The steps end as soon as the squared residuals of each sample sum to no more than this. The
+# covariance has a ridge, so that it takes 10 to 200 of them; there are never more than so many.
 TOLERANCE, MOST_STEPS = 1e-28, 2000
 
 
@@ -444,8 +444,9 @@ def _convert_detector(scope, operator, container):
     scores = double.node("Neg", double.total(double.zero_where_missing(errors)))
     decision = double.node("Sub", scores, np.array([detector.offset_]))
     inlier = double.node("Equal", decision, double.node("Abs", decision))  # nan is none
-    label = double.node("Where", inlier, np.array([1]), np.array([-1]))
-    graph.assign(operator.outputs[0], label)
+    graph.assign(
+        operator.outputs[0], graph.node("Where", inlier, *np.array([[1], [-1]], np.int64))
+    )
     for variable, node in zip(operator.outputs[1:], [decision, scores]):
         graph.assign(variable, graph.cast(node, graph.tensor))
 
@@ -480,7 +481,7 @@ def _estimates(graph, imputer):
     double = graph.in_double()
     linear = double.zero_where_missing(double.standardized(imputer))
     if imputer.precision_ is not None:
-        linear = double.node("Sub", linear, _solved(double, linear, imputer.precision_))
+        linear = _with_conditional_means(double, linear, imputer.precision_)
     inputs = graph.cast(linear, graph.tensor)
     decoded = graph.mean([_unrolled(graph, stack, inputs)[-1] for stack in imputer.autoencoders_])
     step = double.node("Sub", double.cast(decoded, double.tensor), linear)
@@ -492,8 +493,8 @@ def _estimates(graph, imputer):
     return graph.node("Where", finite, estimates, imputer.mean_.astype(graph.dtype))
 
 
-def _solved(graph, values, precision):
-    """What the means of missing values, given the observed ones, lie below zero.
+def _with_conditional_means(graph, values, precision):
+    """Put the means of missing values, given the observed ones, in place of zeros.
 
     For each sample they solve a system of equations, and ONNX has no solver. Conjugate gradients
     take products with one matrix; an elimination would take a matrix for each sample.
@@ -502,11 +503,11 @@ def _solved(graph, values, precision):
     pull = graph.node("Mul", graph.node("MatMul", values, precision), mask)
     start = graph.node("Mul", mask, np.zeros(1))
     loop = graph.node(
-        "Loop", np.array(MOST_STEPS), np.array(True), mask, start, pull, pull,
+        "Loop", np.array(MOST_STEPS, np.int64), np.array(True), mask, start, pull, pull,
         body=_step(graph, precision),
         output_names=[graph.scope.get_unique_variable_name("solved") for _ in range(4)],
     )  # fmt: skip
-    return loop[1]
+    return graph.node("Sub", values, loop[1])
 
 
 def _step(graph, precision):

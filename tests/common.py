@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae import DenoisingAutoencoder, StackedAutoencoder, _inference, _training
+from skae import (
+    DenoisingAutoencoder,
+    StackedAutoencoder,
+    _gaussian,
+    _imputer,
+    _inference,
+    _training,
+)
 from skae._callbacks import FitTask  # noqa: F401
 from skae._dataset import ArrayDataset
 from skae._kernel import _sgd
@@ -97,6 +104,8 @@ def weights_of(estimator):
     """List the fitted weights and biases of any estimator."""
     if hasattr(estimator, "coefs_"):
         return [*estimator.coefs_, *estimator.intercepts_]
+    if hasattr(estimator, "autoencoders_"):
+        return [array for stack in estimator.autoencoders_ for array in weights_of(stack)]
     return [
         array
         for layer in getattr(estimator, "layers_", [estimator])
@@ -287,6 +296,12 @@ def record_splits(monkeypatch):
 def limit_measured(monkeypatch, n_samples):
     """Let the quality of a fit be measured by this many samples at most."""
     monkeypatch.setattr(_training, "N_MEASURED", n_samples)
+
+
+def hasten_imputers(monkeypatch):
+    """Let imputers train on few copies of each sample, and estimate the covariance roughly."""
+    monkeypatch.setattr(_imputer, "COPIES", (1, 2))
+    monkeypatch.setattr(_gaussian, "N_ROUNDS", 1)
 
 
 def train_classifier(X, target, *, strata=None, score=None, state=None, seed=0, **options):

@@ -36,6 +36,8 @@ from skae import (
     DenoisingAutoencoder,
     StackedAutoencoder,
     StackedAutoencoderClassifier,
+    StackedAutoencoderDetector,  # noqa: F401
+    StackedAutoencoderImputer,  # noqa: F401
     StackedAutoencoderRegressor,  # noqa: F401
 )
 from skae._parameters import CORRUPTIONS
@@ -96,7 +98,7 @@ DENOISING = {**TRAINING, **UNSUPERVISED, "n_components": "1 | 2 | 3 | 5 | 16 | n
 STACKED = {
     **DENOISING,
     "hidden_layer_sizes": SIZES,
-    "joint": "True | False",
+    "joint": "True | False | 'only'",
     "code": "'top' | 'all'",
     "joint_max_iter": "1 | 2",
     "joint_learning_rate_init": "1e-3 | 0.1 | 10.0",
@@ -132,6 +134,23 @@ CLASSIFYING = {
     "class_weight": "None | 'balanced' | {0: 1.0, 1: 2.0} | {0: 0, 1: 1, 2: 1} | "
     "{'a': 1.0, 'z': 3} | {0: nan} | {0: -1.0} | {0: 'x'}",
 }
+ENSEMBLE = {
+    **TRAINING,
+    "hidden_layer_sizes": SIZES,
+    "activation": "'auto' | 'relu' | 'identity' | ['relu', 'tanh'] | ('logistic', 'identity')",
+    "n_estimators": "2 | 3 | np.int64(2) | 30",
+}
+DETECTING = {
+    **ENSEMBLE,
+    "contamination": "'auto' | 0.1 | 0.5 | 1e-300 | np.float32(0.2)",
+    "corruption_level": "0 | 0.3 | 4 | 100.0 | 1e-320 | 1e100",
+}
+IMPUTING = {
+    **ENSEMBLE,
+    "missing_values": "nan | np.nan | 0 | -1.0 | 2 | np.float32(0.5) | inf",
+    "add_indicator": "True | False",
+    "keep_empty_features": "True | False",
+}
 PARAMETERS = {
     "DenoisingAutoencoder": DENOISING,
     "Denoising": DENOISING,
@@ -140,6 +159,8 @@ PARAMETERS = {
     "StackedAutoencoderClassifier": CLASSIFYING,
     "Classifier": CLASSIFYING,
     "StackedAutoencoderRegressor": FINE_TUNED,
+    "StackedAutoencoderDetector": DETECTING,
+    "StackedAutoencoderImputer": IMPUTING,
 }
 
 
@@ -237,7 +258,7 @@ class Maker:
         return args
 
     def arguments(self, method):
-        if method in ("fit", "partial_fit", "fit_transform"):
+        if method in FITS:
             return self.fit_arguments(method)
         if method == "score":
             args = self.fit_arguments("score")
@@ -273,8 +294,11 @@ class Maker:
         if self.kinds is OF_CLASSIFIER:
             reading += ["predict_proba", "predict_log_proba", "decision_function"]
         methods = ["fit"] * 4 + ["partial_fit"] * 3 + ["fit_transform", "set_params", *OTHERS]
+        reading = READING.get(self.cls, reading)
         chosen = [pick(self.rng, pick(self.rng, [methods, reading])) for _ in range(5)]
         first = self.draw(["fit", "fit", "partial_fit"], methods + reading)
+        if self.cls in READING and first == "partial_fit":
+            first = "fit"
         return Program(
             self.cls, params, [Call(method, self.arguments(method)) for method in [first, *chosen]]
         )
@@ -306,6 +330,11 @@ def agree(params):
         params.pop("activation", None)
 
 
+READING = {
+    "StackedAutoencoderDetector": [
+        "score_samples", "feature_scores", "decision_function", "predict", "fit_predict"],
+    "StackedAutoencoderImputer": ["transform", "transform", "fit_transform"],
+}  # fmt: skip
 OTHERS = ["clone", "deepcopy", "pickle", "repr", "attributes", "use_little_memory", "get_params",
           "get_feature_names_out", "set_output"]  # fmt: skip
 
@@ -337,7 +366,7 @@ def attributes(est):
 # -- one call, as the properties see it ------------------------------------------------------
 
 
-FITS = ("fit", "partial_fit", "fit_transform")
+FITS = ("fit", "partial_fit", "fit_transform", "fit_predict")
 # Calls that are no methods; the first ones replace the estimator by their result.
 COPIES = {
     "clone": "clone(est)",

@@ -180,6 +180,8 @@ def n_samples(X):
 
 def many(est, n):
     """The shapes that predictions of an estimator may have: one or several outputs."""
+    if not hasattr(est, "coefs_"):
+        return [(n,)]
     outputs = est.coefs_[-1].shape[1]
     return [(n,), (n, outputs)] if outputs == 1 or hasattr(est, "classes_") else [(n, outputs)]
 
@@ -191,6 +193,8 @@ SHAPES = {
     "inverse_transform": lambda est, n: ([(n, est.n_features_in_)], "of X"),
     "reconstruct": lambda est, n: ([(n, est.n_features_in_)], "of X"),
     "score_samples": lambda est, n: ([(n,)], np.dtype(np.float64)),
+    "feature_scores": lambda est, n: ([(n, est.n_features_in_)], np.dtype(np.float64)),
+    "fit_predict": lambda est, n: ([(n,)], np.dtype(np.int64)),
     "score": lambda est, n: ([()], np.dtype(np.float64)),
     "predict": lambda est, n: (many(est, n), None),
     "decision_function": lambda est, n: (many(est, n), np.dtype(np.float64)),
@@ -352,7 +356,10 @@ def results_agree(step):
         return None
     if method not in FLOATING or not np.isfinite(step.values).all():
         return None
-    if method == "score_samples":
+    if method == "score_samples" and not hasattr(est, "score"):
+        if not np.array_equal(est.feature_scores(X).sum(axis=1), step.values):
+            return "the scores of the features do not sum to score_samples"
+    elif method == "score_samples":
         if not np.isclose(est.score(X), step.values.mean(), rtol=1e-9):
             return "score is not the mean of score_samples"
     if method == "reconstruct" and getattr(est, "code", "top") in ("top", "all"):

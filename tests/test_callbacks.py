@@ -1,5 +1,6 @@
 """scikit-learn's callbacks: which tasks they see, with which data, and how they stop a fit."""
 
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,8 @@ from skae import (
     DenoisingAutoencoder,
     StackedAutoencoder,
     StackedAutoencoderClassifier,
+    StackedAutoencoderDetector,
+    StackedAutoencoderImputer,
     StackedAutoencoderRegressor,
 )
 
@@ -186,6 +189,70 @@ def test_callbacks_are_torn_down_when_a_fit_fails(estimator):
         diverging.set_callbacks(recorder).fit(X, y)
     assert recorder.torn_down == 2
     assert not hasattr(diverging, "_callback_fit_ctx")
+
+
+ENSEMBLES = [
+    cls((8, 4), n_estimators=2, max_iter=3, random_state=0)
+    for cls in (StackedAutoencoderDetector, StackedAutoencoderImputer)
+]
+of_each_ensemble = pytest.mark.parametrize("ensemble", ENSEMBLES, ids=lambda e: type(e).__name__)
+
+
+@of_each_ensemble
+def test_tasks_of_an_ensemble_are_its_networks(ensemble):
+    """The root of each network is that of a stack, trained jointly from its initial weights."""
+    recorder, given = Recorder(), X[:, 20:28]
+    watched = clone(ensemble).set_callbacks(recorder).fit(given, y)
+    network = ["layer"] * 2 + ["epoch"] * 3 + ["joint training", "fit"]
+    assert recorder.names() == network * 2 + ["fit"]
+    root = recorder.calls[-1][0]
+    assert root.max_subtasks == 2 and recorder.torn_down > 0 and not recorder.open
+    assert all(context.root_uuid == root.root_uuid for context, *_ in recorder.calls)
+    assert all(type(shown) is StackedAutoencoder for shown in recorder.fitted("epoch"))
+    _, seen_X, seen_y, _, shown = recorder.calls[-1]
+    assert seen_X is given and seen_y is y
+    np.testing.assert_array_equal(shown.mean_, watched.mean_)
+    for network in watched.autoencoders_:
+        assert not hasattr(network, "_skl_callbacks")
+    plain = clone(ensemble).set_callbacks().fit(given)
+    for one, other in zip(plain.autoencoders_, watched.autoencoders_, strict=True):
+        np.testing.assert_array_equal(one.transform(given), other.transform(given))
+
+
+@of_each_ensemble
+def test_what_a_callback_is_shown_of_an_ensemble_can_be_pickled(ensemble):
+    recorder = Recorder()
+    watched = clone(ensemble).set_callbacks(recorder).fit(X[:, 20:28])
+    *_, last = pickle.loads(pickle.dumps(recorder.fitted("epoch")))
+    np.testing.assert_array_equal(
+        last.transform(X[:, 20:28]), watched.autoencoders_[-1].transform(X[:, 20:28])
+    )
+
+
+@of_each_ensemble
+def test_a_callback_can_stop_the_epochs_of_each_network(ensemble):
+    stopped = clone(ensemble).set_callbacks(Recorder(stop="epoch")).fit(X[:, 20:28])
+    assert [len(network.loss_curve_) for network in stopped.autoencoders_] == [1, 1]
+
+
+@of_each_ensemble
+def test_callbacks_are_torn_down_when_a_network_fails(ensemble):
+    recorder = Recorder()
+    broken = clone(ensemble).set_params(learning_rate_init=1e30).set_callbacks(recorder)
+    with pytest.raises(ValueError, match=r"network 1 of 2, .*non-finite"):
+        broken.fit(X[:, 20:28])
+    assert recorder.torn_down > 0 and not hasattr(broken, "_callback_fit_ctx")
+    assert not hasattr(broken, "autoencoders_")
+
+
+def test_tasks_of_joint_training_alone():
+    recorder = Recorder()
+    stack = StackedAutoencoder((8, 4), joint="only", joint_max_iter=3, random_state=0)
+    stack.set_callbacks(recorder).fit(X)
+    assert recorder.names() == ["layer"] * 2 + ["epoch"] * 3 + ["joint training", "fit"]
+    views = [shown.score_samples(X) for shown in recorder.fitted("epoch")]
+    assert all(not np.array_equal(a, b) for a, b in pairwise(views))
+    np.testing.assert_array_equal(views[-1], stack.score_samples(X))
 
 
 def test_partial_fit_is_a_task_of_one_epoch():

@@ -116,6 +116,7 @@ def test_scikit_learn_checks_of_ensembles(estimator, check, run_check):
     run_check(estimator, check)
 
 
+@pytest.mark.slow
 @checks_of(ENSEMBLES)
 def test_scikit_learn_checks_of_ensembles_in_single_precision(estimator, check, run_check):
     run_check(estimator, check, np.float32)

@@ -1,4 +1,4 @@
-"""StackedAutoencoderDetector, and what it shares with the imputer: networks of parts of the samples.
+"""StackedAutoencoderDetector, and what it shares with the imputer.
 
 How the networks are trained side by side is at the end.
 """
@@ -637,9 +637,9 @@ needs_two_threads = pytest.mark.skipif(
 @needs_two_threads
 @both
 def test_networks_are_trained_side_by_side(make, monkeypatch):
-    names = set()
+    names, meet = set(), threading.Barrier(2, timeout=30)
 
-    def note(*args, real=common._sgd.train, meet=threading.Barrier(2, timeout=30)):
+    def note(*args, real=common._sgd.train):
         if threading.get_ident() not in names:
             names.add(threading.get_ident())
             meet.wait()  # for the other
@@ -656,7 +656,7 @@ def test_networks_are_trained_side_by_side(make, monkeypatch):
 @both
 @pytest.mark.parametrize("sizes", [(6, 4), (6, 250, 200)], ids=["small", "large"])
 def test_the_number_of_threads_changes_no_bit(make, sizes, capsys):
-    """Of small networks; of large ones, which are trained by a team each, not beside each other."""
+    """Of small networks. Each large one is trained by a team, as any other estimator is."""
     params = {"hidden_layer_sizes": sizes, "n_estimators": 3, "max_iter": 2}
     fits = []
     for n_threads in (1, 2):

@@ -11,11 +11,13 @@ from sklearn.exceptions import NotFittedError
 from skae import (
     CodeDisplay,
     DenoisingAutoencoder,
+    FeatureScoreDisplay,
     FilterDisplay,
     LossCurveDisplay,
     ReconstructionDisplay,
     StackedAutoencoder,
     StackedAutoencoderClassifier,
+    StackedAutoencoderDetector,
     StackedAutoencoderRegressor,
 )
 
@@ -375,3 +377,35 @@ def test_without_matplotlib(fitted, display, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match="requires matplotlib"):
         CALLS[display](fitted["layer"])
+
+
+# -- scores of features ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def detector():
+    rng = np.random.default_rng(0)
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame(rng.normal(size=(60, 5)), columns=list("abcde"))
+    return StackedAutoencoderDetector(4, n_estimators=2, max_iter=2, random_state=0).fit(table)
+
+
+def test_the_largest_error_is_on_top(detector):
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame([[0, 0, 30, 0, -20]], columns=list("abcde"), dtype=float)
+    display = FeatureScoreDisplay.from_estimator(detector, table, n_features=3, color="red")
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels[::-1][:2] == ["c", "e"] and len(display.bars_) == 3
+    widths = [bar.get_width() for bar in display.bars_]
+    assert widths == sorted(widths)
+    assert widths[-1] == -detector.feature_scores(table).min()
+    (usual,) = display.ax_.get_lines()
+    assert usual.get_xdata()[-1] == detector.feature_errors_[2]
+
+
+def test_several_samples_are_shown_by_their_mean():
+    scores = -np.array([[1.0, 2.0], [5.0, 2.0]])
+    display = FeatureScoreDisplay(scores).plot()
+    assert [bar.get_width() for bar in display.bars_] == [2, 3]
+    assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["x1", "x0"]
+    assert not display.ax_.get_lines()

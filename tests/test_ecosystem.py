@@ -25,6 +25,8 @@ from skae import (
     DenoisingAutoencoder,
     StackedAutoencoder,
     StackedAutoencoderClassifier,
+    StackedAutoencoderDetector,
+    StackedAutoencoderImputer,
     StackedAutoencoderRegressor,
 )
 
@@ -86,6 +88,101 @@ def test_a_column_that_is_missing_is_named(estimator):
     fitted = clone(estimator).fit(rows, y)
     with pytest.raises(ValueError, match="pixel_7"):
         fitted.transform(rows.drop(columns="pixel_7"))
+
+
+# ---- detector and imputer ------------------------------------------------------------------
+
+
+SMALL = dict(n_estimators=2, **FEW)
+MISSING = np.where(np.random.default_rng(0).random((300, 16)) < 0.2, np.nan, X[:, 20:36])
+
+
+def with_missing(library):
+    module = pytest.importorskip(library)
+    columns = {name: MISSING[:, k].astype(float) for k, name in enumerate(NAMES[20:36])}
+    if library == "polars":
+        return module.DataFrame(columns).fill_nan(None)
+    return module.DataFrame(columns).convert_dtypes()  # Float64, with NA
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_the_imputer_fills_frames(library):
+    rows = with_missing(library)
+    imputer = StackedAutoencoderImputer((12, 6), add_indicator=True, **SMALL)
+    plain = clone(imputer).fit_transform(MISSING.astype(float))
+    filled = imputer.set_output(transform=library).fit_transform(rows)
+    assert type(filled) is type(rows)
+    names = NAMES[20:36]
+    indicators = [f"missingindicator_{name}" for name in names]
+    assert list(filled.columns) == [*names, *indicators]
+    assert list(imputer.get_feature_names_out()) == list(filled.columns)
+    np.testing.assert_array_equal(filled.to_numpy(), plain)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_the_detector_takes_frames(library):
+    rows = with_missing(library)
+    found = StackedAutoencoderDetector((12, 6), **SMALL).fit(rows)
+    plain = StackedAutoencoderDetector((12, 6), **SMALL).fit(MISSING.astype(float))
+    np.testing.assert_array_equal(
+        found.feature_scores(rows), plain.feature_scores(MISSING.astype(float))
+    )
+    assert list(found.feature_names_in_) == NAMES[20:36]
+
+
+def test_the_imputer_before_a_classifier():
+    pipe = make_pipeline(StackedAutoencoderImputer((12,), **SMALL), MinMaxScaler(), SVC())
+    columns = ColumnTransformer([("some", pipe[0], slice(0, 8))], remainder="passthrough")
+    assert pipe.fit(MISSING, y).score(MISSING, y) > 0.7
+    out = columns.fit_transform(MISSING)
+    assert np.isfinite(out[:, :8]).all() and np.isnan(out[:, 8:]).any()
+
+
+def test_the_imputer_before_the_detector():
+    pipe = make_pipeline(
+        StackedAutoencoderImputer((12,), **SMALL), StackedAutoencoderDetector((12, 6), **SMALL)
+    )
+    labels = pipe.fit_predict(MISSING)
+    assert labels.shape == (300,) and (labels == -1).mean() < 0.2
+    assert pipe.score_samples(MISSING).shape == (300,)
+    np.testing.assert_array_equal(
+        pipe.decision_function(MISSING), pipe.score_samples(MISSING) - pipe[-1].offset_
+    )
+
+
+def test_grid_search_over_the_sizes_of_a_detector():
+    detector = StackedAutoencoderDetector(n_estimators=2, max_iter=10, random_state=0)
+    novel = np.where(y < 5, 1, -1)
+    normal = np.flatnonzero(y < 5)
+    folds = [(normal[::2], np.setdiff1d(np.arange(300), normal[::2])),
+             (normal[1::2], np.setdiff1d(np.arange(300), normal[1::2]))]  # fmt: skip
+    grid = {"hidden_layer_sizes": [(1,), (64, 32)]}
+    search = GridSearchCV(detector, grid, scoring="roc_auc", cv=folds).fit(X, novel)
+    assert search.best_params_ == {"hidden_layer_sizes": (64, 32)}
+    assert search.best_score_ > 0.65
+
+
+def test_grid_search_over_the_sizes_of_an_imputer():
+    pipe = Pipeline([("fill", StackedAutoencoderImputer(**SMALL)), ("svm", SVC())])
+    grid = {"fill__hidden_layer_sizes": [4, (12, 6)], "fill__add_indicator": [False, True]}
+    search = GridSearchCV(pipe, grid, cv=2).fit(MISSING, y)
+    assert search.best_score_ > 0.5 and len(search.cv_results_["params"]) == 4
+
+
+@pytest.mark.parametrize("cls", [StackedAutoencoderDetector, StackedAutoencoderImputer])
+def test_ensembles_are_cloned_shown_and_given_weights(cls):
+    estimator = cls((12, 6), **SMALL)
+    assert clone(estimator).get_params() == estimator.get_params()
+    assert "n_estimators=2" in repr(estimator) and "alpha" not in repr(estimator)
+    assert cls.__name__ in estimator._repr_html_()
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    with config_context(enable_metadata_routing=True):
+        routed = make_pipeline(MinMaxScaler(), estimator.set_fit_request(sample_weight=True))
+        routed.fit(MISSING, sample_weight=weights)
+    scaled = routed[0].transform(MISSING)
+    direct = cls((12, 6), **SMALL).fit(scaled, sample_weight=weights)
+    np.testing.assert_array_equal(routed[1].mean_, direct.mean_)
+    assert not np.array_equal(direct.mean_, cls((12, 6), **SMALL).fit(scaled).mean_)
 
 
 # ---- pipelines ----------------------------------------------------------------------------

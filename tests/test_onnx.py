@@ -26,6 +26,8 @@ from skae import (
     DenoisingAutoencoder,
     StackedAutoencoder,
     StackedAutoencoderClassifier,
+    StackedAutoencoderDetector,
+    StackedAutoencoderImputer,
     StackedAutoencoderRegressor,
 )
 
@@ -43,6 +45,8 @@ pytestmark = [
 
 PIXELS, DIGITS = (part[:200] for part in load_digits(return_X_y=True))  # 0 to 16, 0 to 9
 X = PIXELS / 16
+MISSING = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
+MISSING[0], MISSING[1] = np.nan, X[1]  # nothing observed, and everything
 LABELS = np.column_stack([DIGITS > 4, DIGITS % 2, DIGITS % 3 == 0]).astype(int)
 SCORES = {"reconstruct": True, "score_samples": True}
 NO_MAP = {"zipmap": False}
@@ -67,6 +71,16 @@ def classifier(**params):
 def regressor(**params):
     own = {"pretrain": False, "max_iter": 5, "random_state": 0}
     return StackedAutoencoderRegressor((12, 8), **{**own, **params})
+
+
+def detector(**params):
+    own = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
+    return StackedAutoencoderDetector((12, 8), **{**own, **params})
+
+
+def imputer(**params):
+    own = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
+    return StackedAutoencoderImputer((12, 8), **{**own, **params})
 
 
 def outputs_of(estimator, rows, options=None, **more):
@@ -109,6 +123,30 @@ def check_classes(estimator, rows, scores="predict_proba", options=NO_MAP):
         expected = np.column_stack([-expected, expected])
     assert outputs["probabilities"].dtype == rows.dtype
     assert_close(outputs["probabilities"], expected)
+
+
+def check_detector(estimator, rows, **more):
+    options = {id(estimator): {"score_samples": True}}
+    outputs = outputs_of(estimator, rows, options, **more)
+    assert list(outputs) == ["label", "scores", "score_samples"]
+    assert outputs["label"].dtype == np.int64
+    assert outputs["scores"].dtype == outputs["score_samples"].dtype == rows.dtype
+    assert all(output.shape == (len(rows), 1) for output in outputs.values())
+    assert_array_equal(outputs["label"][:, 0], estimator.predict(rows))
+    close = partial(assert_allclose, rtol=1e-5 if rows.dtype == np.float32 else 1e-12)
+    close(outputs["score_samples"][:, 0], estimator.score_samples(rows))
+    close(outputs["scores"][:, 0], estimator.decision_function(rows), atol=1e-4)
+
+
+def check_imputer(estimator, rows, **more):
+    outputs = outputs_of(estimator, rows, **more)
+    assert list(outputs) == ["variable"]
+    found, expected = outputs["variable"], estimator.transform(rows)
+    assert found.dtype == expected.dtype == rows.dtype
+    assert found.shape == expected.shape and np.isfinite(found).all()
+    tolerance = 1e-5 if rows.dtype == np.float32 else 1e-12
+    assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    return found
 
 
 # ---- autoencoders ------------------------------------------------------------------
@@ -456,6 +494,174 @@ def test_final_regressor(final, y, dtype):
     assert_close(outputs["variable"], reg.predict(rows).reshape(len(y), -1))
 
 
+# ---- detector --------------------------------------------------------------------------
+
+
+@floats
+@pytest.mark.parametrize("n_estimators", [2, 3])
+def test_detector(n_estimators, dtype):
+    rows = np.concatenate([X, 3 * X]).astype(dtype)
+    found = detector(n_estimators=n_estimators, contamination=0.2).fit(X)
+    assert set(found.predict(rows)) == {1, -1}
+    check_detector(found, rows)
+    check_detector(found, rows[:1])
+
+
+@floats
+def test_detector_of_missing_values(dtype):
+    found = detector(activation="relu").fit(MISSING)
+    check_detector(found, MISSING.astype(dtype))
+    assert found.predict(MISSING[:1]) == -1
+
+
+@floats
+def test_detector_in_any_units(dtype):
+    """Single precision has steps of 0.06 near 1e6: the samples are standardised in double."""
+    rows = (1e6 + 1e2 * X).astype(dtype)
+    check_detector(detector().fit(rows), rows)
+
+
+@floats
+def test_detector_of_what_is_too_large(dtype):
+    """A network that overflows gives a score of minus infinity."""
+    rows = X.astype(dtype)
+    found = detector().fit(rows * 1e-3)
+    rows[0] = np.finfo(dtype).max
+    rows[1, :30] = np.nan
+    with np.errstate(over="ignore"):
+        assert found.score_samples(rows)[0] == -np.inf
+        check_detector(found, rows)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_detector_of_integers(dtype):
+    rows = PIXELS.astype(dtype)
+    found = detector().fit(rows)
+    outputs = outputs_of(found, rows)
+    assert list(outputs) == ["label", "scores"]
+    assert_array_equal(outputs["label"][:, 0], found.predict(rows))
+    assert_close(outputs["scores"][:, 0], found.decision_function(rows), atol=1e-4)
+
+
+@floats
+def test_detector_behind_other_steps(dtype):
+    inner, rows = detector(), MISSING.astype(dtype)
+    pipe = make_pipeline(imputer(), MinMaxScaler(), inner).fit(rows)
+    outputs = outputs_of(pipe, rows, {id(inner): {"score_samples": True}})
+    assert list(outputs) == ["label", "scores", "score_samples"]
+    assert_close(outputs["scores"][:, 0], pipe.decision_function(rows), rtol=1e-4, atol=1e-4)
+    assert_close(outputs["score_samples"][:, 0], pipe.score_samples(rows), rtol=1e-4)
+    clear = abs(pipe.decision_function(rows)) > 1e-3
+    assert_array_equal(outputs["label"][clear, 0], pipe.predict(rows)[clear])
+
+
+# ---- imputer ---------------------------------------------------------------------------
+
+
+@floats
+@pytest.mark.parametrize("n_estimators", [2, 3])
+def test_imputer(n_estimators, dtype):
+    rows = MISSING.astype(dtype)
+    fill = imputer(n_estimators=n_estimators).fit(MISSING)
+    found = check_imputer(fill, rows)
+    assert_array_equal(found[~np.isnan(rows)], rows[~np.isnan(rows)])
+    for few in (rows[:1], rows[1:2], rows[2:3]):
+        check_imputer(fill, few)
+
+
+@floats
+def test_imputer_adds_what_is_not_linear(dtype):
+    """So that the networks are put to the test."""
+    fill = imputer().fit(MISSING)
+    fill.weights_[:] = np.linspace(0, 1, X.shape[1])
+    check_imputer(fill, MISSING.astype(dtype))
+
+
+@floats
+def test_imputer_of_more_features_than_have_a_precision(dtype):
+    rows = np.concatenate([MISSING, MISSING[:, ::-1], MISSING], axis=1).astype(dtype)
+    fill = imputer().fit(rows)
+    assert fill.precision_ is None
+    check_imputer(fill, rows)
+
+
+@floats
+def test_imputer_of_features_that_depend_on_each_other(dtype):
+    """Nearly singular: the linear estimate takes the most steps."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 100)) + rng.normal(size=100) * 1e3
+    rows = np.where(rng.random(rows.shape) < 0.5, np.nan, rows).astype(dtype)
+    check_imputer(imputer().fit(rows), rows)
+
+
+@floats
+@pytest.mark.parametrize("add_indicator", [False, True])
+@pytest.mark.parametrize("keep_empty_features", [False, True])
+def test_columns_of_an_imputer(keep_empty_features, add_indicator, dtype):
+    params = {"keep_empty_features": keep_empty_features, "add_indicator": add_indicator}
+    rows = MISSING[1:60].astype(dtype)
+    rows[:, 50:] = X[1:60, 50:]  # not missing here: not indicated
+    fill = imputer(**params)
+    check_imputer(fill.fit(rows), rows)
+    rows[:, [3, 60]] = np.nan
+    fill.fit(rows)
+    rows[0, 3] = 7  # as it has never been
+    assert check_imputer(fill, rows).shape[1] == 62 + 2 * keep_empty_features + 51 * add_indicator
+
+
+def test_indicator_of_nothing():
+    check_imputer(imputer(add_indicator=True).fit(X), MISSING)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("missing_values", [-1, 0])
+def test_imputer_of_other_missing_values(missing_values, dtype):
+    rows = np.where(np.isnan(MISSING), missing_values, PIXELS).astype(dtype)
+    fill = imputer(missing_values=missing_values, add_indicator=True).fit(rows)
+    if dtype == np.int64:  # float32 in the graph
+        assert_close(outputs_of(fill, rows)["variable"], fill.transform(rows))
+    else:
+        check_imputer(fill, rows)
+
+
+@floats
+def test_imputer_of_what_is_too_large(dtype):
+    """What is filled in is finite; other samples do not suffer from it."""
+    rows = MISSING[1:].astype(dtype)
+    fill = imputer().fit(rows * 1e-3)
+    rows[1, :5] = np.finfo(dtype).max / 2
+    found = outputs_of(fill, rows)["variable"]
+    assert np.isfinite(found).all()
+    assert_array_equal(found[1, :5], rows[1, :5])
+    assert_close(np.delete(found, 1, axis=0), fill.transform(np.delete(rows, 1, axis=0)))
+
+
+@floats
+def test_imputer_before_other_steps(dtype):
+    rows = MISSING.astype(dtype)
+    steps = [imputer(), StandardScaler(), stack(), LogisticRegression(max_iter=1000)]
+    check_classes(make_pipeline(*steps).fit(rows, DIGITS), rows)
+
+
+@floats
+def test_imputer_behind_other_steps(dtype):
+    rows = MISSING[1:].astype(dtype)
+    pipe = make_pipeline(StandardScaler(), imputer(add_indicator=True)).fit(rows)
+    assert_close(outputs_of(pipe, rows)["variable"], pipe.transform(rows))
+
+
+def test_two_imputers():
+    """The bodies of their loops have names of their own."""
+    union = make_union(imputer(), make_pipeline(MinMaxScaler(), imputer())).fit(MISSING)
+    assert_close(outputs_of(union, MISSING)["union"], union.transform(MISSING))
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17])
+def test_detector_and_imputer_in_older_opsets(opset):
+    check_detector(detector().fit(MISSING), MISSING, target_opset=opset)
+    check_imputer(imputer(add_indicator=True).fit(MISSING), MISSING, target_opset=opset)
+
+
 # ---- what is refused ---------------------------------------------------------------------
 
 
@@ -474,7 +680,7 @@ def test_refuses_options_that_do_not_go_with_the_final_estimator():
         outputs_of(clf, X, {"raw_scores": True})
 
 
-@pytest.mark.parametrize("make", [denoising, stack, classifier, regressor])
+@pytest.mark.parametrize("make", [denoising, stack, classifier, regressor, detector, imputer])
 def test_refuses_unknown_options_and_what_is_not_fitted(make):
     with pytest.raises(NotFittedError, match="not fitted yet"):
         outputs_of(make(), X)
@@ -482,7 +688,7 @@ def test_refuses_unknown_options_and_what_is_not_fitted(make):
         outputs_of(make().fit(X, DIGITS), X, {"depth": 1})
 
 
-@pytest.mark.parametrize("make", [denoising, classifier, regressor])
+@pytest.mark.parametrize("make", [denoising, classifier, regressor, detector, imputer])
 def test_refuses_several_inputs(make):
     """As it comes of a data frame, each of whose columns is an input of its own."""
     with pytest.raises(RuntimeError, match=r"at most 1 input\(s\) is\(are\) supported"):

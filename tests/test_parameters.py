@@ -29,6 +29,8 @@ ESTIMATORS = [
     skae.StackedAutoencoder,
     skae.StackedAutoencoderClassifier,
     skae.StackedAutoencoderRegressor,
+    skae.StackedAutoencoderDetector,
+    skae.StackedAutoencoderImputer,
 ]
 
 

@@ -24,8 +24,8 @@ train, clean = scaler.transform(X_train), scaler.transform(X_test)
 
 # %%
 # The standard deviation of the noise, in those of the features, is also the ``corruption_level``.
-# The baselines are the noisy samples themselves; PCA, with the number of components that is best on
-# the test samples, which favours it; and a linear regression of the clean training samples on
+# The baselines are the noisy samples themselves; PCA, with the number of components that is best
+# on the test samples, which favours it; and a linear regression of the clean training samples on
 # noisy ones.
 
 
@@ -48,11 +48,11 @@ for level in levels:
     autoencoder = DenoisingAutoencoder(
         corruption_level=level, max_iter=400, learning_rate="cosine", random_state=0
     ).fit(train)
-    denoised[level] = noisy, autoencoder.reconstruct(noisy)
+    denoised[level] = noisy, linear.predict(noisy), autoencoder.reconstruct(noisy)
     errors["noisy samples"].append(squared_error(noisy))
     errors["PCA"].append(min(projections))
-    errors["linear regression"].append(squared_error(linear.predict(noisy)))
-    errors["autoencoder"].append(squared_error(denoised[level][1]))
+    errors["linear regression"].append(squared_error(denoised[level][1]))
+    errors["autoencoder"].append(squared_error(denoised[level][2]))
 
 print("squared error" + "".join(f"{name:>19s}" for name in errors))
 for k, level in enumerate(levels):
@@ -60,8 +60,8 @@ for k, level in enumerate(levels):
 
 # %%
 # The more noise there is, the more an autoencoder gains. With a tenth of a standard deviation it
-# does harm: it loses more of the samples than of the noise. PCA and the regression hardly help
-# there, either.
+# does harm: it loses more of the samples than of the noise. PCA and the regression remove little
+# there.
 
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for (name, row), marker in zip(errors.items(), "os^D"):
@@ -78,13 +78,13 @@ ax.legend()
 
 # %%
 # The area of a tumour is a non-linear function of its radius. Noise of half a standard deviation
-# hides it, and the autoencoder finds it again.
+# hides it. The regression finds a straight line, the autoencoder the curve.
 
 names = data.feature_names.tolist()
 columns = [names.index("mean radius"), names.index("mean area")]
-figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
-noisy, reconstructed = denoised[0.5]
-for ax, title, Z in zip(axes, ["clean", "noisy", "denoised"], [clean, noisy, reconstructed]):
+figure, axes = plt.subplots(1, 4, figsize=(10, 3), sharex=True, sharey=True, layout="constrained")
+titles = ["clean", "noisy", "linear regression", "autoencoder"]
+for ax, title, Z in zip(axes, titles, [clean, *denoised[0.5]]):
     radius, area = scaler.inverse_transform(Z)[:, columns].T
     ax.scatter(radius, area, s=8)
     ax.set(title=title, xlabel="mean radius")
