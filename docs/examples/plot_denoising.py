@@ -75,6 +75,7 @@ ax.set(
 ax.set_xticks(levels, [f"{level:g}" for level in levels])
 ax.minorticks_off()
 ax.legend()
+plt.show()
 
 # %%
 # The area of a tumour is a non-linear function of its radius. Noise of half a standard deviation

@@ -55,6 +55,7 @@ for (name, row), marker in zip(errors.items(), "os^"):
 ax.set(xlabel="share of missing values", ylabel="error, in standard deviations", ylim=(0, None))
 ax.set_xticks(shares, [f"{share:.0%}" for share in shares])
 ax.legend(loc="lower right")
+plt.show()
 
 # %%
 # True and estimated values of a feature, where half of the values are missing. The mean is the
@@ -70,6 +71,7 @@ for ax, name in zip(axes, imputers):
     ax.axline((0, 0), slope=1, color="grey", linewidth=1)
     ax.set(title=name, xlabel="true mean concavity")
 axes[0].set_ylabel("estimated mean concavity")
+plt.show()
 
 # %%
 # ``weights_`` tells how far each feature goes by the autoencoders; the rest is the linear estimate

@@ -80,6 +80,7 @@ for ax, (title, novel) in zip(axes, novelties.items()):
     ax.set(title=title, xlabel="share of normal samples flagged")
     ax.legend(loc="lower right", title="AUC", fontsize=9)
 axes[0].set_ylabel("share of novel samples found")
+plt.show()
 
 # %%
 # The threshold
@@ -100,6 +101,7 @@ for title, rows in {"benign": X_normal, "malignant": malignant}.items():
 ax.axvline(-detector.offset_, color="black", linestyle="--", label="threshold")
 ax.set(xscale="log", xlabel="reconstruction error (minus score_samples)", ylabel="samples")
 ax.legend()
+plt.show()
 
 # %%
 # Which features
