@@ -55,7 +55,7 @@ PARALLEL := OPENBLAS_NUM_THREADS=1 $(PYTEST) --numprocesses=auto --dist=workstea
 
 test: $(VENV)/installed
 	$(PARALLEL) -m "not threads and not exhaustive"
-	$(PYTEST) -m threads tests/test_threads.py tests/test_kernel.py
+	$(PYTEST) -m threads tests/test_threads.py tests/test_kernel.py tests/test_detector.py
 
 test-fast: $(VENV)/installed
 	$(PARALLEL) -m "not threads and not exhaustive and not slow" tests skae
