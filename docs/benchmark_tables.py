@@ -506,8 +506,13 @@ def kernels():
 def expectations():
     """Main results, for new users."""
     training, jobs = Training(), Jobs()
-    digits, layer = jobs.rows("defaults")["digits"], jobs.rows("single layer")
-    auc, neighbours = (mean(r[c] for r in layer.values() if c in r) for c in ("AUC", "AUC kNN"))
+    digits = jobs.rows("defaults")["digits"]
+    areas = [
+        row for (_, share), row in by_cell("novelty", (0, 1, 3), "auc").items() if share == "0.0"
+    ]
+    auc = [number(mean(row[m] for row in areas), 3) for m in ("PyOD", "kNN", "skae")]
+    filled = list(by_cell("imputation", (0, 1, 3), "nrmse").values())
+    error = [number(mean(row[m] for row in filled), 2) for m in ("mean", "KNN", "BR", "skae")]
     ours = [training.ratio("skae/floor", batch=b) for b in BATCHES]
     peer = [training.ratio("torch/skae", batch=b) for b in BATCHES]
     errors = load("errors")
@@ -520,8 +525,14 @@ def expectations():
                 f"{number(digits['LR raw'], 3)}, {number(digits['LR'], 3)}",
             ],
             [
-                "novelty, 20 tables: mean AUC of five neighbours, and of a single layer",
-                f"{number(neighbours, 3)}, {number(auc, 3)}",
+                f"novelty, {len(areas)} tables: mean AUC of PyOD's AutoEncoder, of five neighbours, "
+                "and of the detector",
+                ", ".join(auc),
+            ],
+            [
+                f"values filled in, {len(filled)} cases: error of the mean, of KNNImputer, of "
+                "IterativeImputer, and of the imputer, in standard deviations",
+                ", ".join(error),
             ],
             [
                 "MNIST, 50,000 labels, fine-tuned: test error",
