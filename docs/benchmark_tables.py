@@ -525,13 +525,13 @@ def expectations():
                 f"{number(digits['LR raw'], 3)}, {number(digits['LR'], 3)}",
             ],
             [
-                f"novelty, {len(areas)} tables: mean AUC of PyOD's AutoEncoder, of five neighbours, "
-                "and of the detector",
+                f"novelty, {len(areas)} tables: mean AUC of PyOD's AutoEncoder, five neighbours "
+                "and the detector",
                 ", ".join(auc),
             ],
             [
-                f"values filled in, {len(filled)} cases: error of the mean, of KNNImputer, of "
-                "IterativeImputer, and of the imputer, in standard deviations",
+                f"values filled in, {len(filled)} cases: error of the mean, KNNImputer, "
+                "IterativeImputer and the imputer, in standard deviations",
                 ", ".join(error),
             ],
             [
