@@ -12,8 +12,8 @@ N_ROUNDS, RIDGE = 10, 0.01
 # some are taken, evenly spaced.
 MOST_FEATURES, MOST_SAMPLES = 128, 2000
 
-# Most numbers of the matrices, one a sample, that are inverted at once.
-BLOCK_NUMBERS = 2**21
+# Most numbers of the matrices, one a sample, that are inverted at once: what a cache holds.
+BLOCK_NUMBERS = 2**17
 
 
 def fit_precision(Z, weights):
