@@ -122,7 +122,7 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples, at least two, normal ones. Missing values are nan.
+            Training samples, at least four, normal ones. Missing values are nan.
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -5,6 +5,8 @@ R. Little, D. Rubin. Statistical Analysis with Missing Data. Wiley, 2002, chapte
 
 import numpy as np
 
+from skae._dataset import filled
+
 # Rounds of expectation maximisation, and the ridge on the variances of standardised features.
 N_ROUNDS, RIDGE = 10, 0.01
 
@@ -44,9 +46,9 @@ def fit_precision(Z, weights):
         for where, values, missing in _blocks(Z):
             inverse = np.linalg.inv(_of_missing(precision, missing))
             inverse *= missing[:, np.newaxis, :]  # the covariance of what is missing
-            filled = values - np.einsum("ijk,ik->ij", inverse, values @ precision) * missing
+            means = values - np.einsum("ijk,ik->ij", inverse, values @ precision) * missing
             w = weights[where]
-            total += (filled.T * w) @ filled + np.einsum("i,ijk->jk", w, inverse)
+            total += (means.T * w) @ means + np.einsum("i,ijk->jk", w, inverse)
         covariance = total / weights.sum() + RIDGE * np.eye(d)
     return np.linalg.inv(covariance)
 
@@ -54,7 +56,7 @@ def fit_precision(Z, weights):
 def fill(Z, precision):
     """Samples with the conditional means in place of missing values; zeros without a precision."""
     if precision is None:
-        return np.nan_to_num(Z, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        return filled(Z)
     out = np.empty(Z.shape)
     for where, values, missing in _blocks(Z):
         pull = (values @ precision) * missing

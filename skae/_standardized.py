@@ -53,8 +53,8 @@ class StandardizedStackParameters(TrainingParameters):
         constraint=[Interval(Integral, 2, None, closed="left")],
         doc="""int in [2, inf)
         Number of networks. The samples are divided into so many parts, at random, and each
-        network is trained on all but one of them. Their mean is more accurate than one network
-        that is trained for as long as all of them.""",
+        network is trained on all but one of them; what they reconstruct is averaged. The part that
+        a network has not seen tells how it does on new samples.""",
     )
     alpha: float = with_default(TrainingParameters, "alpha", 1e-4)
     batch_size: int | str = with_default(TrainingParameters, "batch_size", 32)
