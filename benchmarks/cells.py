@@ -16,8 +16,8 @@ def measured(path, tasks, measure, *, again=lambda task: False, n_jobs=2):
         Arguments of `measure`, which make the name of a result.
     measure : callable
         Returns a dict of numbers.
-    again : callable, default=None
-        Whether a task is measured although the file has its result.
+    again : callable
+        ``again(task)`` tells whether a task is measured although the file has its result.
     n_jobs : int, default=2
         Number of processes, with one thread each.
     """

@@ -26,7 +26,8 @@ N_ROWS, COPIES = 20_000, (2, 50)
 # The share of the observed values of a copy that are hidden is drawn between these.
 HIDDEN = (0.05, 0.95)
 
-# The weight of a feature is drawn to that of all, as if by so many times as many values.
+# Shrinkage of the weight of a feature towards the common weight, relative to the sum of squares of
+# an average feature.
 PRIOR, TINY = 0.2, 1e-300
 
 

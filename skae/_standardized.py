@@ -158,7 +158,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         After Ctrl-C these are the networks before the first that has not been trained.
         """
         every = np.arange(sum(map(len, left_out)))
-        # Who looks on sees the networks one after the other.
+        # Callbacks and printed progress follow one network after the other.
         observed = self.verbose or hasattr(self, "_skl_callbacks")
 
         def call(k):
