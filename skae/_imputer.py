@@ -20,11 +20,12 @@ from skae._parameters import estimator, parameter
 from skae._standardized import StandardizedStack, rows_of
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
-# So many copies of each sample, with other values hidden, make about so many rows to train on.
-N_ROWS, COPIES = 20_000, (2, 50)
+# So many copies of each sample, with other values hidden, make about so many rows to train on:
+# the more features, the more there is to learn.
+ROWS_PER_FEATURE, N_ROWS, COPIES = 650, (20_000, 40_000), (2, 50)
 
 # The share of the observed values of a copy that are hidden is drawn between these.
-HIDDEN = (0.05, 0.95)
+HIDDEN = (0.05, 0.6)
 
 # Shrinkage of the weight of a feature towards the common weight, relative to the sum of squares of
 # an average feature.
@@ -37,8 +38,9 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
 
     Missing values are first filled by their mean given the observed ones, as in a normal
     distribution: a linear estimate. Deep autoencoders then learn to reconstruct the samples from
-    such estimates, with many more values hidden, and add what is not linear. How far each
-    feature goes by them is learned from hidden values of samples that they were not trained on.
+    such estimates, and from which values are missing, with many more values hidden, and add what
+    is not linear. How far each feature goes by them is learned from hidden values of samples that
+    they were not trained on.
 
     Observed values are not changed.
 
@@ -170,23 +172,34 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
             self.indicator_ = MissingIndicator(error_on_new=False).fit(Z)
         self.precision_ = fit_precision(Z, weights)
         rng = np.random.default_rng(self._seed)
+        n_rows = np.clip(ROWS_PER_FEATURE * Z.shape[1], *N_ROWS)
         inputs = []
-        for _ in range(int(np.clip(N_ROWS // len(Z), *COPIES))):
+        for _ in range(int(np.clip(n_rows // len(Z), *COPIES))):
             hidden = rng.random(Z.shape) < rng.uniform(*HIDDEN, (len(Z), 1))
-            inputs.append(fill(np.where(hidden, np.nan, Z), self.precision_).astype(Z.dtype))
-        return np.concatenate(inputs), np.tile(Z, (len(inputs), 1))
+            inputs.append(self._inputs(np.where(hidden, np.nan, Z), Z.dtype)[1])
+        targets = np.hstack([Z, np.full_like(Z, np.nan)])  # which are missing is no target
+        return np.concatenate(inputs), np.tile(targets, (len(inputs), 1))
+
+    def _inputs(self, Z, dtype):
+        """The linear estimates; what the networks are given: these, and which are no more."""
+        linear = fill(Z, self.precision_)
+        return linear, np.hstack([linear, np.isnan(Z)]).astype(dtype)
+
+    def _outputs(self, stack, inputs):
+        """What a network makes of the features."""
+        outputs = stack._toarray(stack._reconstructed(ArrayDataset(inputs)))
+        return outputs[:, : self.n_features_in_]
 
     def _learn(self, inputs, targets, left_out):
         """Set the weights, by hidden values of samples that a network has not seen."""
-        n_samples = sum(map(len, left_out))
-        products, squares = np.zeros((2, inputs.shape[1]))
+        n_samples, d = sum(map(len, left_out)), self.n_features_in_
+        products, squares = np.zeros((2, d))
         for stack, index in zip(self.autoencoders_, left_out):
             rows = rows_of(index, n_samples, len(inputs))
-            linear, desired = inputs[rows], targets[rows]
-            hidden = (linear != desired) & ~np.isnan(desired)
-            step = np.where(
-                hidden, stack._toarray(stack._reconstructed(ArrayDataset(linear))) - linear, 0.0
-            )
+            linear, missing = np.hsplit(inputs[rows], 2)
+            desired = targets[rows, :d]
+            hidden = (missing != 0) & ~np.isnan(desired)
+            step = np.where(hidden, self._outputs(stack, inputs[rows]) - linear, 0.0)
             products += np.where(hidden, step * (desired - linear), 0.0).sum(axis=0)
             squares += (step * step).sum(axis=0)
         prior = PRIOR * squares.mean()
@@ -231,11 +244,11 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         The mean where that is too large for it.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            linear = fill(self._standardize(ArrayDataset(X, np.float64)), self.precision_)
-            dataset, mean = ArrayDataset(linear.astype(X.dtype)), 0.0
+            Z = self._standardize(ArrayDataset(X, np.float64))
+            linear, inputs = self._inputs(Z, X.dtype)
+            mean = 0.0
             for stack in self.autoencoders_:
-                output = stack._toarray(stack._reconstructed(dataset))
-                mean = mean + output / len(self.autoencoders_)
+                mean = mean + self._outputs(stack, inputs) / len(self.autoencoders_)
             estimates = linear + self.weights_ * (mean - linear)
             estimates = (estimates * self.scale_ + self.mean_).astype(X.dtype)
         return np.where(np.isfinite(estimates), estimates, self.mean_).astype(X.dtype)

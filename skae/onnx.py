@@ -482,8 +482,10 @@ def _estimates(graph, imputer):
     linear = double.zero_where_missing(double.standardized(imputer))
     if imputer.precision_ is not None:
         linear = _with_conditional_means(double, linear, imputer.precision_)
-    inputs = graph.cast(linear, graph.tensor)
+    inputs = [graph.cast(node, graph.tensor) for node in (linear, graph.missing)]
+    inputs = graph.node("Concat", *inputs, axis=1)
     decoded = graph.mean([_unrolled(graph, stack, inputs)[-1] for stack in imputer.autoencoders_])
+    decoded = graph.node("Gather", decoded, np.arange(imputer.n_features_in_), axis=1)
     step = double.node("Sub", double.cast(decoded, double.tensor), linear)
     estimates = double.node("Add", linear, double.node("Mul", step, imputer.weights_))
     estimates = double.node("Mul", estimates, imputer.scale_)

@@ -220,14 +220,15 @@ def record_epochs(monkeypatch):
     epochs = []
 
     def spy(*args, real=_sgd.train):
-        epochs.append(Epoch(*args))
+        epoch = Epoch(*args)
+        epochs.append(epoch)
         try:
             return real(*args)
         except KeyboardInterrupt:
-            epochs[-1].interrupted = True
+            epoch.interrupted = True
             raise
         finally:
-            epochs[-1].steps_done = epochs[-1].steps_done()
+            epoch.steps_done = epoch.steps_done()
 
     monkeypatch.setattr(_sgd, "train", spy)
     return epochs

@@ -45,7 +45,9 @@ def test_what_is_filled_in_is_a_weighted_mean_of_two_estimates(wide):
     assert fitted.weights_.shape == (given.shape[1],)
     assert 0 <= fitted.weights_.min() < fitted.weights_.max() <= 1
     linear = fill((given - fitted.mean_) / fitted.scale_, fitted.precision_)
-    networks = np.mean([one.reconstruct(linear) for one in fitted.autoencoders_], axis=0)
+    inputs = np.hstack([linear, np.isnan(given)])
+    networks = np.mean([one.reconstruct(inputs) for one in fitted.autoencoders_], axis=0)
+    networks = networks[:, : given.shape[1]]
     estimates = (1 - fitted.weights_) * linear + fitted.weights_ * networks
     expected = np.where(np.isnan(given), estimates * fitted.scale_ + fitted.mean_, given)
     assert_allclose(fitted.transform(given), expected, rtol=1e-9)
@@ -65,7 +67,8 @@ def test_weights_are_those_of_least_squares_on_samples_not_trained_on(monkeypatc
     for stack, part in zip(fitted.autoencoders_, _standardized.parts(60, 2, fitted._seed)):
         rows = np.isin(np.arange(len(inputs)) % 60, part)
         step, lack = stack.reconstruct(inputs[rows]) - inputs[rows], targets[rows] - inputs[rows]
-        known = ~np.isnan(lack) & (lack != 0)
+        step, lack, missing = step[:, :5], lack[:, :5], inputs[rows, 5:]
+        known = ~np.isnan(lack) & (missing == 1)
         products = products + (step * np.nan_to_num(lack) * known).sum(axis=0)
         squares = squares + (step**2 * known).sum(axis=0)
     prior = 0.2 * squares.mean()
@@ -255,12 +258,15 @@ def test_the_seed_hides_the_values(monkeypatch):
     monkeypatch.setattr(StackedAutoencoderImputer, "_learn", spy)
     imputer().fit(M)
     [(inputs, targets)] = seen
-    assert inputs.shape == targets.shape == (50 * 60, 5)
+    assert inputs.shape == targets.shape == (50 * 60, 10)
     assert_array_equal(targets, np.tile(targets[:60], (50, 1)))
-    assert_array_equal(np.isnan(targets[:60]), HIDDEN)
+    assert_array_equal(np.isnan(targets[:60]), np.hstack([HIDDEN, np.ones_like(HIDDEN)]))
     assert np.isfinite(inputs).all()
-    hidden = (inputs != targets) & ~np.isnan(targets)
-    assert hidden.mean() / (~HIDDEN).mean() == pytest.approx(0.5, abs=0.05)
+    missing, targets = inputs[:, 5:], targets[:, :5]
+    assert_array_equal(missing[np.isnan(targets)], 1.0)
+    changed = (inputs[:, :5] != targets) & ~np.isnan(targets)
+    assert_array_equal(missing == 1.0, changed | np.isnan(targets))
+    assert changed.mean() / (~HIDDEN).mean() == pytest.approx(0.325, abs=0.05)
     other = imputer(random_state=1)
     other.fit(M)
     assert not np.array_equal(seen[1][0], inputs)

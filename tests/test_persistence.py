@@ -136,6 +136,7 @@ UNFINISHED = {"early_stopping": True}, {"learning_rate": "cosine"}, {"n_averaged
 @each_way
 @each_estimator
 @pytest.mark.parametrize("params", UNFINISHED, ids=str)
+@pytest.mark.usefixtures("one_thread")  # two networks of an ensemble could both be in an epoch
 def test_a_fit_that_was_interrupted_is_saved_with_what_it_lacks(name, way, params, tmp_path):
     """In pretraining or in the first layer, and two epochs before the end."""
     whole = clone(ESTIMATORS[name]).set_params(max_iter=5)
