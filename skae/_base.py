@@ -23,7 +23,7 @@ from skae._compat import (
     _get_container_adapter,
     available_if,
 )
-from skae._dataset import ArrayDataset, all_missing
+from skae._dataset import ArrayDataset, RemoteSamples, all_missing, dataset_of
 from skae._inference import reconstruction_quality
 from skae._threads import team_to_apply
 from skae._training import TrainingState, measured
@@ -105,6 +105,23 @@ def check_sparse(X):
     return X
 
 
+def in_canonical_format(X):
+    """A sparse matrix without duplicates; of another one a copy. Anything else is returned."""
+    if issparse(X) and not X.has_canonical_format:
+        X = X.copy()  # SciPy would sort the caller's indices in place
+        X.sum_duplicates()
+    return X
+
+
+def refuse_collection(X):
+    """Refuse a Dask collection, of which NumPy would make an array in this process."""
+    if hasattr(X, "__dask_graph__"):
+        raise TypeError(
+            f"X is a Dask collection, {type(X).__name__}. Use skae.dask.fit(estimator, X) to fit, "
+            "and skae.dask.apply(estimator, X, method='transform') for all other methods."
+        )
+
+
 class BaseModel(CallbackSupportMixin, BaseEstimator):
     """Base of all estimators: persistence and validation of X."""
 
@@ -153,6 +170,11 @@ class BaseModel(CallbackSupportMixin, BaseEstimator):
         return tags
 
     def _validate(self, X, **options):
+        if isinstance(X, RemoteSamples):
+            validate_data(self, X.header, reset=options["reset"], skip_check_array=True)
+            X.check(type(self).__name__, options.get("ensure_min_samples", 1))
+            return X
+        refuse_collection(X)
         X = check_sparse(X)
         usual = {"accept_sparse": "csr", "ensure_all_finite": "allow-nan", "dtype": ACCEPTED}
         return validate_data(self, X, **{**usual, **options})
@@ -350,14 +372,10 @@ class BaseAutoencoder(BaseEncoder):
         """Validate training samples and their weights; cross-entropy needs X in [0, 1]."""
         # fit needs two samples; partial_fit may get one.
         X = self._validate(X, reset=first, ensure_min_samples=1 if incremental else 2)
-        if issparse(X) and not X.has_canonical_format:
-            X = X.copy()  # SciPy would sort the caller's indices in place
-            X.sum_duplicates()
+        X = in_canonical_format(X)
         if loss == "cross_entropy":
-            if issparse(X):
-                low, high = X.nanmin(), X.nanmax()
-            else:
-                low, high = np.fmin.reduce(X, axis=None), np.fmax.reduce(X, axis=None)
+            ranges = dataset_of(X).feature_ranges()
+            low, high = np.fmin.reduce(ranges[0]), np.fmax.reduce(ranges[1])
             if low < -UNIT_INTERVAL_TOLERANCE or high > 1 + UNIT_INTERVAL_TOLERANCE:
                 raise ValueError(
                     f"loss='cross_entropy' needs X in [0, 1], but its values range from {low:.7g} "
@@ -418,7 +436,7 @@ class BaseAutoencoder(BaseEncoder):
         """Set what tells how good the fit is; return whether Ctrl-C came meanwhile."""
         self.reconstruction_r2_ = self.baseline_loss_ = np.nan
         try:
-            index = measured(dataset, self, seed)
+            dataset, index = dataset.part(measured(dataset, self, seed))
             with self._team(index):
                 quality = reconstruction_quality(
                     dataset, self._reconstructed, index, self._trained_layers[0].loss

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from skae._dataset import add_moments, over
+from skae._dataset import BLOCK_NUMBERS, over
 from skae._kernel import _sgd
 from skae._parameters import GAUSSIAN
 
-# Samples whose values 'swap' takes; and the most numbers that they, or a block of samples, have.
-POOL_SIZE, BLOCK_NUMBERS = 1024, 2**20
+# Most samples whose values 'swap' takes.
+POOL_SIZE = 1024
 
 
 def statistics(kind, dataset, earlier=None):
@@ -27,13 +27,8 @@ def statistics(kind, dataset, earlier=None):
             low, high = np.fmin(low, earlier["low"]), np.fmax(high, earlier["high"])
         return {"low": low, "high": high}
     if kind in GAUSSIAN:
-        total = earlier
         with np.errstate(over="ignore", invalid="ignore"):  # training refuses what is infinite
-            # The same blocks, and so the same sums, whatever X is stored in.
-            size = max(1, min(512, BLOCK_NUMBERS // dataset.n_features))
-            for _, block in dataset.blocks(size, dataset.weighted):
-                total = add_moments(total, block)
-        return total
+            return dataset.moments(earlier)
     return None
 
 

@@ -4,6 +4,8 @@ An array that already is all of that is passed on without a copy. Anything else 
 order, another type, codes of a layer below) is converted a block at a time, never as a whole.
 """
 
+import sys
+
 import numpy as np
 from scipy.sparse import issparse
 from sklearn import get_config
@@ -14,6 +16,9 @@ from skae._kernel._sgd import Batches
 # Most samples in a block when nothing is learned, for all threads together, and the part of
 # scikit-learn's `working_memory` that they may take: at its default, 64 MiB.
 BLOCK_SIZE, BLOCK_SHARE = 512, 1 / 16
+
+# Most numbers of a block whose moments are added.
+BLOCK_NUMBERS = 2**20
 
 
 def working_memory():
@@ -71,7 +76,9 @@ class Dataset:
         Classes that a held-out part should have in the same proportions.
     """
 
+    here = True  # whether the steps are taken in this process
     zero_copy = False  # whether the kernel can read the samples where they are
+    most_held_out = sys.maxsize  # most samples that early stopping holds out
 
     def __init__(self, dtype, *, target=None, sample_weight=None, strata=None):
         self.dtype = np.dtype(dtype)
@@ -95,6 +102,23 @@ class Dataset:
             return None
         weights = self.sample_weight[index]
         return weights / weights.max()
+
+    def epoch(self, loop, number, team):
+        """Take the steps of an epoch of a training loop; return the sum of the costs."""
+        return loop.step_through(number, team)
+
+    def part(self, index):
+        """A data set in this process, and the positions in it of the samples of `index`."""
+        return self, index
+
+    def moments(self, total=None):
+        """The sums of `add_moments` for all samples, added to earlier ones."""
+        # The same blocks, and so the same sums, whatever X is stored in.
+        size = max(1, min(512, BLOCK_NUMBERS // self.n_features))
+        for _, block in self.blocks(size, self.weighted):
+            total = add_moments(total, block)
+            del block
+        return total
 
     def block_size(self, workspace_width=0):
         """Number of samples in a block when nothing is learned, at least one.
@@ -166,6 +190,25 @@ class Dataset:
             out[where] = block
             del block
         return out
+
+
+class RemoteSamples:
+    """Samples in other processes, which a fit takes in place of X.
+
+    Subclasses have `shape`, `dtype`, and `header`, an X of the same features without samples;
+    ``check(name, least)`` refuses too few samples for an estimator of this name;
+    ``dataset(dtype, **labels)`` gives all as a data set, ``labelled(labels, dtype)`` those that
+    have labels.
+    """
+
+    ndim = 2
+
+
+def dataset_of(X, dtype=None, **labels):
+    """A data set of samples, wherever they are."""
+    if isinstance(X, RemoteSamples):
+        return X.dataset(dtype, **labels)
+    return ArrayDataset(X, dtype, **labels)
 
 
 class ArrayDataset(Dataset):
@@ -284,14 +327,20 @@ def add_moments(total, block, weights=None):
         shift = weights @ deviation / weight
         deviation -= shift
     squares = np.einsum("i,ij,ij->j", weights, deviation, deviation)
-    mean = first + shift
-    if total is not None:
-        step, earlier = mean - total["mean"], total["weight"]
-        share = over(weight, earlier + weight)
-        squares += total["squares"] + step * step * (earlier * share)
-        mean = total["mean"] + step * share
-        weight = weight + earlier
-    return {"weight": weight, "mean": mean, "squares": squares}
+    return merge_moments(total, {"weight": weight, "mean": first + shift, "squares": squares})
+
+
+def merge_moments(one, other):
+    """The moments of two sets of samples together; the first may be None."""
+    if one is None:
+        return other
+    step, earlier = other["mean"] - one["mean"], one["weight"]
+    share = over(other["weight"], earlier + other["weight"])
+    return {
+        "weight": other["weight"] + earlier,
+        "mean": one["mean"] + step * share,
+        "squares": other["squares"] + (one["squares"] + step * step * (earlier * share)),
+    }
 
 
 def over(sums, weight):

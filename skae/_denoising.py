@@ -12,7 +12,7 @@ from skae import _inference, _training
 from skae._base import BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._corruption import make_corruption, statistics
-from skae._dataset import ArrayDataset, EncodedDataset
+from skae._dataset import ArrayDataset, EncodedDataset, dataset_of
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, Network
 from skae._parameters import (
@@ -133,7 +133,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
                 X, sample_weight, self.loss, first=first, incremental=incremental
             )
             task.begin(X, y, weights, self._fitted_attributes)
-            self._fit_layer(ArrayDataset(X, sample_weight=weights), incremental, task)
+            self._fit_layer(dataset_of(X, sample_weight=weights), incremental, task)
         return self
 
     def _check_combination(self, place=str):

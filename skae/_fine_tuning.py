@@ -16,7 +16,7 @@ from skae import _inference, _training
 from skae._base import BEST, BaseEncoder, check_weights, unchanged_on_error, weights_of_mean
 from skae._callbacks import FitTask
 from skae._compat import HasMethods, StrOptions
-from skae._dataset import ArrayDataset, compute_dtype
+from skae._dataset import ArrayDataset, RemoteSamples, compute_dtype
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, Network
@@ -243,7 +243,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     "sample. Give at least 2 samples, or set pretrain=False."
                 )
             if starts and hasattr(stack, "layers_"):  # the same features, in the same order
-                validate_data(stack, given, reset=False, skip_check_array=True)
+                header = given.header if isinstance(given, RemoteSamples) else given
+                validate_data(stack, header, reset=False, skip_check_array=True)
             weights = check_weights(sample_weight, X)
             labels = self._read_labels(X, y, weights, first, incremental)
             if not labels.mask.any():
@@ -456,10 +457,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         network = self._network
         if not state.output_only:
             state = state.as_complete()
-        codes = dataset.encoded(
-            lambda part: _inference.outputs(network, state.params, part, stop=-1),
-            self._n_features_out,
-        )
+        encode = partial(_inference.outputs, network, state.params, stop=-1)
+        codes = dataset.encoded(encode, self._n_features_out)
         place = self._output_layer_place()
         stage = task.subtask(
             "fine-tune output layer",
@@ -500,7 +499,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if dataset.sample_weight is not None and has_fit_parameter(final, "sample_weight"):
             given["sample_weight"] = dataset.sample_weight
         with task.delegated("final estimator", final):
-            final.fit(self._encode(dataset.X), y, **given)
+            encode = partial(_inference.outputs, self._network, self._params(), stop=-1)
+            final.fit(dataset.encoded(encode, self._n_features_out).toarray(), y, **given)
         self.final_estimator_ = final
 
     def _set_best(self, state):

@@ -181,11 +181,13 @@ class TrainingParameters:
         40,000 samples, repeated ones too: ``ceil(40_000 / n_samples)``, at least 5 and at most
         1000. Small data need many epochs, as each has few steps.""",
     )
-    shuffle: bool = parameter(
+    shuffle: bool | str = parameter(
         default=True,
-        constraint=["boolean"],
-        doc="""bool
-        Whether to shuffle the samples in each epoch.""",
+        constraint=["boolean", StrOptions({"blocks"})],
+        doc="""bool or 'blocks'
+        Whether to shuffle the samples in each epoch. 'blocks' is for X in a memory-mapped file:
+        blocks of 256 consecutive samples are read in random order, and the samples of 64 blocks
+        are shuffled together.""",
     )
     random_state: int | np.random.RandomState | None = parameter(
         default=None,

@@ -13,7 +13,7 @@ from skae import _training
 from skae._base import BaseAutoencoder, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._compat import StrOptions, validate_parameter_constraints
-from skae._dataset import ArrayDataset, EncodedDataset
+from skae._dataset import ArrayDataset, EncodedDataset, dataset_of
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
 from skae._network import Network
@@ -212,7 +212,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             self._interrupted = False
             self._drop_training_attributes()  # a callback may copy the estimator
             if one_by_one:
-                dataset = ArrayDataset(X, sample_weight=weights)
+                dataset = dataset_of(X, sample_weight=weights)
                 self._joint_state = None
                 layers = self._fit_layers(layers, dataset, incremental, resumes, task)
             self._set_layers(layers)
@@ -221,7 +221,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 self._fit_jointly(X, weights, task)
             if not incremental:
                 bottom = self.layers_[0]
-                dataset = ArrayDataset(X, bottom._params().dtype, sample_weight=weights)
+                dataset = dataset_of(X, bottom._params().dtype, sample_weight=weights)
                 seed = (self._joint_state or bottom._state).seed
                 self._interrupted |= self._measure(dataset, seed, self._title)
             task.end()
@@ -275,7 +275,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             learning_rate_init=self.joint_learning_rate_init,
         )
         dtype = bottom.components_.dtype
-        dataset = ArrayDataset(X, dtype, sample_weight=weights, target=self._target)
+        dataset = dataset_of(X, dtype, sample_weight=weights, target=self._target)
         bottom._note_statistics(dataset, False, False)
         state = self._joint_state
         if state is None:

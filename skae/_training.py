@@ -36,6 +36,10 @@ CURVES = ("loss_curve", "validation_loss_curve", "validation_scores")
 # numbers of epochs; a mini-batch has a hundredth of the samples, within these bounds.
 N_SAMPLES_SEEN, EPOCHS, BATCHES = 40_000, (5, 1000), (20, 200)
 
+# With shuffle='blocks', samples are read in blocks of so many consecutive ones, and those of so
+# many blocks are shuffled together.
+BLOCK, BLOCKS_TOGETHER = 256, 64
+
 # Samples whose loss tells whether the last step has diverged.
 N_PROBES = 20
 
@@ -182,13 +186,28 @@ def draw_seed(random_state):
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def random_stream(seed, stream, epoch=0):
-    return np.random.default_rng((seed, stream, epoch))
+def random_stream(seed, stream, *epoch):
+    return np.random.default_rng((seed, stream, *(epoch or (0,))))
 
 
 def noise_key(seed, epoch):
     """The kernel's key for the noise of an epoch: 64 bits."""
     return int(np.random.SeedSequence((seed, _NOISE, epoch)).generate_state(1, np.uint64)[0])
+
+
+def epoch_order(index, shuffle, seed, *epoch):
+    """The order of some samples in an epoch, of which there may be one for each of many parts."""
+    if not shuffle:
+        return index
+    rng = random_stream(seed, _ORDER, *epoch)
+    if shuffle != "blocks":
+        return rng.permutation(index)
+    starts = rng.permutation(np.arange(0, len(index), BLOCK))
+    together = []
+    for k in range(0, len(starts), BLOCKS_TOGETHER):
+        parts = [index[start : start + BLOCK] for start in starts[k : k + BLOCKS_TOGETHER]]
+        together.append(rng.permutation(np.concatenate(parts)))
+    return np.concatenate(together)
 
 
 def make_solver(options):
@@ -225,6 +244,7 @@ def split(dataset, options, seed):
         return every, None
     strata = None if dataset.strata is None else dataset.strata[every]
     held_out = max(2, int(np.ceil(options.validation_fraction * len(every))))  # R^2 needs two
+    held_out = min(held_out, dataset.most_held_out)
     if strata is not None:
         held_out = max(held_out, len(np.unique(strata)))
     if held_out >= len(every):
@@ -249,8 +269,36 @@ def measured(dataset, options, seed):
     training, held_out = split(dataset, options, seed)
     index = training if held_out is None else held_out
     if len(index) > N_MEASURED:
-        index = index[np.arange(N_MEASURED) * len(index) // N_MEASURED]
+        places = np.arange(N_MEASURED) * len(index) // N_MEASURED
+        index = places if isinstance(index, range) else index[places]
     return index
+
+
+class Stepper:
+    """Takes the steps of an epoch, or of a part of it; can be sent to where the samples are."""
+
+    def __init__(self, network, objective, solver, corruption, batch_size):
+        self.network, self.objective, self.solver = network, objective, solver
+        self.corruption, self.batch_size = corruption, batch_size
+
+    def begin(self, state):
+        """Allocate what steps from this state on need."""
+        network, dtype = self.network, state.buffers.dtype
+        self.workspace = network.workspace(
+            self.batch_size, dtype, adversarial=self.objective.adversarial_radius > 0
+        )
+        size = network.n_params if self.solver.needs_gradient else 0
+        self.gradient = aligned_zeros(size, dtype)
+        self.problem = _sgd.Problem(
+            network.layers, self.objective, self.solver, state, self.corruption
+        )
+
+    def run(self, dataset, order, key, weights, team):
+        """Step through samples in this order; return the sum of their costs."""
+        cost = 0.0
+        for batches in dataset.batches(order, self.batch_size, key, weights):
+            cost += _sgd.train(self.problem, batches, team, self.gradient, self.workspace)
+        return cost
 
 
 def train(
@@ -306,7 +354,8 @@ def train(
         network, objective, corruption, dataset, state, options, name, score, task or FitTask()
     )
     try:
-        with team_for(loop.batch_size * network.largest_matrix) as team:
+        work = loop.batch_size * network.largest_matrix if dataset.here else 0
+        with team_for(work) as team:
             loop.run(team)
     except KeyboardInterrupt:
         warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
@@ -352,15 +401,11 @@ class _Loop:
                 self.sum_params[:] = state.unfinished["sum_params"]
                 self.n_summed = state.unfinished["n_summed"]
         self.training, self.validation = split(dataset, options, state.seed)
+        if self.validation is not None:
+            self.held_out = dataset.part(self.validation)
         self.batch_size = min(options.batch_size, len(self.training))
         self.weights = self.relative_weights()
-        self.workspace = network.workspace(
-            self.batch_size, buffers.dtype, adversarial=objective.adversarial_radius > 0
-        )
-        self.gradient = aligned_zeros(
-            network.n_params if self.solver.needs_gradient else 0, buffers.dtype
-        )
-        self.problem = _sgd.Problem(network.layers, objective, self.solver, self.state, corruption)
+        self.stepper = Stepper(network, objective, self.solver, corruption, self.batch_size)
 
     def relative_weights(self):
         """Sample weights divided by their mean, so that only their ratios matter.
@@ -429,18 +474,20 @@ class _Loop:
     def epoch(self, team):
         """Step through all training samples once; return the mean cost of the mini-batches."""
         state, number = self.state, len(self.state.loss_curve)
-        order = self.training
-        if self.options.shuffle:
-            order = random_stream(state.seed, _ORDER, number).permutation(order)
-        key = noise_key(state.seed, number)
-        cost = 0.0
-        for batches in self.dataset.batches(order, self.batch_size, key, self.weights):
-            cost += _sgd.train(self.problem, batches, team, self.gradient, self.workspace)
-        cost /= len(order)
+        cost = self.dataset.epoch(self, number, team) / len(self.training)
         if self.objective.alpha:
             cost += 0.5 * self.objective.alpha * self.network.squared_weights(state.params)
         self.check_finite(cost, number + 1)
         return cost
+
+    def step_through(self, number, team):
+        """Step through the training samples, which are in this process."""
+        state = self.state
+        if not hasattr(self.stepper, "problem"):
+            self.stepper.begin(state)
+        order = epoch_order(self.training, self.options.shuffle, state.seed, number)
+        key = noise_key(state.seed, number)
+        return self.stepper.run(self.dataset, order, key, self.weights, team)
 
     def check_finite(self, loss, epoch):
         """Refuse to go on with a loss that is infinite or nan."""
@@ -457,7 +504,7 @@ class _Loop:
         Without noise and penalties; the score is None if there is no function for it.
         """
         network, params = self.network, self.state.params
-        dataset, index = self.dataset, self.validation
+        dataset, index = self.held_out
         weights = dataset.weights_of_mean(index)
         losses = _inference.sample_losses(network, params, self.objective, dataset, index=index)
         with np.errstate(over="ignore"):
@@ -548,14 +595,11 @@ class _Loop:
                 f"{self.name}: the weights became non-finite in epoch {len(state.loss_curve)}. "
                 f"Try a smaller learning_rate_init (it is {self.options.learning_rate_init:g})."
             )
-        if self.validation is None and state.step > 0:
+        if self.validation is None and state.loss_curve:
             # The loss of an epoch is that of its steps as they are taken; the last one has none.
+            dataset, index = self.dataset.part(self.training[:N_PROBES])
             losses = _inference.sample_losses(
-                self.network,
-                state.params,
-                self.objective,
-                self.dataset,
-                index=self.training[:N_PROBES],
+                self.network, state.params, self.objective, dataset, index=index
             )
             with np.errstate(over="ignore"):
                 self.check_finite(losses.sum(), len(state.loss_curve))
