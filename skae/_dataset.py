@@ -74,20 +74,24 @@ class Dataset:
     sample_weight : ndarray of shape (n_samples,), float64, default=None
     strata : ndarray of shape (n_samples,), default=None
         Classes that a held-out part should have in the same proportions.
+    ids : ndarray of shape (n_samples,), int64, default=None
+        Numbers of the samples, by which their noise goes; their positions if None.
     """
 
-    here = True  # whether the steps are taken in this process
+    here, n_replicas = True, 1  # whether steps are taken in this process; networks that take them
     zero_copy = False  # whether the kernel can read the samples where they are
     most_held_out = sys.maxsize  # most samples that early stopping holds out
 
-    def __init__(self, dtype, *, target=None, sample_weight=None, strata=None):
+    def __init__(self, dtype, *, target=None, sample_weight=None, strata=None, ids=None):
         self.dtype = np.dtype(dtype)
         self.target, self.sample_weight, self.strata = target, sample_weight, strata
+        self.ids = ids
 
     @property
     def labels(self):
         """Everything but the samples, as keyword arguments."""
-        return {name: getattr(self, name) for name in ("target", "sample_weight", "strata")}
+        names = "target", "sample_weight", "strata", "ids"
+        return {name: getattr(self, name) for name in names}
 
     @property
     def weighted(self):
@@ -155,16 +159,17 @@ class Dataset:
         target = self.target
         if self.zero_copy:
             target = self.X if target is None else target
-            yield Batches(self.X, target, order, order, weights, size, key)
+            ids = order if self.ids is None else self.ids[order]
+            yield Batches(self.X, target, order, ids, weights, size, key)
             return
         for where, block in self.blocks(size, order):
-            ids = order[where]
+            place = order[where]
             yield Batches(
                 block,
-                block if target is None else target[ids],
-                np.arange(len(ids)),
-                ids,
-                None if weights is None else weights[ids],
+                block if target is None else target[place],
+                np.arange(len(place)),
+                place if self.ids is None else self.ids[place],
+                None if weights is None else weights[place],
                 size,
                 key,
             )

@@ -185,8 +185,8 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
             return train
 
         sizes = [inputs.shape[1], *stacks[0].hidden_layer_sizes]
-        options = _training.Options.of(stacks[0], len(inputs))
-        work = options.batch_size * max(a * b for a, b in pairwise(sizes))
+        batch_size = _training.n_in_batch(self.batch_size, len(inputs))
+        work = batch_size * max(a * b for a, b in pairwise(sizes))
         calls = [call(k) for k in range(len(stacks)) if k not in done]
         side_by_side(calls, np.inf if observed else work, type(self).__name__)
         begun = list(takewhile(lambda stack: getattr(stack, "_joint_state", None), stacks))

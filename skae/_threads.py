@@ -133,16 +133,19 @@ class _Lead(Guard):
 
 
 @contextmanager
-def team_for(work):
+def team_for(work, n_threads=None):
     """A team of as many threads as BLAS may use, or of one if `work` multiplications are few.
 
+    `n_threads` says how many they are where BLAS has been limited for another reason.
     BLAS is limited to one thread meanwhile. A nested call in this thread gets the same team.
     """
     if _running.team is not None:
         yield _running.team
         return
-    with single_threaded_blas(), _Lead(_n_threads if work >= WORTH_THREADS else 1) as team:
-        yield team
+    with single_threaded_blas():
+        most = n_threads or _n_threads
+        with _Lead(most if work >= WORTH_THREADS else 1) as team:
+            yield team
 
 
 @contextmanager

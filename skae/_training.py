@@ -27,7 +27,7 @@ ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
 
 # Independent streams of random numbers, all from one seed. Each draw names its stream and
 # epoch, so there is no generator whose state would have to be saved with a fit.
-_INITIAL, _SPLIT, _ORDER, _NOISE, POOL = range(5)
+_INITIAL, _SPLIT, _ORDER, _NOISE, POOL, ROUND = range(6)
 
 # The attributes of a `TrainingState` that are curves.
 CURVES = ("loss_curve", "validation_loss_curve", "validation_scores")
@@ -60,7 +60,7 @@ class Options(SimpleNamespace):
     def of(cls, estimator, n_samples, *, incremental=False, **others):
         """Read from the parameters of an estimator, for so many samples; `others` take precedence.
 
-        Numbers that are 'auto' are chosen here.
+        A `max_iter` of 'auto' is chosen here.
         """
         names = [*TrainingParameters._declared]
         names += [name for name in cls.__annotations__ if hasattr(estimator, name)]
@@ -68,8 +68,6 @@ class Options(SimpleNamespace):
             others = {**others, "max_iter": 1, "incremental": True}
         options = cls(**{**{name: getattr(estimator, name) for name in names}, **others})
         options.max_iter = n_epochs(options.max_iter, n_samples)
-        if options.batch_size == "auto":
-            options.batch_size = int(np.clip(n_samples // 100, *BATCHES))
         if options.n_warmup_epochs >= max(options.max_iter, 1) and not incremental:
             raise ValueError(
                 f"n_warmup_epochs={options.n_warmup_epochs} must be less than "
@@ -83,6 +81,13 @@ def n_epochs(max_iter, n_samples):
     if max_iter != "auto":
         return max_iter
     return int(np.clip(-(-N_SAMPLES_SEEN // n_samples), *EPOCHS))
+
+
+def n_in_batch(batch_size, n_samples):
+    """The number of samples that a `batch_size` stands for."""
+    if batch_size != "auto":
+        return batch_size
+    return int(np.clip(n_samples // 100, *BATCHES))
 
 
 class Curve:
@@ -136,6 +141,8 @@ class TrainingState:
         Whether the last run has ended before its last epoch.
     output_only : bool
         Whether it trained the output layer alone.
+    outer_momentum : ndarray of shape (n_params,) or None
+        Momentum of the mean of several replicas; None if there was one network.
     unfinished : dict or None
         The parameters and sums from which an interrupted run goes on, where they are not those
         that it returned.
@@ -156,6 +163,7 @@ class TrainingState:
     n_run_epochs: int = 0
     interrupted: bool = False
     output_only: bool = False
+    outer_momentum: np.ndarray | None = None
     unfinished: dict | None = None
 
     @property
@@ -403,7 +411,8 @@ class _Loop:
         self.training, self.validation = split(dataset, options, state.seed)
         if self.validation is not None:
             self.held_out = dataset.part(self.validation)
-        self.batch_size = min(options.batch_size, len(self.training))
+        batch_size = n_in_batch(options.batch_size, len(dataset) // dataset.n_replicas)
+        self.batch_size = min(batch_size, len(self.training))
         self.weights = self.relative_weights()
         self.stepper = Stepper(network, objective, self.solver, corruption, self.batch_size)
 
@@ -586,7 +595,12 @@ class _Loop:
             buffers = (buffers if keeps else buffers[:1]).copy()
         if better is not None:
             buffers[0] = better
-        return state.changed(buffers=buffers, interrupted=interrupted, unfinished=unfinished)
+        return state.changed(
+            buffers=buffers,
+            interrupted=interrupted,
+            unfinished=unfinished,
+            outer_momentum=state.outer_momentum if keeps else None,
+        )
 
     def finish(self):
         state = self.result(interrupted=self.state.interrupted, in_place=True)

@@ -206,6 +206,15 @@ cdef class Corruption:
         self.kind, self.level, self.low, self.high = kind, level, low, high
         self.scale, self.pool = scale, pool
 
+    def __reduce__(self):  # views are not pickled
+        views = [None if view is None else numpy.asarray(view)
+                 for view in [<object> self.low, <object> self.high, <object> self.scale]]
+        return _corruption, (self.kind, self.level, *views, self.pool)
+
+
+def _corruption(kind, level, low, high, scale, pool):
+    return Corruption(kind, level, low=low, high=high, scale=scale, pool=pool)
+
 
 cdef CorruptionSettings settings_of(Corruption noise, const floating[:, ::1] X) except *:
     """For the kernel; what the noise reads must fit the features of X."""

@@ -1,0 +1,671 @@
+"""Fit estimators on Dask collections, and apply them to such: samples that no machine holds.
+
+The epoch loop is that of every fit, in the client; the steps are taken where the blocks of samples
+are. Each replica of the network steps through its own blocks, from a common state. Several times
+an epoch, the states are averaged, and the change of the mean gets momentum [1]_ [2]_.
+
+What is computed depends on the seed, the blocks and the number of replicas, and not on the
+workers: a task is a function of its arguments, means are summed in a fixed order, and the noise of
+a sample goes by its number in the whole data. A worker that dies costs one round between two
+averages.
+
+References
+----------
+.. [1] A. Douillard, Q. Feng, A. Rusu, R. Chhaparia, Y. Donchev, A. Kuncoro, M. Ranzato, A. Szlam,
+   J. Shen. DiLoCo: Distributed Low-Communication Training of Language Models. 2023.
+.. [2] S. Stich. Local SGD Converges Fast and Communicates Little. ICLR 2019.
+"""
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from skae import _training
+from skae._base import ACCEPTED, BaseEncoder, check_sparse, in_canonical_format
+from skae._compat import Interval, validate_parameter_constraints
+from skae._dataset import ArrayDataset, Dataset, RemoteSamples, compute_dtype, merge_moments
+from skae._network import aligned_zeros
+from skae._threads import team_for
+
+try:
+    import dask
+    from dask.base import is_dask_collection
+    from distributed import CancelledError, default_client, get_worker
+    from distributed.scheduler import KilledWorker
+except ImportError as error:
+    raise ImportError("skae.dask needs Dask. Install it with: pip install 'skae[dask]'") from error
+
+__all__ = ["apply", "fit"]
+
+# There are fewer averages in an epoch, if a replica took fewer steps than these between two.
+LEAST_STEPS = 15
+
+# Momentum of the mean: the change of the mean of R replicas is amplified by up to R / 0.6 for
+# stochastic gradient descent, by the square root of R, at most 2, for Adam. These are the rules by
+# which learning rates grow with batches. A young network has none: its units would die.
+SGD_MOMENTUM, ADAM_MOMENTUM = 0.6, 0.5
+
+# Most samples that early stopping holds out: they are brought to the client.
+MOST_HELD_OUT = 10_000
+
+# So many states are added at once. A round is tried so often, and workers are waited for so many
+# seconds.
+FAN_IN, ATTEMPTS, PATIENCE = 8, 5, 300
+
+# What tells that a worker has died and taken something along.
+LOST = (CancelledError, KilledWorker, OSError, TimeoutError)
+
+
+def fit(
+    estimator: Any,
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    client: Any = None,
+    replicas: int | None = None,
+    averages: int = 8,
+) -> Any:
+    """Fit an estimator on a Dask collection.
+
+    The estimator is fitted as by its own ``fit``, with its parameters, callbacks, early stopping
+    and ``warm_start``; Ctrl-C ends the fit with a warning. Nothing of it stays on the cluster.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A `DenoisingAutoencoder`, `StackedAutoencoder`, `StackedAutoencoderClassifier` or
+        `StackedAutoencoderRegressor`.
+    X : dask Array or DataFrame of shape (n_samples, n_features)
+        Training samples, in blocks of rows: NumPy arrays, sparse matrices or data frames. Their
+        order should have no meaning, as each replica is trained on some of the blocks.
+    y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs), default=None
+        As for the ``fit`` of the estimator. It is brought to the client.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        As for the ``fit`` of the estimator. It is brought to the client.
+    client : distributed.Client, default=None
+        Client of the cluster; None is the current one.
+    replicas : int in [1, n_blocks], default=None
+        Number of replicas of the network. The result depends on it. None is one for each worker,
+        but no more than there are blocks. The more there are, the fewer steps each takes: give
+        each some thousand, by more epochs if need be.
+    averages : int in [1, inf), default=8
+        Number of times in an epoch that the replicas are averaged. They are fewer if a replica
+        took less than 15 steps in between.
+
+    Returns
+    -------
+    estimator : estimator
+        The estimator itself, fitted.
+
+    Raises
+    ------
+    TypeError
+        If X is not a Dask collection, or the estimator cannot be fitted on one.
+    ValueError
+        If a parameter, X, y or `sample_weight` is not as described.
+    RuntimeError
+        If workers die again and again. The estimator is then as it was before the call.
+
+    See Also
+    --------
+    apply : Apply a fitted estimator to a Dask collection.
+
+    Notes
+    -----
+    Mini-batches, and a `batch_size` of 'auto', are those of a replica. The samples that early
+    stopping holds out, at most 10,000, are brought to the client. Codes of the layers below are
+    computed anew in each epoch.
+
+    A task uses the threads of its worker. Those of one thread give the same bits, however many
+    workers there are.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import skae.dask
+    >>> from distributed import Client
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenoisingAutoencoder
+    >>> X = da.from_array(load_digits().data / 16, chunks=(500, 64))
+    >>> with Client(processes=False, n_workers=2, dashboard_address=None):
+    ...     dae = skae.dask.fit(DenoisingAutoencoder(64, max_iter=20, random_state=0), X)
+    ...     codes = skae.dask.apply(dae, X).compute()
+    >>> codes.shape
+    (1797, 64)
+    >>> bool(dae.reconstruction_r2_ > 0.5)
+    True
+    """
+    if not isinstance(estimator, BaseEncoder):
+        raise TypeError(
+            "skae.dask.fit takes DenoisingAutoencoder, StackedAutoencoder, "
+            "StackedAutoencoderClassifier and StackedAutoencoderRegressor, but got "
+            f"{type(estimator).__name__}."
+        )
+    count = [Interval(Integral, 1, None, closed="left")]
+    validate_parameter_constraints(
+        {"replicas": [*count, None], "averages": count},
+        {"replicas": replicas, "averages": averages},
+        "skae.dask.fit",
+    )
+    client = default_client() if client is None else client
+    y, sample_weight = (
+        values.compute() if is_dask_collection(values) else values for values in (y, sample_weight)
+    )
+    blocks = Blocks(X, client, replicas, averages)
+    given = {} if sample_weight is None else {"sample_weight": sample_weight}
+    return estimator.fit(blocks, y, **given)
+
+
+def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
+    """Apply a method of a fitted estimator to a Dask collection, block by block.
+
+    Nothing is computed before it is asked for; no cluster is needed.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted estimator of any kind.
+    X : dask Array or DataFrame of shape (n_samples, n_features)
+        Samples, or codes.
+    method : str, default="transform"
+        Name of a method that takes X alone: "transform", "predict", "score_samples" and so on.
+
+    Returns
+    -------
+    result : dask Array, DataFrame or Series
+        What the method returns for each block: an array, or a data frame if X is one and the
+        method gives data frames (see ``set_output``).
+
+    Examples
+    --------
+    See `fit`.
+    """
+    check_is_fitted(estimator)
+    if not callable(getattr(estimator, method, None)):
+        raise AttributeError(f"{type(estimator).__name__!r} object has no method {method!r}")
+    _, header = delayed_blocks(X)
+    frames = hasattr(header, "columns")
+    example = (
+        header.iloc[:0].reindex([0]).fillna(0) if frames else np.zeros((1, X.shape[1]), X.dtype)
+    )
+    meta = getattr(estimator, method)(example)[:0]
+    call = partial(_called, estimator, method, meta)
+    if frames:
+        return X.map_partitions(call, meta=meta)
+    if X.numblocks[1] > 1:
+        X = X.rechunk({1: -1})
+    meta = np.asarray(meta)
+    if meta.ndim == 1:
+        return X.map_blocks(call, drop_axis=1, dtype=meta.dtype, meta=meta)
+    chunks = X.chunks[0], (meta.shape[1],)
+    return X.map_blocks(call, chunks=chunks, dtype=meta.dtype, meta=meta)
+
+
+# -- in a worker --------------------------------------------------------------------------
+
+
+def _called(estimator, method, meta, block):
+    result = getattr(estimator, method)(block) if block.shape[0] else meta
+    return result if hasattr(meta, "columns") else np.asarray(result)
+
+
+@dataclass
+class Part:
+    """The samples of a block that a fit is about: all, or those that have labels.
+
+    `ids` are their numbers among all of these, `rows` the positions of those to train on.
+    """
+
+    X: Any
+    ids: np.ndarray
+    rows: np.ndarray
+    target: np.ndarray | None = None
+    sample_weight: np.ndarray | None = None
+
+    def dataset(self, dtype, below=(), index=slice(None)):
+        """The samples, as a data set; with layers below, the codes of those of `index`."""
+        labels = {"target": self.target, "sample_weight": self.sample_weight, "ids": self.ids}
+        dataset = ArrayDataset(self.X, dtype, **labels)
+        if not below:
+            return dataset
+        X = dataset.take(index)
+        for encode in below:
+            X = encode(ArrayDataset(X))
+        labels = {k: None if values is None else values[index] for k, values in labels.items()}
+        return ArrayDataset(X, dtype, **labels)
+
+
+def checked(block):
+    """A block of samples as a fit takes them."""
+    X = check_array(
+        check_sparse(block),
+        accept_sparse="csr",
+        ensure_all_finite="allow-nan",
+        dtype=ACCEPTED,
+        ensure_min_samples=0,
+        input_name="X",
+    )
+    return in_canonical_format(X)
+
+
+def facts(block):
+    return block.shape, compute_dtype(block)
+
+
+def make_part(block, mask, first_id, encode, y, sample_weight):
+    X = block if mask is None else block[mask]
+    ids = np.arange(first_id, first_id + X.shape[0])
+    target = None if encode is None else encode(y)
+    return Part(X, ids, np.arange(len(ids)), target, sample_weight)
+
+
+def with_rows(part, rows):
+    return replace(part, rows=rows)
+
+
+def feature_ranges(part, dtype, below):
+    return part.dataset(dtype, below).feature_ranges()
+
+
+def moments(part, dtype, below):
+    with np.errstate(over="ignore", invalid="ignore"):  # training refuses what is infinite
+        return part.dataset(dtype, below).moments()
+
+
+def taken(part, dtype, below, index):
+    return part.dataset(dtype, below, index).X if below else part.dataset(dtype).take(index)
+
+
+@dataclass
+class Replica:
+    """A network that steps through its samples: what is the same in each round of a fit."""
+
+    stepper: _training.Stepper
+    seed: int
+    shuffle: bool | str
+    mean_weight: float
+    below: tuple[Callable[..., Any], ...]
+    n_at_once: int  # of these in a worker
+
+    def run(self, state, rate, epoch, share, pieces, *parts):
+        """Take the steps of a round; return `share` of the new state, and the sum of the costs.
+
+        A piece is the number of a block, and which of its samples, in their order in this epoch.
+        """
+        buffers, step = state
+        own = aligned_zeros(buffers.shape, buffers.dtype)
+        own[:] = buffers
+        state = _training.TrainingState(own, self.seed, step=step)
+        stepper = copy(self.stepper)
+        stepper.solver = copy(stepper.solver)
+        stepper.solver.learning_rate = rate
+        stepper.begin(state)
+        key, cost = _training.noise_key(self.seed, epoch), 0.0
+        work = stepper.batch_size * stepper.network.largest_matrix
+        with team_for(work, n_threads(self.n_at_once)) as team:
+            for (number, start, stop), part in zip(pieces, parts):
+                order = _training.epoch_order(part.rows, self.shuffle, self.seed, epoch, number)
+                order = order[start:stop]
+                dataset = part.dataset(buffers.dtype, self.below, order)
+                if self.below:
+                    order = np.arange(len(order))
+                weights = dataset.sample_weight
+                if weights is not None:
+                    weights = weights / self.mean_weight
+                cost += stepper.run(dataset, order, key, weights, team)
+        own *= own.dtype.type(share)
+        return own, state.step, cost
+
+
+def run(replica, *args):
+    return replica.run(*args)
+
+
+def n_threads(n_at_once):
+    """The threads of this worker, for each of the tasks that it runs at once."""
+    return max(1, get_worker().state.nthreads // n_at_once)
+
+
+def added(*results):
+    """The sum of what replicas return, from the first to the last."""
+    total = results[0][0].copy()
+    for buffers, *_ in results[1:]:
+        total += buffers
+    return total, max(step for _, step, _ in results), sum(cost for *_, cost in results)
+
+
+# -- in the client ----------------------------------------------------------------------
+
+
+def delayed_blocks(X):
+    """The blocks of a collection, and an X of the same features without samples."""
+    if not is_dask_collection(X) or not hasattr(X, "to_delayed"):
+        raise TypeError(
+            f"X must be a Dask array or data frame, got {type(X).__name__}. Make one by "
+            "dask.array.from_array(X), or call the method of the estimator."
+        )
+    if X.ndim != 2:
+        raise ValueError(f"Expected 2D array, got {X.ndim}D array instead.")
+    if hasattr(X, "to_dask_array"):
+        return list(X.to_delayed()), X._meta
+    if X.numblocks[1] > 1:
+        X = X.rechunk({1: -1})
+    return X.to_delayed().ravel().tolist(), np.empty((0, X.shape[1]), X.dtype)
+
+
+class Cluster:
+    """Where the blocks and the replicas of a fit are."""
+
+    def __init__(self, client, n_blocks, n_replicas):
+        self.client, self.n_replicas = client, n_replicas
+        self.blocks_of = [range(k, n_blocks, n_replicas) for k in range(n_replicas)]
+        self.homes = {}
+
+    def place(self, replica):
+        """Where to run a task of a replica: the same worker each time, while it lives."""
+        workers = sorted(self.client.nthreads())
+        if workers and self.homes.get(replica) not in workers:
+            self.homes[replica] = workers[replica % len(workers)]
+        if not workers:
+            return {}
+        return {"workers": [self.homes[replica]], "allow_other_workers": True}
+
+    @property
+    def n_at_once(self):
+        """The largest number of replicas in a worker."""
+        return -(-self.n_replicas // max(1, len(self.client.nthreads())))
+
+    def submit(self, block, function, *args):
+        """Call a function in the worker that has the replica of a block."""
+        place = self.place(block % self.n_replicas)
+        return self.client.submit(function, *args, pure=False, **place)
+
+    def results(self, submit):
+        """The results of the futures that ``submit()`` gives; again, if a worker has died."""
+        for attempt in range(1, ATTEMPTS + 1):
+            futures = []
+            try:
+                futures = submit()
+                return self.client.gather(futures)
+            except LOST as error:
+                if attempt == ATTEMPTS:
+                    raise RuntimeError(
+                        f"Workers died in each of {ATTEMPTS} attempts at the same work, the last "
+                        f"time with {type(error).__name__}: {error}. Do they have enough memory?"
+                    ) from error
+                self.client.wait_for_workers(1, timeout=PATIENCE)
+            except BaseException:
+                self.client.cancel(futures)
+                raise
+
+    def results_of_blocks(self, function, futures, *args):
+        """The results of a function of some blocks, which have these numbers."""
+        return self.results(
+            lambda: [self.submit(k, function, one, *args) for k, one in futures.items()]
+        )
+
+
+class Blocks(RemoteSamples):
+    """The blocks of a Dask collection, which a fit takes in place of X."""
+
+    def __init__(self, X, client, replicas, averages):
+        blocks, self.header = delayed_blocks(X)
+        if replicas is None:
+            replicas = max(1, min(len(client.nthreads()), len(blocks)))
+        elif replicas > len(blocks):
+            raise ValueError(f"replicas={replicas}, but X has {len(blocks)} block(s).")
+        self.X, self.averages = X, averages
+        self.cluster = Cluster(client, len(blocks), replicas)
+        self.futures = {}
+        for k, numbers in enumerate(self.cluster.blocks_of):
+            tasks = [dask.delayed(checked)(blocks[number]) for number in numbers]
+            self.futures |= zip(numbers, client.compute(tasks, **self.cluster.place(k)))
+        self.futures = dict(sorted(self.futures.items()))
+        found = self.cluster.results_of_blocks(facts, self.futures)
+        widths = sorted({shape[1] for shape, _ in found})
+        if len(widths) > 1:
+            raise ValueError(f"X has blocks with different numbers of features: {widths}.")
+        self.lengths = np.array([shape[0] for shape, _ in found])
+        self.shape = int(self.lengths.sum()), widths[0]
+        single = all(dtype == np.float32 for (n_samples, _), dtype in found if n_samples)
+        self.dtype = np.dtype(np.float32 if single else np.float64)
+
+    def check(self, name, least):
+        if self.shape[0] < least:
+            raise ValueError(
+                f"Found array with {self.shape[0]} sample(s) (shape={self.shape}) while a minimum "
+                f"of {least} is required by {name}."
+            )
+
+    def dataset(self, dtype=None, *, target=None, sample_weight=None):
+        if target is not None:
+            raise TypeError("samples in other processes are their own targets")
+        return BlockDataset(self, dtype or self.dtype, self.lengths, sample_weight=sample_weight)
+
+    def labelled(self, labels, dtype):
+        return BlockDataset(
+            self,
+            dtype,
+            np.array([part.sum() for part in split(labels.mask, self.lengths)]),
+            mask=None if labels.mask.all() else labels.mask,
+            y=labels.y,
+            encode=partial(labels.head.encode, dtype=np.dtype(dtype)),
+            sample_weight=labels.sample_weight,
+            strata=labels.head.strata(labels.y),
+        )
+
+
+def split(values, lengths):
+    """What there is one of a sample, or None, for each block."""
+    if values is None:
+        return [None] * len(lengths)
+    return np.split(values, np.cumsum(lengths)[:-1])
+
+
+class BlockDataset(Dataset):
+    """Samples of a Dask collection, or their codes.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    dtype : dtype
+    lengths : ndarray of shape (n_blocks,)
+        Number of samples of each block that are of interest.
+    mask : ndarray of bool, default=None
+        Which samples these are; all if None.
+    y : ndarray, default=None
+        Their labels; ``encode(y)`` makes targets of them.
+    encode : callable, default=None
+    """
+
+    here, most_held_out = False, MOST_HELD_OUT
+
+    def __init__(self, blocks, dtype, lengths, *, mask=None, y=None, encode=None, **labels):
+        super().__init__(dtype, **labels)
+        self.X, self.n_features, self.averages = blocks.X, blocks.shape[1], blocks.averages
+        self.cluster, self.lengths, self.y, self.encode = blocks.cluster, lengths, y, encode
+        self.n_replicas, self.below, self.trained = self.cluster.n_replicas, (), None
+        self.starts = np.cumsum(lengths) - lengths
+        given = zip(
+            split(mask, blocks.lengths),
+            self.starts.tolist(),
+            [encode] * len(lengths),
+            split(y, lengths),
+            split(self.sample_weight, lengths),
+        )
+        self.parts = {
+            k: self.cluster.submit(k, make_part, blocks.futures[k], *its)
+            for k, its in enumerate(given)
+            if lengths[k]
+        }
+
+    def __len__(self):
+        return int(self.lengths.sum())
+
+    @property
+    def weighted(self):
+        return range(len(self)) if self.sample_weight is None else super().weighted
+
+    def astype(self, dtype):
+        if self.below and dtype != self.dtype:
+            raise ValueError(f"these codes are computed in {self.dtype}")
+        other = copy(self)
+        other.dtype = np.dtype(dtype)
+        return other
+
+    def encoded(self, encode, n_components):
+        other = copy(self)
+        other.below, other.n_features = (*self.below, encode), n_components
+        return other
+
+    def feature_ranges(self):
+        found = self._of_parts(feature_ranges)
+        return np.array(
+            [
+                reduce(np.fmin, (one[0] for one in found)),
+                reduce(np.fmax, (one[1] for one in found)),
+            ]
+        )
+
+    def moments(self, total=None):
+        return reduce(merge_moments, self._of_parts(moments), total)
+
+    def _of_parts(self, function):
+        return self.cluster.results_of_blocks(function, self.parts, self.dtype, self.below)
+
+    def take(self, index):
+        index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
+        block = np.searchsorted(self.starts + self.lengths, index, side="right")
+        places = {k: np.flatnonzero(block == k) for k in np.unique(block).tolist()}
+        found = self.cluster.results(
+            lambda: [
+                self.cluster.submit(
+                    k, taken, self.parts[k], self.dtype, self.below, index[place] - self.starts[k]
+                )
+                for k, place in places.items()
+            ]
+        )
+        out = np.empty((len(index), self.n_features), dtype=self.dtype)
+        for place, samples in zip(places.values(), found):
+            out[place] = samples
+        return out
+
+    def toarray(self):
+        return self.take(slice(None))
+
+    def part(self, index):
+        index = np.asarray(index)
+        labels = {
+            "target": None if self.encode is None else self.encode(self.y[index]),
+            "sample_weight": None if self.sample_weight is None else self.sample_weight[index],
+        }
+        return ArrayDataset(self.take(index), self.dtype, **labels), np.arange(len(index))
+
+    # -- an epoch ----------------------------------------------------------------------------
+
+    def epoch(self, loop, number, team):
+        state, cost = loop.state, 0.0
+        parts, lengths = self._trained_parts(loop.training)
+        replica = Replica(
+            loop.stepper,
+            state.seed,
+            loop.options.shuffle,
+            state.mean_weight,
+            self.below,
+            self.cluster.n_at_once,
+        )
+        momentum = outer_momentum(loop.options.solver, self.n_replicas) if number else 0.0
+        for pieces in self._rounds(lengths, loop.batch_size, state.seed, number):
+            rate = loop.solver.learning_rate
+            mean, step, its_cost = self._round(replica, state, rate, number, pieces, parts)
+            move(state, mean, momentum)
+            state.step, cost = step, cost + its_cost
+        return cost
+
+    def _trained_parts(self, training):
+        """The parts of the blocks, and how many samples of each are trained on."""
+        if len(training) == len(self):
+            return self.parts, self.lengths
+        if self.trained is None or self.trained[0] is not training:
+            rows = np.split(training, np.searchsorted(training, self.starts[1:]))
+            parts = {
+                k: self.cluster.submit(k, with_rows, part, rows[k] - self.starts[k])
+                for k, part in self.parts.items()
+            }
+            self.trained = training, parts, np.array([len(one) for one in rows])
+        return self.trained[1:]
+
+    def _rounds(self, lengths, batch_size, seed, epoch):
+        """Yield the pieces of each replica, for each round: some samples of each of its blocks."""
+        n_steps = int(lengths.sum()) // batch_size // self.n_replicas
+        n_rounds = int(np.clip(n_steps // LEAST_STEPS, 1, self.averages))
+        for k in range(n_rounds):
+            # Between whole batches, so that few are shorter.
+            first, last = (
+                np.minimum(-(-lengths * j // (n_rounds * batch_size)) * batch_size, lengths)
+                for j in (k, k + 1)
+            )
+            pieces = []
+            for replica, numbers in enumerate(self.cluster.blocks_of):
+                rng = _training.random_stream(seed, _training.ROUND, epoch, k, replica)
+                its = [(i, int(first[i]), int(last[i])) for i in rng.permutation(numbers).tolist()]
+                pieces.append([piece for piece in its if piece[1] < piece[2]])
+            if any(pieces):
+                yield pieces
+
+    def _round(self, replica, state, rate, epoch, pieces, parts):
+        """The mean of the replicas after a round, by samples; their steps and the sum of costs."""
+        counts = [sum(stop - start for _, start, stop in its) for its in pieces]
+        client = self.cluster.client
+
+        def submit():
+            # To one worker: a broadcast would wait for one that has died.
+            there = client.scatter([replica, (state.buffers, state.step)], hash=False)
+            found = [
+                self.cluster.submit(
+                    k,
+                    run,
+                    *there,
+                    rate,
+                    epoch,
+                    counts[k] / sum(counts),
+                    its,
+                    *(parts[number] for number, *_ in its),
+                )
+                for k, its in enumerate(pieces)
+                if its
+            ]
+            while len(found) > 1:
+                groups = [found[k : k + FAN_IN] for k in range(0, len(found), FAN_IN)]
+                found = [client.submit(added, *group, pure=False) for group in groups]
+            return found
+
+        return self.cluster.results(submit)[0]
+
+
+def outer_momentum(solver, n_replicas):
+    """The momentum of the mean of some replicas."""
+    if n_replicas == 1:
+        return 0.0
+    if solver == "sgd":
+        return 1.0 - SGD_MOMENTUM / n_replicas
+    return min(ADAM_MOMENTUM, 1.0 - n_replicas**-0.5)
+
+
+def move(state, mean, momentum):
+    """Move a state to the mean of its replicas; its parameters on, by Nesterov's momentum."""
+    change, velocity = mean[0] - state.params, state.outer_momentum
+    if velocity is None or len(velocity) != len(change):
+        velocity = np.zeros_like(change)
+    velocity = velocity * change.dtype.type(momentum) + change
+    state.params[:] = mean[0] + change.dtype.type(momentum) * velocity
+    state.buffers[1:] = mean[1:]
+    state.outer_momentum = velocity
