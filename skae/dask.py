@@ -44,8 +44,9 @@ except ImportError as error:
 
 __all__ = ["apply", "fit"]
 
-# There are fewer averages in an epoch, if a replica took fewer steps than these between two.
-LEAST_STEPS = 15
+# Averages in an epoch, by the number of replicas, within these bounds. There are fewer if a
+# replica took fewer steps than these between two.
+AVERAGES_PER_REPLICA, AVERAGES, LEAST_STEPS = 2, (4, 16), 15
 
 # Momentum of the mean: the change of the mean of R replicas is amplified by up to R / 0.6 for
 # stochastic gradient descent, by the square root of R, at most 2, for Adam. These are the rules by
@@ -71,7 +72,7 @@ def fit(
     *,
     client: Any = None,
     replicas: int | None = None,
-    averages: int = 8,
+    averages: int | None = None,
 ) -> Any:
     """Fit an estimator on a Dask collection.
 
@@ -96,9 +97,10 @@ def fit(
         Number of replicas of the network. The result depends on it. None is one for each worker,
         but no more than there are blocks. The more there are, the fewer steps each takes: give
         each some thousand, by more epochs if need be.
-    averages : int in [1, inf), default=8
-        Number of times in an epoch that the replicas are averaged. They are fewer if a replica
-        took less than 15 steps in between.
+    averages : int in [1, inf), default=None
+        Number of times in an epoch that the replicas are averaged. None is twice the number of
+        replicas, at least 4 and at most 16. They are fewer if a replica took less than 15 steps
+        in between.
 
     Returns
     -------
@@ -151,7 +153,7 @@ def fit(
         )
     count = [Interval(Integral, 1, None, closed="left")]
     validate_parameter_constraints(
-        {"replicas": [*count, None], "averages": count},
+        {"replicas": [*count, None], "averages": [*count, None]},
         {"replicas": replicas, "averages": averages},
         "skae.dask.fit",
     )
@@ -422,7 +424,9 @@ class Blocks(RemoteSamples):
             replicas = max(1, min(len(client.nthreads()), len(blocks)))
         elif replicas > len(blocks):
             raise ValueError(f"replicas={replicas}, but X has {len(blocks)} block(s).")
-        self.X, self.averages = X, averages
+        if averages is None:
+            averages = int(np.clip(AVERAGES_PER_REPLICA * replicas, *AVERAGES))
+        self.X, self.averages = X, averages if replicas > 1 else 1
         self.cluster = Cluster(client, len(blocks), replicas)
         self.futures = {}
         for k, numbers in enumerate(self.cluster.blocks_of):
