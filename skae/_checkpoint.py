@@ -10,6 +10,8 @@ from typing import Any, Self
 from weakref import ref
 from zipfile import BadZipFile
 
+from sklearn.utils.validation import check_is_fitted
+
 from skae._base import BaseModel
 from skae._callbacks import savers
 from skae._compat import Interval, validate_parameter_constraints
@@ -369,6 +371,7 @@ def resume(
     )
     path = os.fspath(path)
     estimator = load(Path(path), trusted)
+    check_is_fitted(estimator)
     if not estimator._lacks_epochs:
         return estimator
     if estimator._to_resume is None:  # saved by other means, after Ctrl-C
