@@ -63,9 +63,10 @@ class Checkpoint:
     ImportError
         If skops is not installed.
     ValueError
-        In ``fit``, if a checkpoint is given another estimator than before: each fit needs a file
-        of its own. So it is not for all the fits of a grid search, nor for two steps of a
-        pipeline; set it as a callback of one step.
+        If a parameter is not as described. In ``fit``, if skops cannot save a parameter of the
+        estimator, e.g. a function without a name; and if a checkpoint is given another estimator
+        than before: each fit needs a file of its own. So it is not for all the fits of a grid
+        search, nor for two steps of a pipeline; set it as a callback of one step.
     OSError
         If the file cannot be written. The last one is still there. A folder that does not exist
         or cannot be written to is refused before the fit begins.
@@ -207,6 +208,7 @@ class Checkpoint:
                 "search or a cross-validation. Give this estimator a new Checkpoint, or none."
             )
         check_folder(self.path)
+        check_params(estimator)
         self._estimator, self._n_epochs = ref(estimator), 0
         return self._save
 
@@ -232,6 +234,19 @@ def check_folder(path):
         raise IsADirectoryError(f"The checkpoint is to be a file, but this is a folder: {path}")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"The folder of the checkpoint cannot be written to: {folder}")
+
+
+def check_params(estimator):
+    """Refuse parameters that skops cannot save and load, before any work."""
+    io = skops_io()
+    try:
+        saved = io.dumps(estimator.get_params(deep=False))
+        io.loads(saved, trusted=io.get_untrusted_types(data=saved))
+    except Exception as error:
+        raise ValueError(
+            f"A checkpoint of {type(estimator).__name__} cannot be saved: skops does not know how "
+            f"to save and load one of its parameters ({error})."
+        ) from error
 
 
 def write(estimator, path):

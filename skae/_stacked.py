@@ -216,9 +216,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             seeds += [_training.draw_seed(rng) for _ in layers[len(seeds) :]]
             for layer, seed in zip(layers, seeds):
                 layer.random_state = seed
-            n_done = 0
-            if resumes:
-                n_done = sum(not layer._lacks_epochs for layer in self.layers_)
+            n_done = sum(not one._lacks_epochs for one in self.layers_) if resumes else 0
             if not first:
                 layers = self._continued(layers)
             self._seeds, self._layers_above = seeds, []
@@ -254,12 +252,12 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         for depth, layer in enumerate(layers, start=1):
             name = f"{self._title}, layer {depth} of {len(layers)}"
             layer.n_features_in_ = dataset.n_features
-            stage = task.subtask(
-                "layer",
-                1 if incremental else _training.n_epochs(layer.max_iter, len(dataset)),
-                fitted=partial(self._attributes_with, layers, depth),
-            )
             if depth > n_done:
+                stage = task.subtask(
+                    "layer",
+                    1 if incremental else _training.n_epochs(layer.max_iter, len(dataset)),
+                    fitted=partial(self._attributes_with, layers, depth),
+                )
                 first = not hasattr(layer, "n_iter_")
                 self._interrupted = layer._fit_layer(dataset, first, incremental, stage, name)
             if depth < len(layers) and not self._interrupted:

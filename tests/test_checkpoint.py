@@ -24,7 +24,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
 from skae import (
     Checkpoint,
@@ -550,6 +550,14 @@ def test_types_that_are_not_trusted(path):
     for trusted in ([name], [Elsewhere]):
         path.write_bytes(file)
         assert_identical(resume(path, X, CODES, trusted=trusted), whole)
+
+
+def test_parameters_that_cannot_be_saved(path):
+    unnamed = FunctionTransformer(lambda X: X)
+    clf = Classifier(final_estimator=make_pipeline(unnamed, LogisticRegression()))
+    with no_training(), pytest.raises(ValueError, match="Classifier cannot be saved: skops"):
+        with Checkpoint(path):
+            clf.fit(X, CODES)
 
 
 def test_files_that_are_no_checkpoints(path):
