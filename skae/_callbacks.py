@@ -21,7 +21,7 @@ TRANSIENT = (
 
 # What saves the next fit in this thread: each is called with the estimator, and gives a function
 # ``save(task_name, make)`` that is called at the end of each task; ``make()`` gives the estimator
-# as if its fit ended there, without what is `TRANSIENT`; None if that could not be resumed.
+# as if its fit ended there, without what is `TRANSIENT`; None if the fit could not be resumed.
 savers: ContextVar[tuple] = ContextVar("savers", default=())
 
 
@@ -120,7 +120,7 @@ class FitTask:
         """
         attributes = lambda: {} if state is None else self.fitted(state())
         for save in self.saves:
-            save(self.name, None if is_last else lambda: self._saved(attributes()))
+            save(self.name, lambda: None if is_last else self._saved(attributes(), self.name))
         if self.context is None:
             return self.stopped
         asked = self.context.call_on_fit_task_end(
@@ -128,15 +128,18 @@ class FitTask:
         )
         return asked or self.stopped
 
-    def _saved(self, attributes):
-        """The estimator with these attributes, as it is saved."""
+    def _saved(self, attributes, name="part"):
+        """The estimator with these attributes, as it is saved at the end of a task.
+
+        None if it lacks no epochs, and yet its fit has not ended.
+        """
         other = copy(self.estimator)
         vars(other).update(attributes)
-        for name in TRANSIENT:
-            vars(other).pop(name, None)
+        for transient in TRANSIENT:
+            vars(other).pop(transient, None)
         if other._lacks_epochs:
             other._to_resume = {"n_samples": self.data["X"].shape[0]}
-        return other
+        return other if other._lacks_epochs or name == "fit" else None
 
     @property
     def stopped(self):
@@ -172,7 +175,10 @@ class FitTask:
         """What saves this fit while another estimator is fitted as a part of it."""
 
         def save_part(name, make):
-            whole = None if make is None else lambda: self._saved(fitted(make()))
+            def whole():
+                part = make()
+                return None if part is None else self._saved(fitted(part))
+
             save("part" if name == "fit" else name, whole)
 
         return save_part

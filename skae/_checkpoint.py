@@ -78,7 +78,7 @@ class Checkpoint:
     Notes
     -----
     At the end of ``fit``, the fitted estimator is saved. The last epoch is not saved by itself:
-    what follows it, e.g. the threshold of a detector, is repeated with it.
+    what follows it, e.g. the threshold of a detector or a `final_estimator`, is repeated with it.
 
     A file is one of `skops.io`, which can be loaded without running code from it; see `resume`. It
     holds no callbacks. `skops.io.load` gives the estimator, and its next ``fit`` goes on with the
@@ -214,15 +214,15 @@ class Checkpoint:
 
     def _save(self, task_name, make):
         self._n_epochs += task_name == "epoch"
-        ended = task_name == "fit"
-        if ended or (make is not None and self._n_epochs >= self.every):
-            estimator = make()
-            if estimator._lacks_epochs:
-                estimator._to_resume["every"] = self.every
-            elif not ended:  # what follows the last epoch could not be resumed
-                return
-            write(estimator, self.path)
-            self._n_epochs = 0
+        if self._n_epochs < self.every and task_name != "fit":
+            return
+        estimator = make()
+        if estimator is None:
+            return
+        if estimator._lacks_epochs:
+            estimator._to_resume["every"] = self.every
+        write(estimator, self.path)
+        self._n_epochs = 0
 
 
 def check_folder(path):

@@ -375,16 +375,19 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         """The stack to start from: fitted now, or a copy of a fitted one."""
         if hasattr(stack, "layers_"):
             return deepcopy(stack)
-        if not isinstance(self.pretrain, StackedAutoencoder):
-            stack.set_params(verbose=self.verbose)
-        if self._interrupted:  # goes on where it was
-            begun = self.pretrained_
-            its = {"random_state": begun.random_state, "_to_resume": begun._to_resume or {}}
-            stack = with_attributes(copy(begun), **{**vars(stack), **its})
-        stack._other_title = f"{type(self).__name__}, pretraining"
-        with task.delegated("pretrain", stack, fitted):
-            stack.fit(X, sample_weight=weights)
-        del stack._other_title
+        begun = self.pretrained_ if self._interrupted else None
+        if begun is not None and not begun._lacks_epochs:  # fine-tuning had not begun
+            stack = copy(begun)
+        else:
+            if not isinstance(self.pretrain, StackedAutoencoder):
+                stack.set_params(verbose=self.verbose)
+            if begun is not None:  # goes on where it was
+                its = {"random_state": begun.random_state, "_to_resume": begun._to_resume or {}}
+                stack = with_attributes(copy(begun), **{**vars(stack), **its})
+            stack._other_title = f"{type(self).__name__}, pretraining"
+            with task.delegated("pretrain", stack, fitted):
+                stack.fit(X, sample_weight=weights)
+            del stack._other_title
         if hasattr(self, "feature_names_in_"):
             stack.feature_names_in_ = self.feature_names_in_
         return stack
@@ -409,7 +412,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
 
         def fitted(part):
             other = copy(self)
-            state = other._set_start(part, part._lacks_epochs, *start)
+            state = other._set_start(part, True, *start)
             return vars(other._set_state(state))
 
         if stack is not None:

@@ -147,6 +147,22 @@ def record_files(monkeypatch):
     return files
 
 
+def record_events(monkeypatch):
+    """Return the list of all further events: "e" for an epoch, "f" for a file."""
+    events = []
+
+    def spy(name, function):
+        def spied(*args):
+            events.append(name)
+            return function(*args)
+
+        return spied
+
+    monkeypatch.setattr(_sgd, "train", spy("e", _sgd.train))
+    monkeypatch.setattr(_checkpoint, "write", spy("f", _checkpoint.write))
+    return events
+
+
 def fit_from(seed, estimator, *args, **kwargs):
     """Fit a copy; without a random_state, the seed decides."""
     np.random.seed(seed)  # noqa: NPY002
@@ -154,12 +170,10 @@ def fit_from(seed, estimator, *args, **kwargs):
 
 
 def assert_resumes(estimator, path, *data, **kwargs):
-    """Assert that a fit can be resumed from each of its files; return their number, and epochs."""
+    """Assert that a fit can be resumed from each of its files; return its events."""
+    whole = fit_from(0, estimator, *data, **kwargs)
     with pytest.MonkeyPatch.context() as patch:
-        epochs = record_epochs(patch)
-        whole = fit_from(0, estimator, *data, **kwargs)
-        patch.undo()
-        files = record_files(patch)
+        files, events = record_files(patch), record_events(patch)
         with Checkpoint(path):
             saved = fit_from(0, estimator, *data, **kwargs)
     assert_identical(saved, whole)
@@ -168,7 +182,7 @@ def assert_resumes(estimator, path, *data, **kwargs):
         np.random.seed(1)  # noqa: NPY002
         assert_identical(resume(path, *data, **kwargs), whole)
     assert os.listdir(path.parent) == [path.name]
-    return len(files), len(epochs)
+    return events
 
 
 class Ended(Exception):
@@ -204,10 +218,26 @@ def unfinished(estimator, path, *data, n_files=1, checkpoint=None):
 @each_case
 def test_a_fit_is_resumed_from_any_epoch(name, path):
     estimator, y = CASES[name]
-    n_files, n_epochs = assert_resumes(estimator, path, X, y)
-    if "final of skae" in name:
-        n_epochs -= 2 * 2 + 3  # those of the final estimator are not saved
-    assert n_epochs / 2 <= n_files <= n_epochs
+    events = assert_resumes(estimator, path, X, y)
+    n_others = 2 * 2 + 3 if "final of skae" in name else 0  # epochs that are not saved
+    # The last epoch of a fit is saved with what follows it.
+    n_saved = events.count("e") - n_others
+    expected = (
+        "ef" * n_saved if not n_others else "ef" * (n_saved - 1) + "e" * (1 + n_others) + "f"
+    )
+    assert "".join(events) == expected
+
+
+@pytest.mark.parametrize("every", [2, 3])
+@pytest.mark.parametrize("name", ["classifier, both", "classifier, joint", "imputer", "joint"])
+def test_no_more_epochs_are_lost(name, every, path, monkeypatch):
+    """Where a part of the fit ends, too, which cannot be resumed from its last epoch."""
+    estimator, y = CASES[name]
+    events = record_events(monkeypatch)
+    with Checkpoint(path, every=every):
+        clone(estimator).fit(X, y)
+    runs = [len(run) for run in "".join(events).split("f")]
+    assert max(runs) == every and runs[-1] == 0
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "warm" in name])
