@@ -1,5 +1,6 @@
 """Autoencoders for scikit-learn pipelines, without a deep-learning framework."""
 
+from skae._checkpoint import Checkpoint, resume
 from skae._classifier import StackedAutoencoderClassifier
 from skae._denoising import DenoisingAutoencoder
 from skae._detector import StackedAutoencoderDetector
@@ -16,6 +17,7 @@ from skae._stacked import StackedAutoencoder
 from skae._version import __version__
 
 __all__ = [
+    "Checkpoint",
     "CodeDisplay",
     "DenoisingAutoencoder",
     "FeatureScoreDisplay",
@@ -28,4 +30,5 @@ __all__ = [
     "StackedAutoencoderImputer",
     "StackedAutoencoderRegressor",
     "__version__",
+    "resume",
 ]

@@ -123,7 +123,18 @@ def refuse_collection(X):
 
 
 class BaseModel(CallbackSupportMixin, BaseEstimator):
-    """Base of all estimators: persistence and validation of X."""
+    """Base of all estimators: persistence and validation of X. Subclasses have `_lacks_epochs`.
+
+    Attributes
+    ----------
+    _lacks_epochs : bool
+        Whether the last fit has ended too soon.
+    _to_resume : dict or None
+        In a checkpoint of an unfinished fit, what is known of that fit. The next one goes on with
+        it, whatever `warm_start` is.
+    """
+
+    _to_resume: dict[str, Any] | None = None
 
     _documentation = {
         "input_attributes": """\
@@ -179,6 +190,11 @@ class BaseModel(CallbackSupportMixin, BaseEstimator):
         usual = {"accept_sparse": "csr", "ensure_all_finite": "allow-nan", "dtype": ACCEPTED}
         return validate_data(self, X, **{**usual, **options})
 
+    def _is_first_fit(self, incremental=False):
+        """Whether a fit starts from scratch."""
+        continues = incremental or self.warm_start or self._to_resume is not None
+        return not (hasattr(self, "n_iter_") and continues)
+
     def _check_X(self, X):
         """Validate the X of a method of a fitted estimator."""
         check_is_fitted(self)
@@ -215,10 +231,6 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
                     f"The fitted parameters are too large for {dtype}, the type of X. Give X as "
                     f"{params.dtype}."
                 ) from None
-
-    def _is_first_fit(self, incremental):
-        """Whether a fit starts from scratch."""
-        return not (hasattr(self, "n_iter_") and (incremental or self.warm_start))
 
     def _set_state(self, state):
         """Store the training state and the fitted attributes."""

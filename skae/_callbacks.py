@@ -1,9 +1,38 @@
-"""A fit as a tree of tasks, for scikit-learn's callbacks.
+"""A fit as a tree of tasks, for scikit-learn's callbacks and for checkpoints.
 
-Before scikit-learn 1.9 there are no callbacks, and nothing here does anything.
+Before scikit-learn 1.9 there are no callbacks; checkpoints there are.
 """
 
 from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import copy
+from functools import partial
+
+# Set by scikit-learn or by another estimator during a fit, and removed after it.
+TRANSIENT = (
+    "_callback_fit_ctx",
+    "_other_title",
+    "_parent_callback_ctx",
+    "_skl_callbacks",
+    "_skl_callbacks_to_teardown",
+    "_stop",
+    "_target",
+)
+
+# What saves the next fit in this thread: each is called with the estimator, and gives a function
+# ``save(task_name, make)`` that is called at the end of each task; ``make()`` gives the estimator
+# as if its fit ended there, without what is `TRANSIENT`; None if the fit could not be resumed.
+savers: ContextVar[tuple] = ContextVar("savers", default=())
+
+
+@contextmanager
+def saved_by(begins):
+    """Let these save the fits within."""
+    token = savers.set(tuple(begins))
+    try:
+        yield
+    finally:
+        savers.reset(token)
 
 
 class FitTask:
@@ -22,24 +51,47 @@ class FitTask:
         this training state.
     stop : threading.Event, default=None
         Set from another thread, it stops the task as a callback does.
+    saves : tuple of callables, default=()
+        ``save(name, make)`` at the end of each task.
+    name : str, default="fit"
+        The name of the task.
     """
 
-    def __init__(self, estimator=None, context=None, data=None, fitted=None, stop=None):
+    def __init__(
+        self,
+        estimator=None,
+        context=None,
+        data=None,
+        fitted=None,
+        stop=None,
+        saves=(),
+        name="fit",
+    ):
         self.estimator, self.context = estimator, context
         self.data, self.fitted, self.stop = data or {}, fitted, stop
+        self.saves, self.name = saves, name
 
     @classmethod
     def fit_of(cls, estimator, n_subtasks, incremental=False):
         """Make the root of the tree, and set up the callbacks."""
-        stop = vars(estimator).get("_stop")
-        if not hasattr(estimator, "_init_callback_context"):
-            return cls(estimator, stop=stop)
-        name = "partial_fit" if incremental else "fit"
-        context = estimator._init_callback_context(task_name=name, max_subtasks=n_subtasks)
-        return cls(estimator, context, stop=stop)
+        name, context = "partial_fit" if incremental else "fit", None
+        if hasattr(estimator, "_init_callback_context"):  # a callback may be one that saves
+            context = estimator._init_callback_context(task_name=name, max_subtasks=n_subtasks)
+        # A stream has no end from which its epochs would be missing.
+        saves = () if incremental else tuple(begin(estimator) for begin in savers.get())
+        return cls(estimator, context, stop=vars(estimator).get("_stop"), saves=saves, name=name)
 
     def begin(self, X, y=None, sample_weight=None, fitted=None):
-        """Notify callbacks that the fit begins; `fitted` builds the estimator for them."""
+        """Notify callbacks that the fit begins; `fitted` builds the estimator for them.
+
+        A fit that goes on from a checkpoint is refused other samples.
+        """
+        given = vars(self.estimator).pop("_to_resume", None) or {}
+        if given.get("n_samples", X.shape[0]) != X.shape[0]:
+            raise ValueError(
+                f"The fit that is to be resumed had {given['n_samples']} samples to train on, "
+                f"but there are {X.shape[0]} now. Give the same data."
+            )
         self.data, self.fitted = {"X": X, "y": y}, fitted
         if sample_weight is not None:
             self.data["metadata"] = {"sample_weight": sample_weight}
@@ -48,26 +100,46 @@ class FitTask:
 
     def subtask(self, name, n_subtasks=0, *, fitted=None):
         """Begin a part of this task."""
-        if self.context is None:
+        if self.context is None and not self.saves:
             return self
-        context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
-        part = FitTask(self.estimator, context, self.data, fitted or self.fitted, self.stop)
-        context.call_on_fit_task_begin(estimator=self.estimator, **part.data)
+        context = None
+        if self.context is not None:
+            context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
+        fitted = fitted or self.fitted
+        part = FitTask(self.estimator, context, self.data, fitted, self.stop, self.saves, name)
+        if context is not None:
+            context.call_on_fit_task_begin(estimator=self.estimator, **part.data)
         return part
 
-    def end(self, state=None):
+    def end(self, state=None, *, is_last=False):
         """Notify callbacks of the end; return whether one asks to stop on this level.
 
         ``state()`` gives the training state, if a callback asks for it; None: the estimator has
-        been given it already.
+        been given it already. `is_last`: nothing can be resumed here, as no epoch is missing, but
+        what follows the last one is.
         """
+        attributes = lambda: {} if state is None else self.fitted(state())
+        for save in self.saves:
+            save(self.name, lambda: None if is_last else self._saved(attributes(), self.name))
         if self.context is None:
             return self.stopped
-        attributes = {} if state is None else lambda: self.fitted(state())
         asked = self.context.call_on_fit_task_end(
             estimator=self.estimator, **self.data, reconstruction_attributes=attributes
         )
         return asked or self.stopped
+
+    def _saved(self, attributes, name="part"):
+        """The estimator with these attributes, as it is saved at the end of a task.
+
+        None if it lacks no epochs, and yet its fit has not ended.
+        """
+        other = copy(self.estimator)
+        vars(other).update(attributes)
+        for transient in TRANSIENT:
+            vars(other).pop(transient, None)
+        if other._lacks_epochs:
+            other._to_resume = {"n_samples": self.data["X"].shape[0]}
+        return other if other._lacks_epochs or name == "fit" else None
 
     @property
     def stopped(self):
@@ -75,15 +147,38 @@ class FitTask:
         return self.stop is not None and self.stop.is_set()
 
     @contextmanager
-    def delegated(self, name, other):
-        """Run a part of this task that is the fit of another estimator, with its callbacks."""
-        if self.context is None or not hasattr(other, "set_callbacks"):
-            part = self.subtask(name)
-            yield
-            part.end()
-            return
-        context = self.context.subcontext(task_name=name)
-        with context.propagate_callback_context(other):
-            context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-            yield
-            context.call_on_fit_task_end(estimator=self.estimator, **self.data)
+    def delegated(self, name, other, fitted=None):
+        """Run a part of this task that is the fit of another estimator, with its callbacks.
+
+        ``fitted(part)`` gives the attributes that the estimator would have if its fit ended where
+        that of the other ends with `part`. None: nothing is saved meanwhile.
+        """
+        begins = [partial(self._begin_part, fitted, save) for save in self.saves if fitted]
+        with saved_by(begins):
+            if self.context is None:
+                yield
+                return
+            context = self.context.subcontext(task_name=name)
+            if not hasattr(other, "set_callbacks"):
+                context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+                yield
+                context.call_on_fit_task_end(
+                    estimator=self.estimator, **self.data, reconstruction_attributes={}
+                )
+                return
+            with context.propagate_callback_context(other):
+                context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+                yield
+                context.call_on_fit_task_end(estimator=self.estimator, **self.data)
+
+    def _begin_part(self, fitted, save, other):
+        """What saves this fit while another estimator is fitted as a part of it."""
+
+        def save_part(name, make):
+            def whole():
+                part = make()
+                return None if part is None else self._saved(fitted(part))
+
+            save("part" if name == "fit" else name, whole)
+
+        return save_part

@@ -133,7 +133,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
                 X, sample_weight, self.loss, first=first, incremental=incremental
             )
             task.begin(X, y, weights, self._fitted_attributes)
-            self._fit_layer(dataset_of(X, sample_weight=weights), incremental, task)
+            dataset = dataset_of(X, sample_weight=weights)
+            self._fit_layer(dataset, first, incremental, task)
         return self
 
     def _check_combination(self, place=str):
@@ -156,12 +157,11 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     # -- a layer, by itself or of a stack -----------------------------------------------
 
-    def _fit_layer(self, dataset, incremental, task, name=None):
+    def _fit_layer(self, dataset, first, incremental, task, name=None):
         """Train on samples, or on codes of the layer below; return whether it was interrupted."""
         architecture = self._new_architecture(dataset.n_features)
         network = Network.autoencoder(**architecture)
         options = _training.Options.of(self, len(dataset), incremental=incremental)
-        first = self._is_first_fit(incremental)
         if first:
             seed = _training.draw_seed(self.random_state)
             state = _training.initial_state(network, options, dataset.dtype, seed)
@@ -206,9 +206,9 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             "output": None,
         }
 
-    def _is_complete(self):
-        """Whether the layer is fitted, and its last fit was not interrupted."""
-        return hasattr(self, "_state") and not self._state.interrupted
+    @property
+    def _lacks_epochs(self):
+        return self._state.interrupted
 
     def _check_continues(self, architecture, size="n_components"):
         """Refuse another network than the fitted one; `size` names the parameter of its size."""
@@ -224,13 +224,13 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         """A copy with the parameters of another, unfitted layer, to be trained further."""
         self._check_continues(other._new_architecture(self.n_features_in_), size)
         # The seed stays that of the weights.
-        params = {**other.get_params(), "warm_start": True, "random_state": self.random_state}
+        params = {**other.get_params(), "random_state": self.random_state}
         return copy(self).set_params(**params)
 
     def _note_statistics(self, dataset, first, incremental):
         """Store what the noise goes by: extremes up to now, deviations of a fit or a stream."""
         kind, earlier = self.corruption, None
-        if not first and kind == self._noise["kind"] and (incremental or kind != "gaussian"):
+        if not first and kind == self._noise["kind"] and (incremental or kind not in GAUSSIAN):
             earlier = self._noise["statistics"]
         self._noise = {"kind": kind, "statistics": statistics(kind, dataset, earlier)}
 

@@ -195,6 +195,11 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         tags.target_tags.required = True
         return tags
 
+    @property
+    def _lacks_epochs(self):
+        output_only = self.fine_tune == "top_then_all" and self._state.output_only
+        return self._interrupted or self._state.interrupted or output_only
+
     def _can_partial_fit(self):
         if self.final_estimator is not None:
             raise AttributeError("partial_fit does not support a final_estimator")
@@ -367,47 +372,62 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                 "warm_start=False."
             )
 
-    def _pretrained(self, stack, X, weights, rng, task):
+    def _pretrained(self, stack, X, weights, task, fitted):
         """The stack to start from: fitted now, or a copy of a fitted one."""
         if hasattr(stack, "layers_"):
             return deepcopy(stack)
-        own = not isinstance(self.pretrain, StackedAutoencoder)
-        if own or stack.random_state is None:
-            with_attributes(stack, random_state=_training.draw_seed(rng))
-        if own:
-            stack.set_params(verbose=self.verbose)
-        warm_start = stack.warm_start
-        if self._interrupted:  # goes on where it was
-            seed = {"random_state": self.pretrained_.random_state, "warm_start": True}
-            stack = with_attributes(copy(self.pretrained_), **{**vars(stack), **seed})
-        stack._other_title = f"{type(self).__name__}, pretraining"
-        with task.delegated("pretrain", stack):
-            stack.fit(X, sample_weight=weights)
-        del stack._other_title
+        begun = self.pretrained_ if self._interrupted else None
+        if begun is not None and not begun._lacks_epochs:  # fine-tuning had not begun
+            stack = copy(begun)
+        else:
+            if not isinstance(self.pretrain, StackedAutoencoder):
+                stack.set_params(verbose=self.verbose)
+            if begun is not None:  # goes on where it was
+                its = {"random_state": begun.random_state, "_to_resume": begun._to_resume or {}}
+                stack = with_attributes(copy(begun), **{**vars(stack), **its})
+            stack._other_title = f"{type(self).__name__}, pretraining"
+            with task.delegated("pretrain", stack, fitted):
+                stack.fit(X, sample_weight=weights)
+            del stack._other_title
         if hasattr(self, "feature_names_in_"):
             stack.feature_names_in_ = self.feature_names_in_
-        return with_attributes(stack, warm_start=warm_start)
+        return stack
 
     def _start(self, stack, layers, X, weights, head, options, task):
         """Pretrain, or take a pretrained stack; return the state of the network made of it."""
-        rng = check_random_state(self.random_state)
-        fitted, interrupted = [], False
-        if stack is not None:
-            given = hasattr(stack, "layers_")
-            stack = self._pretrained(stack, X, weights, rng, task)
-            fitted, interrupted = stack.layers_, stack._interrupted and not given
+        pretrains = stack is not None and not hasattr(stack, "layers_")
+        if self._interrupted:  # a random_state that is no int would give others now
+            seed = self._state.seed
+        else:
+            rng = check_random_state(self.random_state)
+            own = not isinstance(self.pretrain, StackedAutoencoder)
+            if pretrains and (own or stack.random_state is None):
+                with_attributes(stack, random_state=_training.draw_seed(rng))
+            seed = _training.draw_seed(rng)
         sizes, activations = shape_of(layers)
         architecture = {
             "sizes": [X.shape[1], *sizes, head.n_outputs],
             "activations": [*activations, head.activation],
         }
+        start = (architecture, type(head).__name__, options, compute_dtype(X), seed)
+
+        def fitted(part):
+            other = copy(self)
+            state = other._set_start(part, True, *start)
+            return vars(other._set_state(state))
+
+        if stack is not None:
+            stack = self._pretrained(stack, X, weights, task, fitted)
+        return self._set_start(stack, pretrains and stack._lacks_epochs, *start)
+
+    def _set_start(self, stack, interrupted, architecture, output, options, dtype, seed):
+        """Store where fine-tuning starts: after pretraining, or in it if that was interrupted."""
         network = Network(**architecture)
-        seed = _training.draw_seed(rng)
-        state = _training.initial_state(network, options, compute_dtype(X), seed)
+        state = _training.initial_state(network, options, dtype, seed)
         # The output layer starts at zero, as in the Theano tutorials, so the first predictions
         # are uniform.
         network.weights(state.params, -1)[:] = 0
-        for k, layer in enumerate(fitted):
+        for k, layer in enumerate([] if stack is None else stack.layers_):
             network.weights(state.params, k)[:] = layer.components_
             network.bias(state.params, k)[:] = layer.intercept_hidden_
         # A callback may copy the estimator: set the state together with its architecture.
@@ -415,7 +435,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         vars(self).pop("pretrained_", None)
         if stack is not None and (self.warm_start or options.incremental or interrupted):
             self.pretrained_ = stack
-        self._interrupted, self._output = interrupted, type(head).__name__
+        self._interrupted, self._output = interrupted, output
         return state
 
     def _fine_tune(self, dataset, head, state, options, starts, task):

@@ -177,6 +177,13 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     _curves_of = "_joint_state"
     _target = None  # what joint training reconstructs, if not X: set by a `StandardizedStack`
 
+    # Those that an earlier fit has trained, and an interrupted one has not come to.
+    _layers_above: list[DenoisingAutoencoder] = []
+
+    @property
+    def _lacks_epochs(self):
+        return self._interrupted
+
     @property
     def _title(self):
         """What messages call this fit: pretraining has another title."""
@@ -203,18 +210,22 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             # Refuses sizes that are too large, before any layer is trained.
             unrolled([layer._new_architecture(X.shape[1]) for layer in layers])
             task.begin(X, y, weights)
-            rng = check_random_state(self.random_state)
-            for layer in layers:
-                layer.random_state = _training.draw_seed(rng)
             resumes = not first and self._interrupted and not incremental
+            rng = check_random_state(self.random_state)
+            seeds = list(self._seeds) if resumes else []  # where it is no int, it gives others now
+            seeds += [_training.draw_seed(rng) for _ in layers[len(seeds) :]]
+            for layer, seed in zip(layers, seeds):
+                layer.random_state = seed
+            n_done = sum(not one._lacks_epochs for one in self.layers_) if resumes else 0
             if not first:
                 layers = self._continued(layers)
+            self._seeds, self._layers_above = seeds, []
             self._interrupted = False
             self._drop_training_attributes()  # a callback may copy the estimator
             if one_by_one:
                 dataset = dataset_of(X, sample_weight=weights)
                 self._joint_state = None
-                layers = self._fit_layers(layers, dataset, incremental, resumes, task)
+                layers = self._fit_layers(layers, dataset, incremental, n_done, task)
             self._set_layers(layers)
             joint_done = resumes and self._joint_state and not self._joint_state.interrupted
             if self.joint and not self._interrupted and not joint_done:
@@ -233,21 +244,22 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         self.n_iter_ = sum(layer.n_iter_ for layer in layers)
         return self
 
-    def _fit_layers(self, layers, dataset, incremental, resumes, task):
+    def _fit_layers(self, layers, dataset, incremental, n_done, task):
         """Train each layer on the codes of the one below; return the trained layers.
 
-        If an interrupted fit is resumed, the layers that it has completed stay as they are.
+        The first ones, that an interrupted fit has completed, stay as they are.
         """
         for depth, layer in enumerate(layers, start=1):
             name = f"{self._title}, layer {depth} of {len(layers)}"
             layer.n_features_in_ = dataset.n_features
-            stage = task.subtask(
-                "layer",
-                1 if incremental else _training.n_epochs(layer.max_iter, len(dataset)),
-                fitted=partial(self._attributes_with, layers[: depth - 1], layer, len(layers)),
-            )
-            if not (resumes and layer._is_complete()):
-                self._interrupted = layer._fit_layer(dataset, incremental, stage, name)
+            if depth > n_done:
+                stage = task.subtask(
+                    "layer",
+                    1 if incremental else _training.n_epochs(layer.max_iter, len(dataset)),
+                    fitted=partial(self._attributes_with, layers, depth),
+                )
+                first = not hasattr(layer, "n_iter_")
+                self._interrupted = layer._fit_layer(dataset, first, incremental, stage, name)
             if depth < len(layers) and not self._interrupted:
                 try:
                     dataset = layer._encode_dataset(dataset)
@@ -255,15 +267,19 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                     warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
                     self._interrupted = True
             if self._interrupted:
+                self._layers_above = fitted_of(layers[depth:])
                 return layers[:depth]
         return layers
 
-    def _attributes_with(self, below, layer, n_layers, state):
-        """The attributes of a stack that ends with `layer`, trained as far as `state`."""
-        layers = [*below, layer._fitted_as(state)]
-        lacks = state.interrupted or len(layers) < n_layers or bool(self.joint)
-        attributes = {"_joint_state": None, "_interrupted": lacks}
-        return {**vars(copy(self)._set_layers(layers)), **attributes}
+    def _attributes_with(self, layers, depth, state):
+        """The attributes of a stack of so many of the layers, the top one trained as `state`."""
+        *below, top = layers[:depth]
+        attributes = {
+            "_joint_state": None,
+            "_interrupted": state.interrupted or depth < len(layers) or bool(self.joint),
+            "_layers_above": fitted_of(layers[depth:]),
+        }
+        return {**vars(copy(self)._set_layers([*below, top._fitted_as(state)])), **attributes}
 
     def _fit_jointly(self, X, weights, task):
         """Train the unrolled deep autoencoder, and give its weights back to the layers."""
@@ -307,7 +323,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         )
         self._set_joint_state(state)
         self._interrupted = state.interrupted
-        stage.end()
+        stage.end(is_last=True)
 
     @property
     def _network(self):
@@ -381,7 +397,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     def _continued(self, layers):
         """The fitted layers with the parameters of the new ones, to be trained further."""
-        n_fitted = len(self.layers_)
+        fitted = [*self.layers_, *self._layers_above]
+        n_fitted = len(fitted)
         if len(layers) != n_fitted and not (self._interrupted and len(layers) > n_fitted):
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes} has {len(layers)} layers, but "
@@ -393,7 +410,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 "set joint=True to go on, or fit with warm_start=False."
             )
         continued = [
-            old._continued_as(new, "hidden_layer_sizes") for old, new in zip(self.layers_, layers)
+            old._continued_as(new, "hidden_layer_sizes") for old, new in zip(fitted, layers)
         ]
         return continued + layers[n_fitted:]
 
@@ -484,6 +501,10 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     @property
     def _trained_layers(self):
         return self.layers_
+
+
+def fitted_of(layers):
+    return [layer for layer in layers if hasattr(layer, "n_iter_")]
 
 
 def unrolled(architectures):

@@ -88,7 +88,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
 
     def _fit(self, X, y, sample_weight):
         self._validate_params()
-        first = not (self.warm_start and hasattr(self, "autoencoders_"))
+        first = self._is_first_fit()
         resumes = not first and self._interrupted
         new = self._new_stack()
         task = FitTask.fit_of(self, self.n_estimators)
@@ -114,13 +114,8 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
             for k, stack in enumerate(stacks):  # the seed stays that of the weights
                 stack.set_params(random_state=self._seed + k)
             inputs, targets = self._prepare(Z, weights)
-            done = [k for k, stack in enumerate(fitted) if resumes and not stack._interrupted]
-            self.autoencoders_ = self._trained(
-                stacks, done, inputs, targets, weights, left_out, task
-            )
-            lacks = len(self.autoencoders_) < len(stacks)
-            self._interrupted = lacks or any(one._interrupted for one in self.autoencoders_)
-            self.n_iter_ = max(len(stack.loss_curve_) for stack in self.autoencoders_)
+            done = self._done if resumes else []
+            self._train(stacks, done, inputs, targets, weights, left_out, task)
             self._learn(inputs, targets, left_out)
             task.end()
         return self
@@ -152,16 +147,41 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         stack._new_layers()
         return stack
 
-    def _trained(self, stacks, done, inputs, targets, weights, left_out, task):
-        """Train the networks but for those that are done, each without the samples left out.
+    @property
+    def _lacks_epochs(self):
+        return self._interrupted
 
-        After Ctrl-C these are the networks before the first that has not been trained.
+    def _set_networks(self, stacks, done, before):
+        """Store the networks before the first that has not been trained.
+
+        Those that this fit has completed were done, or they are not in the state `before` it.
         """
+        begun = list(takewhile(lambda stack: getattr(stack, "_joint_state", None), stacks))
+        trained = list(takewhile(lambda stack: stack.loss_curve_, begun)) or begun[:1]
+        if not trained:
+            raise KeyboardInterrupt("no network has been trained")
+        self.autoencoders_ = trained
+        self._done = [
+            k
+            for k, stack in enumerate(trained)
+            if k in done or not (stack._interrupted or stack._joint_state is before[k])
+        ]
+        self._interrupted = len(self._done) < len(stacks)
+        self.n_iter_ = max(len(stack.loss_curve_) for stack in trained)
+        return self
+
+    def _train(self, stacks, done, inputs, targets, weights, left_out, task):
+        """Train the networks, each without the samples left out, but for those that are done."""
         every = np.arange(sum(map(len, left_out)))
-        # Callbacks and printed progress follow one network after the other.
-        observed = self.verbose or hasattr(self, "_skl_callbacks")
+        before = [vars(stack).get("_joint_state") for stack in stacks]
+        # Callbacks, checkpoints and printed progress follow one network after the other.
+        observed = self.verbose or hasattr(self, "_skl_callbacks") or task.saves
 
         def call(k):
+            def fitted(part):
+                parts = [*stacks[:k], part, *stacks[k + 1 :]]
+                return vars(copy(self)._set_networks(parts, done, before))
+
             def train(stop):
                 stack, index = stacks[k], np.setdiff1d(every, left_out[k])
                 rows = rows_of(index, len(every), len(inputs))
@@ -174,7 +194,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
                     private["_stop"] = stop
                 vars(stack).update(private)
                 try:
-                    with task.delegated("network", stack) if observed else nullcontext():
+                    with task.delegated("network", stack, fitted) if observed else nullcontext():
                         stack.fit(inputs[rows], sample_weight=of_these)
                 finally:
                     for name in private:
@@ -189,11 +209,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         work = batch_size * max(a * b for a, b in pairwise(sizes))
         calls = [call(k) for k in range(len(stacks)) if k not in done]
         side_by_side(calls, np.inf if observed else work, type(self).__name__)
-        begun = list(takewhile(lambda stack: getattr(stack, "_joint_state", None), stacks))
-        trained = list(takewhile(lambda stack: stack.loss_curve_, begun)) or begun[:1]
-        if not trained:
-            raise KeyboardInterrupt("no network has been trained")
-        return trained
+        self._set_networks(stacks, done, before)
 
     def _standardize(self, samples):
         with np.errstate(over="ignore", invalid="ignore"):

@@ -456,7 +456,7 @@ class _Loop:
             self.report(time.perf_counter() - begin)
             stops = self.converged(loss)
             lacks = not stops and epoch + 1 < max_iter
-            ends = task.end(partial(self.result, interrupted=lacks)) or stops
+            ends = task.end(partial(self.result, interrupted=lacks), is_last=not lacks) or stops
             self.state.interrupted = lacks and task.stopped
             if ends:
                 return

@@ -178,6 +178,15 @@ def test_a_callback_can_stop_the_layers_and_a_warm_start_goes_on():
     assert len(stack.layers_) == 2 and stack.loss_curve_
 
 
+def test_layers_that_an_interrupted_fit_has_completed_are_no_tasks():
+    stack, recorder = clone(ESTIMATORS[1]), Recorder(stop="layer")
+    stack.set_callbacks(recorder).fit(X)
+    recorder.stop = None
+    stack.set_params(warm_start=True).fit(X)
+    layer = ["epoch", "epoch", "layer"]
+    assert recorder.names() == layer + ["epoch"] * 3 + ["joint training", "fit"]
+
+
 @of_each
 def test_callbacks_are_torn_down_when_a_fit_fails(estimator):
     recorder = Recorder()

@@ -3,6 +3,7 @@ what is missing, to the last bit. What an interrupted fit is good for by itself 
 test_training.py and test_stacked.py.
 """
 
+import copy
 import pickle
 from functools import partial
 
@@ -13,7 +14,11 @@ from common import assert_same_fit, interrupt, uniform
 from numpy.testing import assert_array_equal
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from skae import StackedAutoencoderClassifier, StackedAutoencoderRegressor
+from skae import (
+    StackedAutoencoderClassifier,
+    StackedAutoencoderDetector,
+    StackedAutoencoderRegressor,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -136,6 +141,40 @@ def test_an_interrupted_stack(params):
     for epoch in range(1, n_epochs_of(whole) + 1):
         half = interrupted_before(epoch, stacked(joint_max_iter=3, **params))
         assert_same(resumed(half), whole)
+
+
+@pytest.mark.parametrize("params", [{}, {"joint": True, "joint_max_iter": 3}], ids=str)
+def test_an_interrupted_warm_start_of_a_stack(params):
+    """The layers that it has not come to are those of the fit before it."""
+    once = stacked(warm_start=True, **params).fit(X)
+    twice = pickle.loads(pickle.dumps(once)).fit(X)
+    for epoch in range(1, 4 if params else 2 * 3 + 1):
+        half = interrupted_before(epoch, pickle.loads(pickle.dumps(once)))
+        assert_same(resumed(half), twice)
+
+
+def test_an_interrupted_warm_start_of_a_detector():
+    """The networks that it has not come to are yet to be trained further."""
+    once = StackedAutoencoderDetector(
+        (7, 5), n_estimators=3, warm_start=True, max_iter=3, random_state=0
+    ).fit(X)
+    twice = pickle.loads(pickle.dumps(once)).fit(X)
+    for epoch in range(1, 3 * 3 + 1):
+        half = resumed(interrupted_before(epoch, pickle.loads(pickle.dumps(once))))
+        assert half.n_iter_ == twice.n_iter_ == 6 and half.offset_ == twice.offset_
+        assert common.same_fit(half, twice)
+
+
+@pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
+def test_seeds_that_an_interrupted_fit_has_drawn(random_state):
+    """Those of the layers to come, and of the network, are not drawn again."""
+    for make, y in ((stacked, None), (classifier, CODES)):
+        estimator = make(random_state=random_state)
+        np.random.seed(0)  # noqa: NPY002
+        half = interrupted_before(2, copy.deepcopy(estimator), y)
+        again = resumed(half, y)
+        np.random.seed(0)  # noqa: NPY002
+        assert_same(again, copy.deepcopy(estimator).fit(X, y))
 
 
 @pytest.mark.filterwarnings("ignore:.*maximum iterations")
