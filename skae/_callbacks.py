@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from copy import copy
 from functools import partial
 
+from skae._dataset import RemoteSamples
+
 # Set by scikit-learn or by another estimator during a fit, and removed after it.
 TRANSIENT = (
     "_callback_fit_ctx",
@@ -86,12 +88,14 @@ class FitTask:
 
         A fit that goes on from a checkpoint is refused other samples.
         """
+        self.n_samples = X.shape[0]
         given = vars(self.estimator).pop("_to_resume", None) or {}
-        if given.get("n_samples", X.shape[0]) != X.shape[0]:
+        if given.get("n_samples", self.n_samples) != self.n_samples:
             raise ValueError(
                 f"The fit that is to be resumed had {given['n_samples']} samples to train on, "
-                f"but there are {X.shape[0]} now. Give the same data."
+                f"but there are {self.n_samples} now. Give the same data."
             )
+        X = X.given if isinstance(X, RemoteSamples) else X
         self.data, self.fitted = {"X": X, "y": y}, fitted
         if sample_weight is not None:
             self.data["metadata"] = {"sample_weight": sample_weight}
@@ -107,6 +111,7 @@ class FitTask:
             context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
         fitted = fitted or self.fitted
         part = FitTask(self.estimator, context, self.data, fitted, self.stop, self.saves, name)
+        part.n_samples = self.n_samples
         if context is not None:
             context.call_on_fit_task_begin(estimator=self.estimator, **part.data)
         return part
@@ -138,7 +143,7 @@ class FitTask:
         for transient in TRANSIENT:
             vars(other).pop(transient, None)
         if other._lacks_epochs:
-            other._to_resume = {"n_samples": self.data["X"].shape[0]}
+            other._to_resume = {"n_samples": self.n_samples}
         return other if other._lacks_epochs or name == "fit" else None
 
     @property

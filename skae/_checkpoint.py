@@ -311,6 +311,7 @@ def resume(
     sample_weight: ArrayLike | None = None,
     *,
     trusted: list[Any] | None = None,
+    **dask_options: Any,
 ) -> Any:
     """Load a fit that a `Checkpoint` has saved, and go on with it.
 
@@ -323,7 +324,7 @@ def resume(
     ----------
     path : str or path-like
         The file.
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+    X : {array-like, sparse matrix, Dask collection} of shape (n_samples, n_features)
         The samples that were given to ``fit``, all of them. Other numbers of samples or features
         are refused; other values are not noticed.
     y : array-like, default=None
@@ -333,6 +334,9 @@ def resume(
     trusted : list of str or type, default=None
         Types that the file may hold beside NumPy's, scikit-learn's and skae's own, e.g. that of a
         `final_estimator`; as `skops.io.load` takes them.
+    **dask_options
+        For a Dask collection, what `skae.dask.fit` was given: its `client`, `replicas` and
+        `averages`.
 
     Returns
     -------
@@ -343,6 +347,8 @@ def resume(
     ------
     ImportError
         If skops is not installed.
+    TypeError
+        If there are `dask_options`, and X is no Dask collection.
     ValueError
         If the file holds types that are not trusted, or is no checkpoint, or as ``fit``.
     OSError
@@ -384,6 +390,12 @@ def resume(
         {"path": path, "trusted": trusted},
         caller_name="resume",
     )
+    in_blocks = hasattr(X, "__dask_graph__")
+    if dask_options and not in_blocks:
+        raise TypeError(
+            f"resume got {', '.join(dask_options)}, which are for a Dask collection, but X is "
+            f"{type(X).__name__}."
+        )
     path = os.fspath(path)
     estimator = load(Path(path), trusted)
     check_is_fitted(estimator)
@@ -392,4 +404,8 @@ def resume(
     if estimator._to_resume is None:  # saved by other means, after Ctrl-C
         estimator._to_resume = {}
     with Checkpoint(path, every=estimator._to_resume.get("every", 1)):
+        if in_blocks:
+            from skae.dask import fit
+
+            return fit(estimator, X, y, sample_weight, **dask_options)
         return estimator.fit(X, y, sample_weight=sample_weight)

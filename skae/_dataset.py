@@ -200,7 +200,8 @@ class Dataset:
 class RemoteSamples:
     """Samples in other processes, which a fit takes in place of X.
 
-    Subclasses have `shape`, `dtype`, and `header`, an X of the same features without samples;
+    Subclasses have `shape`, `dtype`, `given`, which is what the user gave, and `header`, an X of
+    the same features without samples;
     ``check(name, least)`` refuses too few samples for an estimator of this name;
     ``dataset(dtype, **labels)`` gives all as a data set, ``labelled(labels, dtype)`` those that
     have labels.

@@ -426,7 +426,7 @@ class Blocks(RemoteSamples):
             raise ValueError(f"replicas={replicas}, but X has {len(blocks)} block(s).")
         if averages is None:
             averages = int(np.clip(AVERAGES_PER_REPLICA * replicas, *AVERAGES))
-        self.X, self.averages = X, averages if replicas > 1 else 1
+        self.given, self.averages = X, averages if replicas > 1 else 1
         self.cluster = Cluster(client, len(blocks), replicas)
         self.futures = {}
         for k, numbers in enumerate(self.cluster.blocks_of):
@@ -494,7 +494,7 @@ class BlockDataset(Dataset):
 
     def __init__(self, blocks, dtype, lengths, *, mask=None, y=None, encode=None, **labels):
         super().__init__(dtype, **labels)
-        self.X, self.n_features, self.averages = blocks.X, blocks.shape[1], blocks.averages
+        self.X, self.n_features, self.averages = blocks, blocks.shape[1], blocks.averages
         self.cluster, self.lengths, self.y, self.encode = blocks.cluster, lengths, y, encode
         self.n_replicas, self.below, self.trained = self.cluster.n_replicas, (), None
         self.starts = np.cumsum(lengths) - lengths

@@ -6,6 +6,7 @@ import pytest
 
 # Pages that need optional packages.
 NEEDS = {
+    "large.rst": ["pyarrow", "h5py", "distributed"],
     "progress.rst": ["sklearn.callback", "rich", "pandas"],
     "saving.rst": ["skops", "skl2onnx", "onnxruntime"],
     "seeing.rst": ["matplotlib"],
