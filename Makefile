@@ -5,7 +5,7 @@
 .NOTPARALLEL:  # there is one environment to install into
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
-    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-compare lint docs dist \
+    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-compare lint docs dist \
     wheel-test clean
 
 VENV := .venv
@@ -39,6 +39,7 @@ help:
 	@echo "             (ADBENCH=<folder of ADBench's .npz> DATA=mnist.npz: on those tables too)"
 	@echo "make bench-novelty    detectors on many tables (an hour; ADBENCH=<folder>: on its tables, too)"
 	@echo "make bench-imputation    imputers on tables with values taken out (hours; ADBENCH=<folder>)"
+	@echo "make bench-replicas    skae.dask.fit beside an ordinary fit (minutes; DATA=mnist.npz)"
 	@echo "make bench-compare REV=HEAD    fail if this checkout is slower than that revision"
 	@echo "make lint    check the style of the Python and Cython sources, and the types"
 	@echo "make docs    build the documentation in docs/_build/html, examples included"
@@ -88,6 +89,9 @@ bench-fits: $(VENV)/installed
 
 bench-kernels: $(VENV)/installed
 	$(BIN)/python benchmarks/kernels.py
+
+bench-replicas: $(VENV)/installed
+	$(BIN)/python benchmarks/replicas.py $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-scaling: $(VENV)/installed
 	$(BIN)/python benchmarks/scaling.py

@@ -410,6 +410,7 @@ class BaseAutoencoder(BaseEncoder):
             Reconstructions, in the units of the X given to ``fit``.
         """
         check_is_fitted(self)
+        refuse_collection(X)
         X = check_sparse(X)
         X = check_array(X, accept_sparse="csr", dtype=FLOATS, input_name="X")
         n_components = self._n_features_out

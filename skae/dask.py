@@ -17,6 +17,7 @@ References
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -36,8 +37,11 @@ from skae._threads import team_for
 
 try:
     import dask
+    import dask.array as da
     from dask.base import is_dask_collection
-    from distributed import CancelledError, default_client, get_worker
+    from dask.utils import is_dataframe_like
+    from distributed import CancelledError, default_client, get_worker, wait
+    from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 except ImportError as error:
     raise ImportError("skae.dask needs Dask. Install it with: pip install 'skae[dask]'") from error
@@ -56,12 +60,12 @@ SGD_MOMENTUM, ADAM_MOMENTUM = 0.6, 0.5
 # Most samples that early stopping holds out: they are brought to the client.
 MOST_HELD_OUT = 10_000
 
-# So many states are added at once. A round is tried so often, and workers are waited for so many
-# seconds.
-FAN_IN, ATTEMPTS, PATIENCE = 8, 5, 300
+# So many states are added at once. A round is tried so often. Seconds after which to look whether
+# all workers live, and for which to wait for new ones.
+FAN_IN, ATTEMPTS, LOOK_AFTER, PATIENCE = 8, 5, 5, 300
 
 # What tells that a worker has died and taken something along.
-LOST = (CancelledError, KilledWorker, OSError, TimeoutError)
+LOST = (CancelledError, CommClosedError, KilledWorker, TimeoutError)
 
 
 def fit(
@@ -137,7 +141,7 @@ def fit(
     >>> from sklearn.datasets import load_digits
     >>> from skae import DenoisingAutoencoder
     >>> X = da.from_array(load_digits().data / 16, chunks=(500, 64))
-    >>> with Client(processes=False, n_workers=2, dashboard_address=None):
+    >>> with Client(processes=False, n_workers=2, dashboard_address=":0"):
     ...     dae = skae.dask.fit(DenoisingAutoencoder(64, max_iter=20, random_state=0), X)
     ...     codes = skae.dask.apply(dae, X).compute()
     >>> codes.shape
@@ -191,6 +195,10 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
     See `fit`.
     """
     check_is_fitted(estimator)
+    if method.startswith(("fit", "partial_fit")):
+        raise ValueError(
+            f"method={method!r} does not apply a fitted estimator. Use skae.dask.fit."
+        )
     if not callable(getattr(estimator, method, None)):
         raise AttributeError(f"{type(estimator).__name__!r} object has no method {method!r}")
     _, header = delayed_blocks(X)
@@ -199,22 +207,20 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
         header.iloc[:0].reindex([0]).fillna(0) if frames else np.zeros((1, X.shape[1]), X.dtype)
     )
     meta = getattr(estimator, method)(example)[:0]
-    call = partial(_called, estimator, method, meta)
     if frames:
-        return X.map_partitions(call, meta=meta)
+        return X.map_partitions(partial(called, estimator, method, meta), meta=meta)
     if X.numblocks[1] > 1:
         X = X.rechunk({1: -1})
     meta = np.asarray(meta)
-    if meta.ndim == 1:
-        return X.map_blocks(call, drop_axis=1, dtype=meta.dtype, meta=meta)
-    chunks = X.chunks[0], (meta.shape[1],)
-    return X.map_blocks(call, chunks=chunks, dtype=meta.dtype, meta=meta)
+    shape = {"drop_axis": 1} if meta.ndim == 1 else {"chunks": (X.chunks[0], meta.shape[1:])}
+    call = partial(called, estimator, method, meta)
+    return X.map_blocks(call, dtype=meta.dtype, meta=meta, **shape)
 
 
 # -- in a worker --------------------------------------------------------------------------
 
 
-def _called(estimator, method, meta, block):
+def called(estimator, method, meta, block):
     result = getattr(estimator, method)(block) if block.shape[0] else meta
     return result if hasattr(meta, "columns") else np.asarray(result)
 
@@ -349,15 +355,16 @@ def added(*results):
 
 def delayed_blocks(X):
     """The blocks of a collection, and an X of the same features without samples."""
-    if not is_dask_collection(X) or not hasattr(X, "to_delayed"):
+    frame = is_dask_collection(X) and is_dataframe_like(X)
+    if not (frame or isinstance(X, da.Array)):
         raise TypeError(
             f"X must be a Dask array or data frame, got {type(X).__name__}. Make one by "
             "dask.array.from_array(X), or call the method of the estimator."
         )
+    if frame:
+        return list(X.to_delayed()), X._meta
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got {X.ndim}D array instead.")
-    if hasattr(X, "to_dask_array"):
-        return list(X.to_delayed()), X._meta
     if X.numblocks[1] > 1:
         X = X.rechunk({1: -1})
     return X.to_delayed().ravel().tolist(), np.empty((0, X.shape[1]), X.dtype)
@@ -369,16 +376,14 @@ class Cluster:
     def __init__(self, client, n_blocks, n_replicas):
         self.client, self.n_replicas = client, n_replicas
         self.blocks_of = [range(k, n_blocks, n_replicas) for k in range(n_replicas)]
-        self.homes = {}
+        self.homes, self.placed = {}, []
 
-    def place(self, replica):
-        """Where to run a task of a replica: the same worker each time, while it lives."""
-        workers = sorted(self.client.nthreads())
+    def home(self, block):
+        """The worker that has the replica of a block: the same each time, while it lives."""
+        replica, workers = block % self.n_replicas, sorted(self.client.nthreads())
         if workers and self.homes.get(replica) not in workers:
             self.homes[replica] = workers[replica % len(workers)]
-        if not workers:
-            return {}
-        return {"workers": [self.homes[replica]], "allow_other_workers": True}
+        return self.homes.get(replica)
 
     @property
     def n_at_once(self):
@@ -387,31 +392,87 @@ class Cluster:
 
     def submit(self, block, function, *args):
         """Call a function in the worker that has the replica of a block."""
-        place = self.place(block % self.n_replicas)
+        home = self.home(block)
+        place = {} if home is None else {"workers": [home], "allow_other_workers": True}
         return self.client.submit(function, *args, pure=False, **place)
+
+    def compute(self, block, function, delayed):
+        """Call a function of something delayed in the same way."""
+        home = self.home(block)
+        place = {} if home is None else {"workers": [home], "allow_other_workers": True}
+        return self.client.compute(dask.delayed(function)(delayed), **place)
 
     def results(self, submit):
         """The results of the futures that ``submit()`` gives; again, if a worker has died."""
-        for attempt in range(1, ATTEMPTS + 1):
+        for _ in range(ATTEMPTS):
             futures = []
             try:
                 futures = submit()
-                return self.client.gather(futures)
+                return self._gather(futures)
             except LOST as error:
-                if attempt == ATTEMPTS:
-                    raise RuntimeError(
-                        f"Workers died in each of {ATTEMPTS} attempts at the same work, the last "
-                        f"time with {type(error).__name__}: {error}. Do they have enough memory?"
-                    ) from error
-                self.client.wait_for_workers(1, timeout=PATIENCE)
+                lost = f"{type(error).__name__}: {error}"
             except BaseException:
                 self.client.cancel(futures)
                 raise
+            self.client.cancel(futures)
+            with suppress(TimeoutError):
+                self.client.wait_for_workers(1, timeout=PATIENCE)
+            for placed in self.placed:
+                placed.forget()
+        raise RuntimeError(
+            f"Workers died in each of {ATTEMPTS} attempts at the same work, the last time with "
+            f"{lost}. Do they have enough memory?"
+        )
 
-    def results_of_blocks(self, function, futures, *args):
-        """The results of a function of some blocks, which have these numbers."""
-        return self.results(
-            lambda: [self.submit(k, function, one, *args) for k, one in futures.items()]
+    def _gather(self, futures):
+        """The results of futures; TimeoutError if a worker dies, for which they could wait."""
+        client, seconds = self.client, LOOK_AFTER
+        while True:
+            try:
+                wait(futures, timeout=LOOK_AFTER)
+                break
+            except TimeoutError:
+                self._check_that_all_live()
+        gather = partial(client.gather, futures, asynchronous=True)
+        while seconds < PATIENCE:
+            with suppress(TimeoutError):
+                return client.sync(gather, callback_timeout=seconds)
+            self._check_that_all_live()
+            seconds *= 2  # there may be many bytes
+        return client.gather(futures)
+
+    def _check_that_all_live(self):
+        if not {*self.homes.values()} <= {*self.client.nthreads()}:
+            raise TimeoutError("a worker has died")
+
+
+class Placed:
+    """A future for each of some blocks, in the worker that has the replica of the block.
+
+    It is made by ``make(block)``, and anew if that worker has died. Dask would do it elsewhere,
+    but not if no worker lived at the time: the task would wait for this one, and so would all
+    others that have tasks in common with it.
+    """
+
+    def __init__(self, cluster, blocks, make):
+        self.cluster, self.blocks, self.make, self.made = cluster, blocks, make, {}
+        cluster.placed.append(self)
+
+    def __getitem__(self, block):
+        if block not in self.made:
+            self.made[block] = self.cluster.home(block), self.make(block)
+        return self.made[block][1]
+
+    def forget(self):
+        """Forget the futures in workers that have died."""
+        alive = self.cluster.client.nthreads()
+        self.made = {block: made for block, made in self.made.items() if made[0] in alive}
+
+    def results(self, function, *args):
+        """The results of a function of each, in the order of the blocks."""
+        submit = self.cluster.submit
+        return self.cluster.results(
+            lambda: [submit(k, function, self[k], *args) for k in self.blocks]
         )
 
 
@@ -427,14 +488,12 @@ class Blocks(RemoteSamples):
         if averages is None:
             averages = int(np.clip(AVERAGES_PER_REPLICA * replicas, *AVERAGES))
         self.given, self.averages = X, averages if replicas > 1 else 1
-        self.cluster = Cluster(client, len(blocks), replicas)
-        self.futures = {}
-        for k, numbers in enumerate(self.cluster.blocks_of):
-            tasks = [dask.delayed(checked)(blocks[number]) for number in numbers]
-            self.futures |= zip(numbers, client.compute(tasks, **self.cluster.place(k)))
-        self.futures = dict(sorted(self.futures.items()))
-        found = self.cluster.results_of_blocks(facts, self.futures)
-        widths = sorted({shape[1] for shape, _ in found})
+        self.cluster = cluster = Cluster(client, len(blocks), replicas)
+        self.blocks = Placed(
+            cluster, range(len(blocks)), lambda k: cluster.compute(k, checked, blocks[k])
+        )
+        found = self.blocks.results(facts)
+        widths = sorted({self.header.shape[1], *(shape[1] for shape, _ in found)})
         if len(widths) > 1:
             raise ValueError(f"X has blocks with different numbers of features: {widths}.")
         self.lengths = np.array([shape[0] for shape, _ in found])
@@ -498,18 +557,16 @@ class BlockDataset(Dataset):
         self.cluster, self.lengths, self.y, self.encode = blocks.cluster, lengths, y, encode
         self.n_replicas, self.below, self.trained = self.cluster.n_replicas, (), None
         self.starts = np.cumsum(lengths) - lengths
-        given = zip(
-            split(mask, blocks.lengths),
-            self.starts.tolist(),
-            [encode] * len(lengths),
-            split(y, lengths),
-            split(self.sample_weight, lengths),
-        )
-        self.parts = {
-            k: self.cluster.submit(k, make_part, blocks.futures[k], *its)
-            for k, its in enumerate(given)
-            if lengths[k]
-        }
+        masks, ys = split(mask, blocks.lengths), split(y, lengths)
+        weights, submit = split(self.sample_weight, lengths), self.cluster.submit
+
+        def make(k):
+            first_id = int(self.starts[k])
+            return submit(
+                k, make_part, blocks.blocks[k], masks[k], first_id, encode, ys[k], weights[k]
+            )
+
+        self.parts = Placed(self.cluster, np.flatnonzero(lengths).tolist(), make)
 
     def __len__(self):
         return int(self.lengths.sum())
@@ -540,10 +597,11 @@ class BlockDataset(Dataset):
         )
 
     def moments(self, total=None):
-        return reduce(merge_moments, self._of_parts(moments), total)
+        found = [one for one in self._of_parts(moments) if one is not None]  # weights may be zero
+        return reduce(merge_moments, found, total)
 
     def _of_parts(self, function):
-        return self.cluster.results_of_blocks(function, self.parts, self.dtype, self.below)
+        return self.parts.results(function, self.dtype, self.below)
 
     def take(self, index):
         index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
@@ -600,10 +658,12 @@ class BlockDataset(Dataset):
             return self.parts, self.lengths
         if self.trained is None or self.trained[0] is not training:
             rows = np.split(training, np.searchsorted(training, self.starts[1:]))
-            parts = {
-                k: self.cluster.submit(k, with_rows, part, rows[k] - self.starts[k])
-                for k, part in self.parts.items()
-            }
+            submit = self.cluster.submit
+            parts = Placed(
+                self.cluster,
+                self.parts.blocks,
+                lambda k: submit(k, with_rows, self.parts[k], rows[k] - self.starts[k]),
+            )
             self.trained = training, parts, np.array([len(one) for one in rows])
         return self.trained[1:]
 

@@ -39,6 +39,7 @@ from skae import (
     StackedAutoencoder,
     StackedAutoencoderClassifier,
     StackedAutoencoderRegressor,
+    _training,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,6 +145,50 @@ def test_no_shuffling(epochs):
     for epoch in epochs:
         assert_array_equal(epoch.order, np.arange(50))
     assert len({epoch.key for epoch in epochs}) == 5
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 4, 12, 32, 60, 61])
+def test_an_order_by_blocks_reads_a_few_stretches_at_a_time(n_rows, monkeypatch):
+    """Three blocks of four consecutive rows are shuffled together, and then the next three."""
+    monkeypatch.setattr(_training, "BLOCK", 4)
+    monkeypatch.setattr(_training, "BLOCKS_TOGETHER", 3)
+    index = 10 + 2 * np.arange(n_rows)  # the rows that are trained on need not be all
+    order = _training.epoch_order(index, "blocks", 5, 2)
+    assert_array_equal(np.sort(order), index)
+    assert_array_equal(_training.epoch_order(index, "blocks", 5, 2), order)
+    if n_rows % 4 == 0:
+        for start in range(0, n_rows, 12):
+            together = order[start : start + 12]
+            numbers = np.unique((together - 10) // 2 // 4)
+            assert len(numbers) == len(together) // 4
+            expected = [index[4 * number : 4 * number + 4] for number in numbers]
+            assert_array_equal(np.sort(together), np.concatenate(expected))
+
+
+def test_orders_by_blocks_differ_between_epochs_seeds_and_parts():
+    index = np.arange(1000)
+    places = [(0, 0), (0, 1), (1, 0), (0, 0, 1), (0, 0, 2)]
+    orders = [_training.epoch_order(index, "blocks", *place) for place in places]
+    assert len({order.tobytes() for order in orders}) == len(orders)
+    n_near = sum(np.abs(np.diff(order)) == 1 for order in orders).sum()
+    assert n_near < 50  # rows of a group are shuffled, not its blocks alone
+
+
+def test_shuffling_by_blocks(epochs, monkeypatch):
+    monkeypatch.setattr(_training, "BLOCK", 4)
+    monkeypatch.setattr(_training, "BLOCKS_TOGETHER", 2)
+    made = denoising(shuffle="blocks").fit(X)
+    for epoch in epochs:
+        assert_array_equal(np.sort(epoch.order), np.arange(50))
+    assert len({epoch.order.tobytes() for epoch in epochs}) == 5
+    assert_same_fit(made, denoising(shuffle="blocks").fit(X))
+    for other in (True, False):
+        assert not same_fit(made, denoising(shuffle=other).fit(X))
+
+
+def test_other_kinds_of_shuffling_are_refused():
+    with pytest.raises(ValueError, match=r"'shuffle' parameter.*'blocks'.*Got 'rows'"):
+        denoising(shuffle="rows").fit(X)
 
 
 def test_continued_fits_go_on_with_the_orders_and_noises(epochs):
