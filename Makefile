@@ -5,8 +5,8 @@
 .NOTPARALLEL:  # there is one environment to install into
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
-    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-compare lint docs dist \
-    wheel-test clean
+    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-compare \
+    lint docs dist wheel-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin

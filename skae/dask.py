@@ -41,7 +41,7 @@ try:
     from dask.base import is_dask_collection
     from dask.utils import is_dataframe_like
     from distributed import CancelledError, default_client, get_worker, wait
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
 except ImportError as error:
     raise ImportError("skae.dask needs Dask. Install it with: pip install 'skae[dask]'") from error
