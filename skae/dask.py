@@ -52,10 +52,11 @@ __all__ = ["apply", "fit"]
 # replica took fewer steps than these between two.
 AVERAGES_PER_REPLICA, AVERAGES, LEAST_STEPS = 2, (4, 16), 15
 
-# Momentum of the mean: the change of the mean of R replicas is amplified by up to R / 0.6 for
-# stochastic gradient descent, by the square root of R, at most 2, for Adam. These are the rules by
-# which learning rates grow with batches. A young network has none: its units would die.
-SGD_MOMENTUM, ADAM_MOMENTUM = 0.6, 0.5
+# Momentum amplifies the change of the mean of R replicas: by R / SLOWNESS for stochastic gradient
+# descent, and for Adam, whose steps are as long whatever the gradient, by the square root of R, so
+# that the noise remains the same; by more when a schedule has lowered the learning rate. These are
+# the rules by which learning rates grow with batches.
+SLOWNESS = 0.6
 
 # Most samples that early stopping holds out: they are brought to the client.
 MOST_HELD_OUT = 10_000
@@ -644,7 +645,12 @@ class BlockDataset(Dataset):
             self.below,
             self.cluster.n_at_once,
         )
-        momentum = outer_momentum(loop.options.solver, self.n_replicas) if number else 0.0
+        momentum = 0.0
+        if number:  # units of a young network would die
+            decay = 1.0
+            if number >= loop.options.n_warmup_epochs:
+                decay = loop.solver.learning_rate / loop.options.learning_rate_init
+            momentum = outer_momentum(loop.options.solver, self.n_replicas, decay)
         for pieces in self._rounds(lengths, loop.batch_size, state.seed, number):
             rate = loop.solver.learning_rate
             mean, step, its_cost = self._round(replica, state, rate, number, pieces, parts)
@@ -715,13 +721,11 @@ class BlockDataset(Dataset):
         return self.cluster.results(submit)[0]
 
 
-def outer_momentum(solver, n_replicas):
-    """The momentum of the mean of some replicas."""
-    if n_replicas == 1:
-        return 0.0
-    if solver == "sgd":
-        return 1.0 - SGD_MOMENTUM / n_replicas
-    return min(ADAM_MOMENTUM, 1.0 - n_replicas**-0.5)
+def outer_momentum(solver, n_replicas, decay=1.0):
+    """The momentum of the mean of some replicas, with a learning rate decayed to a part."""
+    most = n_replicas / SLOWNESS
+    gain = most if solver == "sgd" else min(most, n_replicas**0.5 / decay)
+    return 1.0 - 1.0 / gain if n_replicas > 1 else 0.0
 
 
 def move(state, mean, momentum):

@@ -382,7 +382,7 @@ def test_momentum_of_the_mean_begins_with_the_second_epoch():
         parts.append(state_of(one.fit(part)).params)
     mean = (parts[0] + parts[1]) / 2
     before = state_of(first)
-    change, momentum = mean - before.params, 1 - skd.SGD_MOMENTUM / 2
+    change, momentum = mean - before.params, 1 - skd.SLOWNESS / 2
     velocity = momentum * before.outer_momentum + change
     assert_allclose(state_of(second).params, mean + momentum * velocity, rtol=1e-9, atol=1e-12)
     assert_allclose(state_of(second).outer_momentum, velocity, rtol=1e-9, atol=1e-12)
@@ -396,7 +396,20 @@ def test_outer_momentum_of_few_and_many_replicas():
     amplified = [1 / (1 - skd.outer_momentum("sgd", n)) for n in (2, 10)]
     assert_allclose(amplified, [2 / 0.6, 10 / 0.6])
     amplified = [1 / (1 - skd.outer_momentum("adam", n)) for n in (2, 4, 100)]
-    assert_allclose(amplified, [np.sqrt(2), 2, 2])
+    assert_allclose(amplified, [np.sqrt(2), 2, 10])
+    amplified = [1 / (1 - skd.outer_momentum("adam", 4, decay)) for decay in (0.5, 0.1, 1e-9)]
+    assert_allclose(amplified, [4, 4 / 0.6, 4 / 0.6])
+
+
+def test_momentum_of_the_mean_grows_as_the_learning_rate_decays(monkeypatch):
+    seen = []
+    real = skd.outer_momentum
+    spy = lambda *args: seen.append(args[-1]) or real(*args)
+    monkeypatch.setattr(skd, "outer_momentum", spy)
+    made = classifier(max_iter=5, learning_rate="cosine", n_warmup_epochs=2, pretrain=False)
+    fit(made, in_blocks(X, 150, 150), y, replicas=2)
+    expected = [0.5 * (1 + np.cos(np.pi * k / 3)) for k in range(3)]
+    assert_allclose(seen, [1, *expected])  # not in the first epoch, nor by less in the warmup
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
