@@ -1302,8 +1302,8 @@ def test_an_error_in_a_worker(clean_after):
         fit(diverging, in_blocks(X, 100, 200), client=clean_after)
 
 
-# The nannies of distributed do not always start a worker anew that was killed while it started, and
-# all later tests would wait for it.
+# The nannies of distributed do not always start a worker anew that was killed while it started,
+# and all later tests would wait for it.
 kills_workers = pytest.mark.skipif(
     sys.platform == "win32" or not os.environ.get("SKAE_TEST_KILLS"),
     reason="kills workers: only with SKAE_TEST_KILLS=1",
