@@ -113,9 +113,14 @@ def in_canonical_format(X):
     return X
 
 
+def is_collection(X):
+    """Whether X is a Dask collection."""
+    return hasattr(X, "__dask_graph__")
+
+
 def refuse_collection(X):
     """Refuse a Dask collection, of which NumPy would make an array in this process."""
-    if hasattr(X, "__dask_graph__"):
+    if is_collection(X):
         raise TypeError(
             f"X is a Dask collection, {type(X).__name__}. Use skae.dask.fit(estimator, X) to fit, "
             "and skae.dask.apply(estimator, X, method='transform') for all other methods."

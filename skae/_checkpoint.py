@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseModel
+from skae._base import BaseModel, is_collection
 from skae._callbacks import savers
 from skae._compat import Interval, validate_parameter_constraints
 from skae._typing import ArrayLike, MatrixLike
@@ -390,8 +390,7 @@ def resume(
         {"path": path, "trusted": trusted},
         caller_name="resume",
     )
-    in_blocks = hasattr(X, "__dask_graph__")
-    if dask_options and not in_blocks:
+    if dask_options and not is_collection(X):
         raise TypeError(
             f"resume got {', '.join(dask_options)}, which are for a Dask collection, but X is "
             f"{type(X).__name__}."
@@ -404,7 +403,7 @@ def resume(
     if estimator._to_resume is None:  # saved by other means, after Ctrl-C
         estimator._to_resume = {}
     with Checkpoint(path, every=estimator._to_resume.get("every", 1)):
-        if in_blocks:
+        if is_collection(X):
             from skae.dask import fit
 
             return fit(estimator, X, y, sample_weight, **dask_options)

@@ -189,7 +189,9 @@ class Dataset:
         return ArrayDataset(encode(self), **self.labels)
 
     def toarray(self):
-        """All samples, dense."""
+        """All samples, dense; not a copy if the kernel can read them where they are."""
+        if self.zero_copy:
+            return self.X
         out = np.empty((len(self), self.n_features), dtype=self.dtype)
         for where, block in self.blocks(self.block_size()):
             out[where] = block

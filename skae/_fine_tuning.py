@@ -477,8 +477,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         network = self._network
         if not state.output_only:
             state = state.as_complete()
-        encode = partial(_inference.outputs, network, state.params, stop=-1)
-        codes = dataset.encoded(encode, self._n_features_out)
+        codes = self._codes(dataset, state.params)
         place = self._output_layer_place()
         stage = task.subtask(
             "fine-tune output layer",
@@ -498,6 +497,11 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         )
         stage.end(lambda: trained)
         return self._with_output(state, trained)
+
+    def _codes(self, dataset, params):
+        """The codes of the top layer, as a data set."""
+        encode = partial(_inference.outputs, self._network, params, stop=-1)
+        return dataset.encoded(encode, self._n_features_out)
 
     def _output_layer_place(self):
         """Places of the output layer's parameters in the flat buffer."""
@@ -519,8 +523,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if dataset.sample_weight is not None and has_fit_parameter(final, "sample_weight"):
             given["sample_weight"] = dataset.sample_weight
         with task.delegated("final estimator", final):
-            encode = partial(_inference.outputs, self._network, self._params(), stop=-1)
-            final.fit(dataset.encoded(encode, self._n_features_out).toarray(), y, **given)
+            final.fit(self._codes(dataset, self._params()).toarray(), y, **given)
         self.final_estimator_ = final
 
     def _set_best(self, state):

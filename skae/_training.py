@@ -415,6 +415,8 @@ class _Loop:
         self.batch_size = min(batch_size, len(self.training))
         self.weights = self.relative_weights()
         self.stepper = Stepper(network, objective, self.solver, corruption, self.batch_size)
+        if dataset.here:
+            self.stepper.begin(self.state)
 
     def relative_weights(self):
         """Sample weights divided by their mean, so that only their ratios matter.
@@ -492,8 +494,6 @@ class _Loop:
     def step_through(self, number, team):
         """Step through the training samples, which are in this process."""
         state = self.state
-        if not hasattr(self.stepper, "problem"):
-            self.stepper.begin(state)
         order = epoch_order(self.training, self.options.shuffle, state.seed, number)
         key = noise_key(state.seed, number)
         return self.stepper.run(self.dataset, order, key, self.weights, team)

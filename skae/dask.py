@@ -391,17 +391,14 @@ class Cluster:
         """The largest number of replicas in a worker."""
         return -(-self.n_replicas // max(1, len(self.client.nthreads())))
 
+    def place(self, block):
+        """Where the tasks of a block should run, as Dask's client takes it."""
+        home = self.home(block)
+        return {} if home is None else {"workers": [home], "allow_other_workers": True}
+
     def submit(self, block, function, *args):
         """Call a function in the worker that has the replica of a block."""
-        home = self.home(block)
-        place = {} if home is None else {"workers": [home], "allow_other_workers": True}
-        return self.client.submit(function, *args, pure=False, **place)
-
-    def compute(self, block, function, delayed):
-        """Call a function of something delayed in the same way."""
-        home = self.home(block)
-        place = {} if home is None else {"workers": [home], "allow_other_workers": True}
-        return self.client.compute(dask.delayed(function)(delayed), **place)
+        return self.client.submit(function, *args, pure=False, **self.place(block))
 
     def results(self, submit):
         """The results of the futures that ``submit()`` gives; again, if a worker has died."""
@@ -490,9 +487,11 @@ class Blocks(RemoteSamples):
             averages = int(np.clip(AVERAGES_PER_REPLICA * replicas, *AVERAGES))
         self.given, self.averages = X, averages if replicas > 1 else 1
         self.cluster = cluster = Cluster(client, len(blocks), replicas)
-        self.blocks = Placed(
-            cluster, range(len(blocks)), lambda k: cluster.compute(k, checked, blocks[k])
-        )
+
+        def make(k):
+            return client.compute(dask.delayed(checked)(blocks[k]), **cluster.place(k))
+
+        self.blocks = Placed(cluster, range(len(blocks)), make)
         found = self.blocks.results(facts)
         widths = sorted({self.header.shape[1], *(shape[1] for shape, _ in found)})
         if len(widths) > 1:
@@ -648,7 +647,7 @@ class BlockDataset(Dataset):
         momentum = 0.0
         if number:  # units of a young network would die
             decay = 1.0
-            if number >= loop.options.n_warmup_epochs:
+            if state.n_run_epochs >= loop.options.n_warmup_epochs:
                 decay = loop.solver.learning_rate / loop.options.learning_rate_init
             momentum = outer_momentum(loop.options.solver, self.n_replicas, decay)
         for pieces in self._rounds(lengths, loop.batch_size, state.seed, number):
