@@ -23,7 +23,7 @@ from skae._compat import (
     _get_container_adapter,
     available_if,
 )
-from skae._dataset import ArrayDataset, RemoteSamples, all_missing, dataset_of
+from skae._dataset import ArrayDataset, Samples, all_missing, dataset_of
 from skae._inference import reconstruction_quality
 from skae._threads import team_to_apply
 from skae._training import TrainingState, measured
@@ -186,7 +186,7 @@ class BaseModel(CallbackSupportMixin, BaseEstimator):
         return tags
 
     def _validate(self, X, **options):
-        if isinstance(X, RemoteSamples):
+        if isinstance(X, Samples):
             validate_data(self, X.header, reset=options["reset"], skip_check_array=True)
             X.check(type(self).__name__, options.get("ensure_min_samples", 1))
             return X

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from copy import copy
 from functools import partial
 
-from skae._dataset import RemoteSamples
+from skae._dataset import Samples
 
 # Set by scikit-learn or by another estimator during a fit, and removed after it.
 TRANSIENT = (
@@ -18,7 +18,6 @@ TRANSIENT = (
     "_skl_callbacks",
     "_skl_callbacks_to_teardown",
     "_stop",
-    "_target",
 )
 
 # What saves the next fit in this thread: each is called with the estimator, and gives a function
@@ -95,7 +94,7 @@ class FitTask:
                 f"The fit that is to be resumed had {given['n_samples']} samples to train on, "
                 f"but there are {self.n_samples} now. Give the same data."
             )
-        X = X.given if isinstance(X, RemoteSamples) else X
+        X = X.given if isinstance(X, Samples) else X
         self.data, self.fitted = {"X": X, "y": y}, fitted
         if sample_weight is not None:
             self.data["metadata"] = {"sample_weight": sample_weight}

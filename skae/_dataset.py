@@ -115,12 +115,17 @@ class Dataset:
         """A data set in this process, and the positions in it of the samples of `index`."""
         return self, index
 
-    def moments(self, total=None):
-        """The sums of `add_moments` for all samples, added to earlier ones."""
+    def moments(self, total=None, *, by_weight=False):
+        """The sums of `add_moments` for all samples, added to earlier ones.
+
+        Each sample counts once, but for those of weight zero; or by its weight.
+        """
         # The same blocks, and so the same sums, whatever X is stored in.
-        size = max(1, min(512, BLOCK_NUMBERS // self.n_features))
-        for _, block in self.blocks(size, self.weighted):
-            total = add_moments(total, block)
+        size, index = max(1, min(512, BLOCK_NUMBERS // self.n_features)), self.weighted
+        weights = self.sample_weight if by_weight else None
+        weights = None if weights is None else weights[index]
+        for where, block in self.blocks(size, index):
+            total = add_moments(total, block, None if weights is None else weights[where])
             del block
         return total
 
@@ -199,22 +204,77 @@ class Dataset:
         return out
 
 
-class RemoteSamples:
-    """Samples in other processes, which a fit takes in place of X.
+class Samples:
+    """Samples in blocks, wherever they are, which a fit takes in place of X.
 
     Subclasses have `shape`, `dtype`, `given`, which is what the user gave, and `header`, an X of
-    the same features without samples;
+    the same features, with or without samples. A block is an array, a CSR matrix, or a pair of
+    samples and their targets.
+
     ``check(name, least)`` refuses too few samples for an estimator of this name;
     ``dataset(dtype, **labels)`` gives all as a data set, ``labelled(labels, dtype)`` those that
-    have labels.
+    have labels;
+    ``results(function)`` lists ``function(block)`` for each block that is not empty;
+    ``made(function)`` gives the samples that ``function(block, number)`` makes of each block: as
+    many, or several copies of all of its samples, one after another;
+    ``of_copies(values)`` repeats the values that the samples had for those made of them;
+    ``selected(mask)`` gives some of the samples.
     """
 
     ndim = 2
+    here = True  # whether they are in this process
+
+
+class ArraySamples(Samples):
+    """A block of samples in this process."""
+
+    def __init__(self, block, n_copies=1):
+        self.block, self.n_copies = block, n_copies
+        self.X, self.target = block if isinstance(block, tuple) else (block, None)
+        self.given = self.header = self.X
+        self.shape, self.dtype = self.X.shape, self.X.dtype
+
+    def check(self, name, least):
+        check_number(self.shape, name, least)
+
+    def dataset(self, dtype=None, **labels):
+        return ArrayDataset(self.X, dtype, target=self.target, **labels)
+
+    def results(self, function):
+        return [function(self.block)]
+
+    def made(self, function):
+        block = function(self.block, 0)
+        return ArraySamples(block, len_of(block) // len_of(self.block))
+
+    def selected(self, mask):
+        return ArraySamples(chosen(self.block, mask))
+
+    def of_copies(self, values):
+        return np.tile(values, self.n_copies)
+
+
+def check_number(shape, name, least):
+    """Refuse too few samples for an estimator of this name."""
+    if shape[0] < least:
+        raise ValueError(
+            f"Found array with {shape[0]} sample(s) (shape={shape}) while a minimum of {least} is "
+            f"required by {name}."
+        )
+
+
+def len_of(block):
+    return (block[0] if isinstance(block, tuple) else block).shape[0]
+
+
+def chosen(block, mask):
+    """Some samples of a block."""
+    return tuple(one[mask] for one in block) if isinstance(block, tuple) else block[mask]
 
 
 def dataset_of(X, dtype=None, **labels):
     """A data set of samples, wherever they are."""
-    if isinstance(X, RemoteSamples):
+    if isinstance(X, Samples):
         return X.dataset(dtype, **labels)
     return ArrayDataset(X, dtype, **labels)
 

@@ -1,5 +1,6 @@
 """StackedAutoencoderDetector: samples that a deep autoencoder reconstructs badly are novel."""
 
+from functools import partial
 from numbers import Real
 from typing import Any, Self
 
@@ -170,17 +171,18 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         scores = self.score_samples(X)
         return labels_of(scores - np.nanpercentile(scores, 100 * self.contamination))
 
-    def _prepare(self, Z, weights):
-        return Z, None
+    def _prepare(self, samples, weights):
+        return samples.made(self._standardize())
 
-    def _learn(self, Z, _, left_out):
+    def _learn(self, left_out):
         """Set the usual errors and the threshold, by networks that have not seen the samples."""
-        scores, total = [], np.zeros(Z.shape[1])
-        for stack, index in zip(self.autoencoders_, left_out):
-            for _, errors in feature_errors([stack], ArrayDataset(Z[index])):
-                total += np.nansum(errors, axis=0)
-                scores.append(-errors.sum(axis=1))
-        scores = np.concatenate(scores)
+        found = [
+            result
+            for stack, part in zip(self.autoencoders_, left_out)
+            for result in part.results(partial(errors_and_scores, stack))
+        ]
+        total = sum(errors for errors, _ in found)
+        scores = np.concatenate([scores for _, scores in found])
         if np.isnan(scores).all():
             raise ValueError("X has no observed values.")
         self.feature_errors_ = total / np.count_nonzero(~np.isnan(scores))
@@ -286,6 +288,15 @@ def feature_errors(stacks, dataset):
                 errors *= block.shape[1] / n_observed  # 0 * inf if nothing is observed
         yield where, errors
         del block, samples, decoded, errors
+
+
+def errors_and_scores(stack, Z):
+    """The sum of the errors of each feature, and the scores of the samples."""
+    total, scores = np.zeros(Z.shape[1]), np.empty(len(Z))
+    for where, errors in feature_errors([stack], ArrayDataset(Z)):
+        total += np.nansum(errors, axis=0)
+        scores[where] = -errors.sum(axis=1)
+    return total, scores
 
 
 def sample_scores(stacks, dataset):

@@ -16,7 +16,7 @@ from skae import _inference, _training
 from skae._base import BEST, BaseEncoder, check_weights, unchanged_on_error, weights_of_mean
 from skae._callbacks import FitTask
 from skae._compat import HasMethods, StrOptions
-from skae._dataset import ArrayDataset, RemoteSamples, compute_dtype
+from skae._dataset import ArrayDataset, Samples, compute_dtype
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
 from skae._network import CODE_ACTIVATIONS, Network
@@ -248,7 +248,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     "sample. Give at least 2 samples, or set pretrain=False."
                 )
             if starts and hasattr(stack, "layers_"):  # the same features, in the same order
-                header = given.header if isinstance(given, RemoteSamples) else given
+                header = given.header if isinstance(given, Samples) else given
                 validate_data(stack, header, reset=False, skip_check_array=True)
             weights = check_weights(sample_weight, X)
             labels = self._read_labels(X, y, weights, first, incremental)

@@ -10,8 +10,7 @@ from skae._dataset import filled
 # Rounds of expectation maximisation, and the ridge on the variances of standardised features.
 N_ROUNDS, RIDGE = 10, 0.01
 
-# A round takes d^3 operations for each sample: more features are too many, and of more samples
-# some are taken, evenly spaced.
+# A round takes d^3 operations for each sample: more features, or samples, are too many.
 MOST_FEATURES, MOST_SAMPLES = 128, 2000
 
 # Most numbers of the matrices, one a sample, that are inverted at once: what a cache holds.
@@ -36,9 +35,6 @@ def fit_precision(Z, weights):
     if d > MOST_FEATURES:
         return None
     weights = np.ones(len(Z)) if weights is None else weights
-    if len(Z) > MOST_SAMPLES:
-        index = np.arange(MOST_SAMPLES) * len(Z) // MOST_SAMPLES
-        Z, weights = Z[index], weights[index]
     covariance = np.eye(d)
     for _ in range(N_ROUNDS):
         total = np.zeros((d, d))
@@ -51,6 +47,12 @@ def fit_precision(Z, weights):
             total += (means.T * w) @ means + np.einsum("i,ijk->jk", w, inverse)
         covariance = total / weights.sum() + RIDGE * np.eye(d)
     return np.linalg.inv(covariance)
+
+
+def evenly_spaced(n_samples):
+    """The indices of as many samples as the inverse covariance is worth estimating from."""
+    n_taken = min(n_samples, MOST_SAMPLES)
+    return np.arange(n_taken) * n_samples // n_taken
 
 
 def fill(Z, precision):

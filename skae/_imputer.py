@@ -1,10 +1,12 @@
 """StackedAutoencoderImputer: missing values filled by deep autoencoders."""
 
+from functools import partial
 from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 from sklearn.impute import MissingIndicator
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import FLOATS
@@ -14,10 +16,10 @@ from skae._compat import (
     _fit_context,
     is_scalar_nan,
 )
-from skae._dataset import ArrayDataset
-from skae._gaussian import fill, fit_precision
+from skae._dataset import ArrayDataset, Samples
+from skae._gaussian import evenly_spaced, fill, fit_precision
 from skae._parameters import estimator, parameter
-from skae._standardized import StandardizedStack, rows_of
+from skae._standardized import StandardizedStack, standardize
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
 # So many copies of each sample, with other values hidden, make about so many rows to train on:
@@ -133,10 +135,15 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
     def _validate(self, X, **options):
         """Validate X; what is missing in the result is nan."""
         as_nan = is_scalar_nan(self.missing_values)
-        finite = "allow-nan" if as_nan else True
-        options = {"accept_sparse": False, "ensure_all_finite": finite, "dtype": FLOATS, **options}
-        X = super()._validate(X, **options)
-        return X if as_nan else np.where(X == self.missing_values, X.dtype.type(np.nan), X)
+        needed = {
+            "accept_sparse": False,
+            "ensure_all_finite": "allow-nan" if as_nan else True,
+            "dtype": FLOATS,
+        }
+        X = super()._validate(X, **needed, **options)
+        if isinstance(X, Samples):
+            return X.made(partial(checked, needed, self.missing_values))
+        return with_nan(X, self.missing_values)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -164,44 +171,31 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         """
         return self._fit(X, y, sample_weight)
 
-    def _prepare(self, Z, weights):
+    def _prepare(self, samples, weights):
         """Linear estimates of samples with values hidden, several of each; what they should be."""
-        self._observed = ~np.isnan(Z).all(axis=0)
-        self.indicator_ = None
+        (n_samples, d), standardize = samples.shape, self._standardize()
+        observed, missing = np.any(samples.results(kinds_of_values), axis=0)
+        self._observed, self.indicator_ = observed, None
         if self.add_indicator:
-            self.indicator_ = MissingIndicator(error_on_new=False).fit(Z)
-        self.precision_ = fit_precision(Z, weights)
-        rng = np.random.default_rng(self._seed)
-        n_rows = np.clip(ROWS_PER_FEATURE * Z.shape[1], *N_ROWS)
-        inputs = []
-        for _ in range(int(np.clip(n_rows // len(Z), *COPIES))):
-            hidden = rng.random(Z.shape) < rng.uniform(*HIDDEN, (len(Z), 1))
-            inputs.append(self._inputs(np.where(hidden, np.nan, Z), Z.dtype)[1])
-        targets = np.hstack([Z, np.full_like(Z, np.nan)])  # which are missing is no target
-        return np.concatenate(inputs), np.tile(targets, (len(inputs), 1))
+            example = np.where(missing, np.nan, 0.0)[np.newaxis]
+            self.indicator_ = MissingIndicator(error_on_new=False).fit(example)
+        some = evenly_spaced(n_samples)
+        self.precision_ = fit_precision(
+            standardize(samples.dataset().take(some)), None if weights is None else weights[some]
+        )
+        n_rows = np.clip(ROWS_PER_FEATURE * d, *N_ROWS)
+        n_copies = int(np.clip(n_rows // n_samples, *COPIES))
+        return samples.made(
+            partial(with_values_hidden, standardize, self.precision_, n_copies, self._seed)
+        )
 
-    def _inputs(self, Z, dtype):
-        """The linear estimates; what the networks are given: these, and which are no more."""
-        linear = fill(Z, self.precision_)
-        return linear, np.hstack([linear, np.isnan(Z)]).astype(dtype)
-
-    def _outputs(self, stack, inputs):
-        """What a network makes of the features."""
-        outputs = stack._toarray(stack._reconstructed(ArrayDataset(inputs)))
-        return outputs[:, : self.n_features_in_]
-
-    def _learn(self, inputs, targets, left_out):
+    def _learn(self, left_out):
         """Set the weights, by hidden values of samples that a network has not seen."""
-        n_samples, d = sum(map(len, left_out)), self.n_features_in_
-        products, squares = np.zeros((2, d))
-        for stack, index in zip(self.autoencoders_, left_out):
-            rows = rows_of(index, n_samples, len(inputs))
-            linear, missing = np.hsplit(inputs[rows], 2)
-            desired = targets[rows, :d]
-            hidden = (missing != 0) & ~np.isnan(desired)
-            step = np.where(hidden, self._outputs(stack, inputs[rows]) - linear, 0.0)
-            products += np.where(hidden, step * (desired - linear), 0.0).sum(axis=0)
-            squares += (step * step).sum(axis=0)
+        products, squares = np.zeros((2, self.n_features_in_))
+        for stack, part in zip(self.autoencoders_, left_out):
+            for its_products, its_squares in part.results(partial(steps, stack)):
+                products += its_products
+                squares += its_squares
         prior = PRIOR * squares.mean()
         overall = products.sum() / squares.sum() if squares.any() else 0.0
         weights = (products + prior * overall) / np.maximum(squares + prior, TINY)
@@ -244,11 +238,11 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         The mean where that is too large for it.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            Z = self._standardize(ArrayDataset(X, np.float64))
-            linear, inputs = self._inputs(Z, X.dtype)
+            Z = standardize(ArrayDataset(X, np.float64), self.mean_, self.scale_)
+            linear, inputs = estimates_and_inputs(Z, self.precision_, X.dtype)
             mean = 0.0
             for stack in self.autoencoders_:
-                mean = mean + self._outputs(stack, inputs) / len(self.autoencoders_)
+                mean = mean + outputs_of(stack, inputs) / len(self.autoencoders_)
             estimates = linear + self.weights_ * (mean - linear)
             estimates = (estimates * self.scale_ + self.mean_).astype(X.dtype)
         return np.where(np.isfinite(estimates), estimates, self.mean_).astype(X.dtype)
@@ -272,3 +266,61 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         if self.indicator_ is None:
             return kept
         return np.concatenate([kept, self.indicator_.get_feature_names_out(names)])
+
+
+def with_nan(X, missing_values):
+    """The samples with nan for missing values."""
+    if is_scalar_nan(missing_values):
+        return X
+    return np.where(X == missing_values, X.dtype.type(np.nan), X)
+
+
+# -- blocks of samples, wherever they are -----------------------------------------------
+
+
+def checked(needed, missing_values, block, number):
+    X = check_array(block, **needed, ensure_min_samples=0, input_name="X")
+    return with_nan(X, missing_values)
+
+
+def kinds_of_values(X):
+    """Whether each feature has observed values, and missing ones."""
+    missing = np.isnan(X)
+    return ~missing.all(axis=0), missing.any(axis=0)
+
+
+def with_values_hidden(standardize, precision, n_copies, seed, X, number):
+    """The linear estimates of copies of the samples with values hidden; what they should be."""
+    Z = standardize(X)
+    rng, inputs = np.random.default_rng((seed, number)), []
+    for _ in range(n_copies):
+        mask = rng.random(Z.shape) < rng.uniform(*HIDDEN, (len(Z), 1))
+        inputs.append(estimates_and_inputs(np.where(mask, np.nan, Z), precision, Z.dtype)[1])
+    targets = np.hstack([Z, np.full_like(Z, np.nan)])  # which are missing is no target
+    return np.concatenate(inputs), np.tile(targets, (n_copies, 1))
+
+
+def estimates_and_inputs(Z, precision, dtype):
+    """The linear estimates; what the networks are given: these, and which are no more."""
+    linear = fill(Z, precision)
+    return linear, np.hstack([linear, np.isnan(Z)]).astype(dtype)
+
+
+def outputs_of(stack, inputs):
+    """What a network makes of the features."""
+    outputs = stack._toarray(stack._reconstructed(ArrayDataset(inputs)))
+    return outputs[:, : inputs.shape[1] // 2]
+
+
+def steps(stack, block):
+    """For each feature, sums over hidden values of products of two steps from the linear estimate.
+
+    The step that the network takes is multiplied by the one to the true value, and by itself.
+    """
+    inputs, targets = block
+    linear, missing = np.hsplit(inputs, 2)
+    desired = np.hsplit(targets, 2)[0]
+    hidden = (missing != 0) & ~np.isnan(desired)
+    step = np.where(hidden, outputs_of(stack, inputs) - linear, 0.0)
+    products = np.where(hidden, step * (desired - linear), 0.0)
+    return products.sum(axis=0), (step * step).sum(axis=0)

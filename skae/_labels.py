@@ -13,7 +13,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length
 
-from skae._dataset import ArrayDataset, RemoteSamples
+from skae._dataset import ArrayDataset, Samples
 
 UNLABELLED = -1
 
@@ -37,7 +37,7 @@ class Labels(SimpleNamespace):
 
     def dataset(self, X, dtype):
         """These samples of X, for training."""
-        if isinstance(X, RemoteSamples):
+        if isinstance(X, Samples):
             return X.labelled(self, dtype)
         return ArrayDataset(
             X if self.mask.all() else X[self.mask],

@@ -175,7 +175,6 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     )
 
     _curves_of = "_joint_state"
-    _target = None  # what joint training reconstructs, if not X: set by a `StandardizedStack`
 
     # Those that an earlier fit has trained, and an interrupted one has not come to.
     _layers_above: list[DenoisingAutoencoder] = []
@@ -291,7 +290,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             learning_rate_init=self.joint_learning_rate_init,
         )
         dtype = bottom.components_.dtype
-        dataset = dataset_of(X, dtype, sample_weight=weights, target=self._target)
+        dataset = dataset_of(X, dtype, sample_weight=weights)
         bottom._note_statistics(dataset, False, False)
         state = self._joint_state
         if state is None:

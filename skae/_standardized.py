@@ -2,18 +2,18 @@
 
 from contextlib import nullcontext
 from copy import copy
+from functools import partial
 from itertools import pairwise, takewhile
 from numbers import Integral
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import clone
 
 from skae import _training
 from skae._base import BaseModel, check_weights, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._compat import Interval, StrOptions
-from skae._dataset import ArrayDataset, EncodedDataset, add_moments, over
+from skae._dataset import ArrayDataset, ArraySamples, EncodedDataset, Samples, over
 from skae._denoising import DenoisingAutoencoder
 from skae._network import CODE_ACTIVATIONS
 from skae._parameters import (
@@ -65,10 +65,10 @@ class StandardizedStackParameters(TrainingParameters):
 class StandardizedStack(BaseModel, StandardizedStackParameters):
     """Base of detector and imputer. Subclasses have `_noise`, `_prepare` and `_learn`.
 
-    `_noise` gives the kind and the level of the corruption; ``_prepare(Z, weights)`` the input and
-    the target of the networks for standardised samples Z, stacked if there are several of each;
-    ``_learn(inputs, targets, left_out)`` sets what is fitted beside the networks, given the
-    indices of the samples that each was not trained on, those that Ctrl-C left out included.
+    `_noise` gives the kind and the level of the corruption; ``_prepare(samples, weights)`` makes
+    of `Samples` those that the networks are trained on, or several copies of each;
+    ``_learn(left_out)`` sets what is fitted beside the networks, given those of these samples that
+    each of them was not trained on, the networks that Ctrl-C left out included.
     """
 
     _documentation = {
@@ -95,28 +95,29 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         with unchanged_on_error(self):
             X = self._validate(X, reset=first, ensure_min_samples=LEAST_SAMPLES)
             weights = check_weights(sample_weight, X)
+            samples = X if isinstance(X, Samples) else ArraySamples(X)
             if weights is not None and not weights.all():
-                X, weights = X[weights > 0], weights[weights > 0]
-                if X.shape[0] < LEAST_SAMPLES:
+                samples, weights = samples.selected(weights > 0), weights[weights > 0]
+                if len(weights) < LEAST_SAMPLES:
                     raise ValueError(
-                        f"sample_weight is not zero for {X.shape[0]} sample(s), while a minimum "
+                        f"sample_weight is not zero for {len(weights)} sample(s), while a minimum "
                         f"of {LEAST_SAMPLES} is required by {type(self).__name__}."
                     )
             if first:
                 self._seed = _training.draw_seed(self.random_state)
-                self.mean_, self.scale_, self._varies = mean_and_scale(X, weights)
-            task.begin(X, y, weights)
-            Z = self._standardized(X).toarray().astype(np.float32)
-            left_out = parts(len(Z), self.n_estimators, self._seed)
+                dataset = samples.dataset(sample_weight=weights)
+                self.mean_, self.scale_, self._varies = mean_and_scale(dataset)
+            task.begin(samples, y, weights)
+            left_out = parts(samples.shape[0], self.n_estimators, self._seed)
             fitted = [] if first else self.autoencoders_[: len(left_out)]
             stacks = [copy(one).set_params(**new.get_params()) for one in fitted]
             stacks += [clone(new) for _ in left_out[len(fitted) :]]
             for k, stack in enumerate(stacks):  # the seed stays that of the weights
                 stack.set_params(random_state=self._seed + k)
-            inputs, targets = self._prepare(Z, weights)
+            rows = self._prepare(samples, weights)
             done = self._done if resumes else []
-            self._train(stacks, done, inputs, targets, weights, left_out, task)
-            self._learn(inputs, targets, left_out)
+            self._train(stacks, done, rows, weights, left_out, task)
+            self._learn(rows.selected(rows.of_copies(part)) for part in left_out)
             task.end()
         return self
 
@@ -170,9 +171,8 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         self.n_iter_ = max(len(stack.loss_curve_) for stack in trained)
         return self
 
-    def _train(self, stacks, done, inputs, targets, weights, left_out, task):
+    def _train(self, stacks, done, rows, weights, left_out, task):
         """Train the networks, each without the samples left out, but for those that are done."""
-        every = np.arange(sum(map(len, left_out)))
         before = [vars(stack).get("_joint_state") for stack in stacks]
         # Callbacks, checkpoints and printed progress follow one network after the other.
         observed = self.verbose or hasattr(self, "_skl_callbacks") or task.saves
@@ -183,19 +183,17 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
                 return vars(copy(self)._set_networks(parts, done, before))
 
             def train(stop):
-                stack, index = stacks[k], np.setdiff1d(every, left_out[k])
-                rows = rows_of(index, len(every), len(inputs))
-                of_these = None if weights is None else weights[rows % len(every)]
+                stack, kept = stacks[k], rows.of_copies(~left_out[k])
+                of_these = None if weights is None else rows.of_copies(weights)[kept]
                 private = {
-                    "_other_title": f"{type(self).__name__}, network {k + 1} of {len(stacks)}",
-                    "_target": None if targets is None else targets[rows],
+                    "_other_title": f"{type(self).__name__}, network {k + 1} of {len(stacks)}"
                 }
                 if not observed:  # what a callback is shown can be pickled
                     private["_stop"] = stop
                 vars(stack).update(private)
                 try:
                     with task.delegated("network", stack, fitted) if observed else nullcontext():
-                        stack.fit(inputs[rows], sample_weight=of_these)
+                        stack.fit(rows.selected(kept), sample_weight=of_these)
                 finally:
                     for name in private:
                         delattr(stack, name)
@@ -204,46 +202,56 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
 
             return train
 
-        sizes = [inputs.shape[1], *stacks[0].hidden_layer_sizes]
-        batch_size = _training.n_in_batch(self.batch_size, len(inputs))
+        sizes = [rows.shape[1], *stacks[0].hidden_layer_sizes]
+        batch_size = _training.n_in_batch(self.batch_size, rows.shape[0])
         work = batch_size * max(a * b for a, b in pairwise(sizes))
         calls = [call(k) for k in range(len(stacks)) if k not in done]
-        side_by_side(calls, np.inf if observed else work, type(self).__name__)
+        one_by_one = observed or not rows.here
+        side_by_side(calls, np.inf if one_by_one else work, type(self).__name__)
         self._set_networks(stacks, done, before)
-
-    def _standardize(self, samples):
-        with np.errstate(over="ignore", invalid="ignore"):
-            return ((samples.X - self.mean_) / self.scale_).astype(samples.dtype)
 
     def _standardized(self, X):
         """The standardised features of samples, as a data set that computes them when asked."""
-        return EncodedDataset(ArrayDataset(X), self._standardize, X.shape[1])
+        return standardized(X, self.mean_, self.scale_)
+
+    def _standardize(self):
+        """A function that gives the standardised features of samples in float32, for training."""
+        return partial(to_train_on, mean=self.mean_, scale=self.scale_)
 
 
-def rows_of(index, n_samples, n_rows):
-    """The rows of some samples, where there are several of each, one set of all after another."""
-    return (np.arange(0, n_rows, n_samples)[:, np.newaxis] + index).ravel()
+def standardize(samples, mean, scale):
+    with np.errstate(over="ignore", invalid="ignore"):
+        return ((samples.X - mean) / scale).astype(samples.dtype)
+
+
+def standardized(X, mean, scale):
+    return EncodedDataset(
+        ArrayDataset(X), partial(standardize, mean=mean, scale=scale), X.shape[1]
+    )
+
+
+def to_train_on(X, number=0, *, mean, scale):
+    return standardized(X, mean, scale).toarray().astype(np.float32)
 
 
 def parts(n_samples, n_parts, seed):
-    """The indices of a random division of the samples; two or more are left beside each part."""
+    """The masks of a random division of the samples; two or more are left beside each part."""
     order = np.random.default_rng(seed).permutation(n_samples)
-    return [np.sort(part) for part in np.array_split(order, min(n_parts, n_samples // 2))]
+    masks = []
+    for part in np.array_split(order, min(n_parts, n_samples // 2)):
+        masks.append(np.zeros(n_samples, dtype=bool))
+        masks[-1][part] = True
+    return masks
 
 
-def mean_and_scale(X, weights):
+def mean_and_scale(dataset):
     """Mean and standard deviation of the observed values of each feature; whether they vary."""
-    dataset, total = ArrayDataset(X), None
     with np.errstate(over="ignore", invalid="ignore"):
-        for where, block in dataset.blocks(dataset.block_size(4 * dataset.n_features)):
-            total = add_moments(total, block, None if weights is None else weights[where])
-            del block
+        total = dataset.moments(by_weight=True)
         mean, scale = total["mean"], np.sqrt(over(total["squares"], total["weight"]))
     if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
-        values = X.data if issparse(X) else X
-        raise ValueError(
-            f"X has values up to {np.nanmax(np.abs(values)):g}, too large to standardise. Scale X."
-        )
+        largest = np.nanmax(np.abs(dataset.feature_ranges()))
+        raise ValueError(f"X has values up to {largest:g}, too large to standardise. Scale X.")
     # What rounding leaves of a feature that does not vary is no scale.
     varies = scale > 10 * np.finfo(np.float64).eps * np.abs(mean)
     return mean, np.where(varies, scale, 1.0), varies

@@ -23,15 +23,25 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from numbers import Integral
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skae import _training
-from skae._base import ACCEPTED, BaseEncoder, check_sparse, in_canonical_format
+from skae._base import ACCEPTED, BaseModel, check_sparse, in_canonical_format
 from skae._compat import Interval, validate_parameter_constraints
-from skae._dataset import ArrayDataset, Dataset, RemoteSamples, compute_dtype, merge_moments
+from skae._dataset import (
+    ArrayDataset,
+    ArraySamples,
+    Dataset,
+    Samples,
+    check_number,
+    chosen,
+    compute_dtype,
+    merge_moments,
+)
 from skae._network import aligned_zeros
 from skae._threads import team_for
 
@@ -87,8 +97,7 @@ def fit(
     Parameters
     ----------
     estimator : estimator
-        A `DenoisingAutoencoder`, `StackedAutoencoder`, `StackedAutoencoderClassifier` or
-        `StackedAutoencoderRegressor`.
+        An unfitted estimator of skae, of any kind, or one to be fitted further.
     X : dask Array or DataFrame of shape (n_samples, n_features)
         Training samples, in blocks of rows: NumPy arrays, sparse matrices or data frames. Their
         order should have no meaning, as each replica is trained on some of the blocks.
@@ -150,11 +159,9 @@ def fit(
     >>> bool(dae.reconstruction_r2_ > 0.5)
     True
     """
-    if not isinstance(estimator, BaseEncoder):
+    if not isinstance(estimator, BaseModel):
         raise TypeError(
-            "skae.dask.fit takes DenoisingAutoencoder, StackedAutoencoder, "
-            "StackedAutoencoderClassifier and StackedAutoencoderRegressor, but got "
-            f"{type(estimator).__name__}."
+            f"skae.dask.fit takes estimators of skae, but got {type(estimator).__name__}."
         )
     count = [Interval(Integral, 1, None, closed="left")]
     validate_parameter_constraints(
@@ -266,14 +273,15 @@ def checked(block):
 
 
 def facts(block):
-    return block.shape, compute_dtype(block)
+    X = ArraySamples(block).X
+    return X.shape, compute_dtype(X), isinstance(block, tuple)
 
 
 def make_part(block, mask, first_id, encode, y, sample_weight):
-    X = block if mask is None else block[mask]
-    ids = np.arange(first_id, first_id + X.shape[0])
-    target = None if encode is None else encode(y)
-    return Part(X, ids, np.arange(len(ids)), target, sample_weight)
+    samples = ArraySamples(block if mask is None else chosen(block, mask))
+    ids = np.arange(first_id, first_id + samples.shape[0])
+    target = samples.target if encode is None else encode(y)
+    return Part(samples.X, ids, np.arange(len(ids)), target, sample_weight)
 
 
 def with_rows(part, rows):
@@ -284,13 +292,17 @@ def feature_ranges(part, dtype, below):
     return part.dataset(dtype, below).feature_ranges()
 
 
-def moments(part, dtype, below):
+def moments(part, dtype, below, by_weight):
     with np.errstate(over="ignore", invalid="ignore"):  # training refuses what is infinite
-        return part.dataset(dtype, below).moments()
+        return part.dataset(dtype, below).moments(by_weight=by_weight)
 
 
 def taken(part, dtype, below, index):
     return part.dataset(dtype, below, index).X if below else part.dataset(dtype).take(index)
+
+
+def taken_targets(part, dtype, below, index):
+    return part.target[index].astype(dtype, copy=False)
 
 
 @dataclass
@@ -377,7 +389,7 @@ class Cluster:
     def __init__(self, client, n_blocks, n_replicas):
         self.client, self.n_replicas = client, n_replicas
         self.blocks_of = [range(k, n_blocks, n_replicas) for k in range(n_replicas)]
-        self.homes, self.placed = {}, []
+        self.homes, self.placed = {}, WeakSet()
 
     def home(self, block):
         """The worker that has the replica of a block: the same each time, while it lives."""
@@ -454,7 +466,7 @@ class Placed:
 
     def __init__(self, cluster, blocks, make):
         self.cluster, self.blocks, self.make, self.made = cluster, blocks, make, {}
-        cluster.placed.append(self)
+        cluster.placed.add(self)
 
     def __getitem__(self, block):
         if block not in self.made:
@@ -474,8 +486,10 @@ class Placed:
         )
 
 
-class Blocks(RemoteSamples):
+class Blocks(Samples):
     """The blocks of a Dask collection, which a fit takes in place of X."""
+
+    here = False
 
     def __init__(self, X, client, replicas, averages):
         blocks, self.header = delayed_blocks(X)
@@ -491,26 +505,26 @@ class Blocks(RemoteSamples):
         def make(k):
             return client.compute(dask.delayed(checked)(blocks[k]), **cluster.place(k))
 
-        self.blocks = Placed(cluster, range(len(blocks)), make)
-        found = self.blocks.results(facts)
-        widths = sorted({self.header.shape[1], *(shape[1] for shape, _ in found)})
+        self._set_blocks(Placed(cluster, range(len(blocks)), make), {self.header.shape[1]})
+
+    def _set_blocks(self, blocks, widths=()):
+        """Set the blocks, and what is known of all of them; their lengths are those of all."""
+        found = dict(zip(blocks.blocks, blocks.results(facts)))
+        widths = sorted({*widths, *(shape[1] for shape, _, _ in found.values())})
         if len(widths) > 1:
             raise ValueError(f"X has blocks with different numbers of features: {widths}.")
-        self.lengths = np.array([shape[0] for shape, _ in found])
+        self.blocks, n_blocks = blocks, sum(map(len, self.cluster.blocks_of))
+        self.lengths = np.array([found[k][0][0] if k in found else 0 for k in range(n_blocks)])
         self.shape = int(self.lengths.sum()), widths[0]
-        single = all(dtype == np.float32 for (n_samples, _), dtype in found if n_samples)
+        filled = [(dtype, paired) for shape, dtype, paired in found.values() if shape[0]]
+        single = all(dtype == np.float32 for dtype, _ in filled)
         self.dtype = np.dtype(np.float32 if single else np.float64)
+        self.paired = any(paired for _, paired in filled)
 
     def check(self, name, least):
-        if self.shape[0] < least:
-            raise ValueError(
-                f"Found array with {self.shape[0]} sample(s) (shape={self.shape}) while a minimum "
-                f"of {least} is required by {name}."
-            )
+        check_number(self.shape, name, least)
 
-    def dataset(self, dtype=None, *, target=None, sample_weight=None):
-        if target is not None:
-            raise TypeError("samples in other processes are their own targets")
+    def dataset(self, dtype=None, *, sample_weight=None):
         return BlockDataset(self, dtype or self.dtype, self.lengths, sample_weight=sample_weight)
 
     def labelled(self, labels, dtype):
@@ -523,6 +537,32 @@ class Blocks(RemoteSamples):
             encode=partial(labels.head.encode, dtype=np.dtype(dtype)),
             sample_weight=labels.sample_weight,
             strata=labels.head.strata(labels.y),
+        )
+
+    def _filled(self, make):
+        """Futures of the blocks that are not empty."""
+        return Placed(self.cluster, np.flatnonzero(self.lengths).tolist(), make)
+
+    def results(self, function):
+        return self._filled(self.blocks.__getitem__).results(function)
+
+    def made(self, function):
+        blocks, submit, other = self.blocks, self.cluster.submit, copy(self)
+        other._set_blocks(self._filled(lambda k: submit(k, function, blocks[k], k)))
+        other.header = np.empty((0, other.shape[1]), other.dtype)
+        other.copied_lengths = self.lengths
+        return other
+
+    def selected(self, mask):
+        blocks, submit, other = self.blocks, self.cluster.submit, copy(self)
+        masks = split(mask, self.lengths)
+        other._set_blocks(self._filled(lambda k: submit(k, chosen, blocks[k], masks[k])))
+        return other
+
+    def of_copies(self, values):
+        n_copies = self.shape[0] // len(values)
+        return np.concatenate(
+            [np.tile(one, n_copies) for one in split(values, self.copied_lengths)]
         )
 
 
@@ -556,17 +596,18 @@ class BlockDataset(Dataset):
         self.X, self.n_features, self.averages = blocks, blocks.shape[1], blocks.averages
         self.cluster, self.lengths, self.y, self.encode = blocks.cluster, lengths, y, encode
         self.n_replicas, self.below, self.trained = self.cluster.n_replicas, (), None
-        self.starts = np.cumsum(lengths) - lengths
+        self.starts = starts = np.cumsum(lengths) - lengths
         masks, ys = split(mask, blocks.lengths), split(y, lengths)
         weights, submit = split(self.sample_weight, lengths), self.cluster.submit
 
-        def make(k):
-            first_id = int(self.starts[k])
+        def make(k):  # without a reference to this: what workers hold is freed with it
+            first_id = int(starts[k])
             return submit(
                 k, make_part, blocks.blocks[k], masks[k], first_id, encode, ys[k], weights[k]
             )
 
         self.parts = Placed(self.cluster, np.flatnonzero(lengths).tolist(), make)
+        self.paired = blocks.paired
 
     def __len__(self):
         return int(self.lengths.sum())
@@ -596,39 +637,50 @@ class BlockDataset(Dataset):
             ]
         )
 
-    def moments(self, total=None):
-        found = [one for one in self._of_parts(moments) if one is not None]  # weights may be zero
-        return reduce(merge_moments, found, total)
+    def moments(self, total=None, *, by_weight=False):
+        found = self._of_parts(moments, by_weight)
+        return reduce(merge_moments, filter(None, found), total)  # all weights may be zero
 
-    def _of_parts(self, function):
-        return self.parts.results(function, self.dtype, self.below)
+    def _of_parts(self, function, *args):
+        return self.parts.results(function, self.dtype, self.below, *args)
 
     def take(self, index):
+        return self._of_samples(taken, index)
+
+    def _of_samples(self, function, index):
+        """What a function gives of the samples of an index, an array with a row for each."""
         index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
         block = np.searchsorted(self.starts + self.lengths, index, side="right")
         places = {k: np.flatnonzero(block == k) for k in np.unique(block).tolist()}
         found = self.cluster.results(
             lambda: [
                 self.cluster.submit(
-                    k, taken, self.parts[k], self.dtype, self.below, index[place] - self.starts[k]
+                    k,
+                    function,
+                    self.parts[k],
+                    self.dtype,
+                    self.below,
+                    index[place] - self.starts[k],
                 )
                 for k, place in places.items()
             ]
         )
-        out = np.empty((len(index), self.n_features), dtype=self.dtype)
-        for place, samples in zip(places.values(), found):
-            out[place] = samples
+        width = found[0].shape[1] if found else self.n_features
+        out = np.empty((len(index), width), dtype=self.dtype)
+        for place, rows in zip(places.values(), found):
+            out[place] = rows
         return out
 
     def toarray(self):
         return self.take(slice(None))
 
     def part(self, index):
-        index = np.asarray(index)
-        labels = {
-            "target": None if self.encode is None else self.encode(self.y[index]),
-            "sample_weight": None if self.sample_weight is None else self.sample_weight[index],
-        }
+        index, target, weights = np.asarray(index), None, self.sample_weight
+        if self.encode is not None:
+            target = self.encode(self.y[index])
+        elif self.paired:
+            target = self._of_samples(taken_targets, index)
+        labels = {"target": target, "sample_weight": None if weights is None else weights[index]}
         return ArrayDataset(self.take(index), self.dtype, **labels), np.arange(len(index))
 
     # -- an epoch ----------------------------------------------------------------------------
@@ -663,13 +715,13 @@ class BlockDataset(Dataset):
             return self.parts, self.lengths
         if self.trained is None or self.trained[0] is not training:
             rows = np.split(training, np.searchsorted(training, self.starts[1:]))
-            submit = self.cluster.submit
-            parts = Placed(
+            submit, parts, starts = self.cluster.submit, self.parts, self.starts
+            trained = Placed(
                 self.cluster,
-                self.parts.blocks,
-                lambda k: submit(k, with_rows, self.parts[k], rows[k] - self.starts[k]),
+                parts.blocks,
+                lambda k: submit(k, with_rows, parts[k], rows[k] - starts[k]),
             )
-            self.trained = training, parts, np.array([len(one) for one in rows])
+            self.trained = training, trained, np.array([len(one) for one in rows])
         return self.trained[1:]
 
     def _rounds(self, lengths, batch_size, seed, epoch):

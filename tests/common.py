@@ -120,6 +120,8 @@ def weights_of(estimator):
 
 def learned(estimator):
     """List the fitted weights and biases, and the loss curves."""
+    if hasattr(estimator, "autoencoders_"):
+        return [array for stack in estimator.autoencoders_ for array in learned(stack)]
     fits = [estimator] if hasattr(estimator, "coefs_") else getattr(estimator, "layers_", None)
     return weights_of(estimator) + [np.array(fit.loss_curve_) for fit in fits or [estimator]]
 

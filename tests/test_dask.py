@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 import warnings
+import weakref
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
@@ -41,6 +43,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from skae import (
+    Checkpoint,
     DenoisingAutoencoder,
     StackedAutoencoder,
     StackedAutoencoderClassifier,
@@ -48,6 +51,7 @@ from skae import (
     StackedAutoencoderImputer,
     StackedAutoencoderRegressor,
     _training,
+    resume,
 )
 from skae._dataset import ArrayDataset
 from skae._kernel import _sgd
@@ -79,6 +83,8 @@ layer = partial(DenoisingAutoencoder, 12, **FEW)
 stack = partial(StackedAutoencoder, (12, 6), **FEW)
 classifier = partial(StackedAutoencoderClassifier, (12, 6), **FEW)
 regressor = partial(StackedAutoencoderRegressor, (12, 6), **FEW)
+detector = partial(StackedAutoencoderDetector, (12, 6), n_estimators=2, **FEW)
+imputer = partial(StackedAutoencoderImputer, (12, 6), n_estimators=2, **FEW)
 
 
 def wait(futures, real=skd.wait, **options):
@@ -93,6 +99,7 @@ def small(monkeypatch):
     monkeypatch.setattr(skd, "n_threads", lambda n_at_once: 1)
     monkeypatch.setattr(skd, "wait", wait)
     monkeypatch.setattr(_training, "EPOCHS", (2, 2))
+    hasten_imputers(monkeypatch)
 
 
 @pytest.fixture
@@ -135,7 +142,7 @@ class Client:
         return dask.compute(task, scheduler="sync")[0]
 
     def submit(self, function, *args, pure, **where):
-        self._call("submit " + function.__name__)
+        self._call("submit " + getattr(function, "func", function).__name__)
         return function(*args)
 
     def gather(self, futures, asynchronous=False):
@@ -239,8 +246,13 @@ FITS = {
     "regressor": (regressor(), y * 1.5, WEIGHTS),
     "regressor, partly": (regressor(early_stopping=True), np.where(y > 4, y, np.nan), None),
     "several targets": (regressor(), np.column_stack([y, -y]), None),
+    "detector": (detector(), None, None),
+    "detector, weights": (detector(n_estimators=3, early_stopping=True), None, WEIGHTS),
+    "imputer": (imputer(), None, WEIGHTS),
+    "imputer, held out": (imputer(early_stopping=True, missing_values=0), None, None),
 }
-OF_ONE_NETWORK = (DenoisingAutoencoder,)
+# Those without layers below one that is trained.
+ONE_BY_ONE = DenoisingAutoencoder, StackedAutoencoderDetector, StackedAutoencoderImputer
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -258,10 +270,11 @@ def test_one_block_gives_the_fit_in_memory(name, shuffle, monkeypatch):
         lambda index, shuffle, seed, epoch, *number: real(index, shuffle, seed, epoch),
     )
     there = fit(made, in_blocks(X), target, weights)
-    exact = isinstance(made, DenoisingAutoencoder) or getattr(made, "pretrain", True) is False
+    exact = isinstance(made, ONE_BY_ONE) or getattr(made, "pretrain", True) is False
     (assert_same_fit if exact else assert_close_fit)(here, there)
     for attribute in ("loss_", "best_loss_", "reconstruction_r2_", "baseline_loss_", "n_iter_",
-                      "n_labelled_", "best_validation_score_", "n_features_in_"):  # fmt: skip
+                      "n_labelled_", "best_validation_score_", "n_features_in_", "mean_", "scale_",
+                      "offset_", "feature_errors_", "weights_", "precision_"):  # fmt: skip
         assert hasattr(here, attribute) == hasattr(there, attribute)
         if hasattr(here, attribute):
             assert_allclose(getattr(there, attribute), getattr(here, attribute), rtol=1e-6)
@@ -547,6 +560,104 @@ def test_moments_of_a_block_in_which_no_sample_has_weight():
     assert np.isfinite(there.loss_)
 
 
+# -- detector and imputer -----------------------------------------------------------------------
+
+MISSING = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
+MISSING[:, 3] = np.nan
+
+
+@pytest.mark.parametrize(
+    "made, method", [(detector(), "feature_scores"), (imputer(), "transform")]
+)
+def test_networks_of_parts_learn_as_much_from_blocks(made, method):
+    """From blocks of any lengths, with missing values; what is random in them is another."""
+    made = clone(made).set_params(max_iter=40)
+    here, there = clone(made).fit(MISSING), fit(made, in_blocks(MISSING, 0, 90, 3, 207))
+    for name in ("mean_", "scale_", "precision_"):
+        if hasattr(here, name):
+            assert_allclose(getattr(there, name), getattr(here, name), atol=1e-6, err_msg=name)
+    one, other = (getattr(fitted, method)(MISSING).ravel() for fitted in (here, there))
+    assert one.shape == other.shape
+    assert np.corrcoef(one, other)[0, 1] > 0.9
+    if method == "feature_scores":
+        assert_allclose(there.offset_, here.offset_, rtol=0.2)
+    else:
+        assert_array_equal(there.get_feature_names_out(), here.get_feature_names_out())
+        assert_allclose(there.weights_.mean(), here.weights_.mean(), atol=0.1)
+
+
+def test_indicators_and_missing_values_of_blocks():
+    """A value may be missing in one block only, or a feature be observed in one only."""
+    given = np.where(np.isnan(MISSING), -1, MISSING)
+    given[:200, 5], given[200:, 6] = 0.5, -1
+    made = imputer(missing_values=-1, add_indicator=True)
+    here, there = clone(made).fit(given), fit(made, in_blocks(given, 100, 100, 100))
+    assert_array_equal(there.indicator_.features_, here.indicator_.features_)
+    assert_array_equal(there.get_feature_names_out(), here.get_feature_names_out())
+    filled = skd.apply(there, in_blocks(given, 100, 200)).compute()
+    assert_allclose(filled, there.transform(given))
+    given[250, 7] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        fit(made, in_blocks(given, 100, 100, 100))
+
+
+def test_copies_of_the_samples_of_a_block_keep_their_weights_and_parts():
+    samples = np.arange(12.0).reshape(6, 2)
+    made = skd.Blocks(in_blocks(samples, 4, 0, 2), Client(), 1, 1).made(
+        lambda X, number: (np.tile(X, (3, 1)), np.full((3 * len(X), 1), float(number)))
+    )
+    assert made.shape == (18, 2)
+    mask = np.array([1, 0, 0, 1, 1, 0], dtype=bool)
+    assert_array_equal(made.of_copies(samples[:, 0]), made.dataset().take(slice(None))[:, 0])
+    some = made.selected(made.of_copies(mask))
+    assert some.lengths.tolist() == [6, 0, 3]
+    part, place = some.dataset().part([0, 3, 8])
+    assert_array_equal(part.X[place], samples[[0, 3, 4]])
+    assert_array_equal(part.target[place], [[0], [0], [2]])
+    assert [len(target) for _, target in some.results(lambda block: block)] == [6, 3]
+
+
+def test_sparse_blocks_are_for_the_detector_alone():
+    assert_same_fit(
+        fit(detector(), sparse_blocks(X, 100, 200)), fit(detector(), in_blocks(X, 100, 200))
+    )
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        fit(imputer(), sparse_blocks(X, 100, 200))
+
+
+def test_samples_too_large_to_standardise():
+    with pytest.raises(ValueError, match=r"values up to 1e\+308, too large to standardise"):
+        fit(detector(), in_blocks(np.where(X == 1, 1e308, 0), 100, 200))
+
+
+def test_too_few_samples_for_networks_of_parts():
+    with pytest.raises(ValueError, match=r"3 sample.*minimum of 4 is required by Stacked"):
+        fit(imputer(), in_blocks(X[:3], 1, 2))
+    weights = np.arange(300) < 3
+    with pytest.raises(ValueError, match="not zero for 3 sample"):
+        fit(detector(), in_blocks(X, 100, 200), None, weights)
+
+
+def test_networks_that_are_trained_free_their_copies():
+    """While one is trained, a worker holds X, the samples of all, and those of this network."""
+    parts, most = [], []
+
+    def n_alive():
+        return len({id(part().X) for part in parts if part() is not None})
+
+    class Counting(Client):
+        def submit(self, function, *args, **given):
+            result = super().submit(function, *args, **given)
+            if isinstance(result, skd.Part):
+                parts.append(weakref.ref(result))
+                most.append(n_alive())
+            return result
+
+    fit(detector(n_estimators=5), in_blocks(X), client=Counting())
+    assert len(most) >= 10 and max(most) <= 2
+    assert n_alive() == 0
+
+
 # -- workers that die, and Ctrl-C ---------------------------------------------------------------
 
 LOST = [
@@ -563,7 +674,9 @@ WITH_ROUNDS = dict(batch_size=4, max_iter=2)  # 30 or more steps of each replica
     (layer(corruption="swap", early_stopping=True), None, WEIGHTS),
     (stack(corruption="gaussian", max_iter=1, joint="only", joint_max_iter=1), None, None),
     (classifier(pretrain=False, early_stopping=True), PARTLY, WEIGHTS),
-], ids=["layer", "held out", "stack", "classifier"])  # fmt: skip
+    (detector(max_iter=1), None, None),
+    (imputer(max_iter=1, early_stopping=True), None, WEIGHTS),
+], ids=["layer", "held out", "stack", "classifier", "detector", "imputer"])  # fmt: skip
 def test_what_is_lost_is_computed_again(made, target, weights):
     """Whichever call the death of a worker comes to light in, the fit is the same."""
     client = Client(2)
@@ -625,6 +738,27 @@ def test_interrupted_fits_go_on_as_if_they_had_not_been(made, target):
         with pytest.warns(UserWarning, match="training interrupted by user"):
             run(one, client=Client(fails=fails_at(place, KeyboardInterrupt)))
         assert_same_fit(run(one, client=Client()), whole)
+
+
+@pytest.mark.parametrize("made, target", [
+    (layer(max_iter=4, early_stopping=True), None),
+    (stack(joint=True, joint_max_iter=2), None),
+    (classifier(), PARTLY),
+    (detector(max_iter=3), None),
+    (imputer(max_iter=3), None),
+], ids=lambda made: type(made).__name__)  # fmt: skip
+def test_a_fit_whose_client_has_died_is_resumed_from_its_checkpoint(made, target, tmp_path):
+    """Wherever it was, after the first epoch."""
+    samples, path = in_blocks(X, 150, 90, 60), tmp_path / "fit.skops"
+    client = Client()
+    run = partial(skd.fit, X=samples, y=target, replicas=2, averages=1)
+    whole = run(clone(made), client=client)
+    rounds = np.flatnonzero(np.array(client.calls) == "submit run") + 1
+    for place in rounds[4::7]:
+        with Checkpoint(path), pytest.raises(SystemExit):
+            run(clone(made), client=Client(fails=fails_at(place, SystemExit())))
+        there = resume(path, samples, target, client=Client(), replicas=2, averages=1)
+        assert_same_fit(there, whole)
 
 
 def test_ctrl_c_while_it_waits_for_a_round_cancels_the_round():
@@ -954,11 +1088,10 @@ def test_parameters_are_checked(given, error, match):
 
 
 @pytest.mark.parametrize("made", [
-    StackedAutoencoderDetector((4,)), StackedAutoencoderImputer((4,)), LogisticRegression(),
-    make_pipeline(MinMaxScaler(), layer()), DenoisingAutoencoder, None,
+    LogisticRegression(), make_pipeline(MinMaxScaler(), layer()), DenoisingAutoencoder, None,
 ], ids=lambda made: type(made).__name__)  # fmt: skip
 def test_other_estimators_are_refused(made):
-    with pytest.raises(TypeError, match=r"skae\.dask\.fit takes DenoisingAutoencoder.*but got"):
+    with pytest.raises(TypeError, match=r"skae\.dask\.fit takes estimators of skae, but got"):
         skd.fit(made, in_blocks(X), client=Client())
 
 
@@ -1012,12 +1145,6 @@ def test_blocks_of_different_widths_are_refused():
 def test_a_collection_that_does_not_know_its_width():
     with pytest.raises(ValueError, match=r"different numbers of features: \[10, 64\]"):
         fit(layer(), in_blocks(X, 100, 200).map_blocks(lambda block: block[:, :10]))
-
-
-def test_a_target_for_samples_elsewhere_is_refused():
-    blocks = skd.Blocks(in_blocks(X), Client(), 1, 8)
-    with pytest.raises(TypeError, match="their own targets"):
-        blocks.dataset(target=X)
 
 
 def test_codes_are_computed_in_the_type_of_the_layer():
@@ -1203,15 +1330,21 @@ def test_a_pipeline_is_applied_whole():
 # -- a cluster of processes ------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def client():
+@contextmanager
+def two_processes():
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None,
-            worker_dashboard_address=None,
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=None,
+            worker_dashboard_address=":0",
         ) as cluster,
         distributed.Client(cluster) as client,
     ):  # fmt: skip
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    with two_processes() as client:
         yield client
 
 
@@ -1267,7 +1400,7 @@ def killing(monkeypatch, client, name, number, n_workers=1, after=0.0):
     return calls
 
 
-ON_CLUSTER = {name: FITS[name] for name in ("swap", "stack", "strata")}
+ON_CLUSTER = {name: FITS[name] for name in ("swap", "stack", "strata", "imputer")}
 
 
 @pytest.mark.parametrize("name", ON_CLUSTER)
@@ -1276,6 +1409,13 @@ def test_two_workers_give_the_bits_of_one(name, clean_after):
     given = in_blocks(X, 0, 100, 50, 150)
     there = fit(made, given, target, weights, clean_after, replicas=2)
     assert_same_fit(there, fit(made, given, target, weights, replicas=2))
+
+
+def test_replicas_are_added_in_groups_by_workers(clean_after, monkeypatch):
+    monkeypatch.setattr(skd, "FAN_IN", 2)
+    given = in_blocks(X, 100, 50, 50, 100)
+    there = fit(layer(), given, client=clean_after, replicas=4)
+    assert_same_fit(there, fit(layer(), given, replicas=4))
 
 
 def test_the_current_client_and_a_replica_for_each_worker(clean_after):
@@ -1302,12 +1442,19 @@ def test_an_error_in_a_worker(clean_after):
         fit(diverging, in_blocks(X, 100, 200), client=clean_after)
 
 
-# The nannies of distributed do not always start a worker anew that was killed while it started,
-# and all later tests would wait for it.
-kills_workers = pytest.mark.skipif(
-    sys.platform == "win32" or not os.environ.get("SKAE_TEST_KILLS"),
-    reason="kills workers: only with SKAE_TEST_KILLS=1",
-)
+@pytest.fixture
+def own_workers():
+    """A cluster of their own for tests that kill workers.
+
+    The nannies of distributed do not always start a worker anew that was killed while it started,
+    and later tests would wait for it.
+    """
+    if sys.platform == "win32":
+        pytest.skip("kills workers by a signal")
+    with two_processes() as client:
+        client.wait_for_workers(2, timeout=SECONDS)
+        yield client
+
 
 PLACES = {
     "before the blocks are there": ("compute", 1, 1, 0.0),
@@ -1323,33 +1470,30 @@ PLACES = {
 }
 
 
-@kills_workers
 @pytest.mark.parametrize("name, number, n_workers, after", PLACES.values(), ids=PLACES)
 def test_a_worker_that_is_killed_costs_nothing_but_time(
-    name, number, n_workers, after, two_workers, monkeypatch
+    name, number, n_workers, after, own_workers, monkeypatch
 ):
     made, given = layer(max_iter=4, corruption="swap"), in_blocks(X, 100, 50, 150)
     whole = fit(made, given, None, WEIGHTS, replicas=2)
-    calls = killing(monkeypatch, two_workers, name, number, n_workers, after)
-    before = set(two_workers.run(os.getpid).values())
-    there = fit(made, given, None, WEIGHTS, two_workers, replicas=2)
+    calls = killing(monkeypatch, own_workers, name, number, n_workers, after)
+    before = set(own_workers.run(os.getpid).values())
+    there = fit(made, given, None, WEIGHTS, own_workers, replicas=2)
     assert len(calls) >= number
-    two_workers.wait_for_workers(2, timeout=SECONDS)
-    assert set(two_workers.run(os.getpid).values()) != before or after
+    own_workers.wait_for_workers(1, timeout=SECONDS)
+    assert not before <= {*own_workers.run(os.getpid).values()} or after
     assert_same_fit(there, whole)
 
 
-@kills_workers
-def test_a_worker_is_killed_in_the_fit_of_a_stack(two_workers, monkeypatch):
+def test_a_worker_is_killed_in_the_fit_of_a_stack(own_workers, monkeypatch):
     made, target, weights = FITS["strata"]
     given = in_blocks(X, 100, 50, 150)
-    killing(monkeypatch, two_workers, "scatter", 4)
-    there = fit(made, given, target, weights, two_workers, replicas=2)
+    killing(monkeypatch, own_workers, "scatter", 4)
+    there = fit(made, given, target, weights, own_workers, replicas=2)
     assert_same_fit(there, fit(made, given, target, weights, replicas=2))
 
 
-@kills_workers
-def test_nothing_is_left_after_a_worker_was_killed(two_workers, monkeypatch):
-    killing(monkeypatch, two_workers, "_gather", 6)
-    fit(layer(max_iter=4), in_blocks(X, 100, 200), client=two_workers, replicas=2)
-    assert n_left(two_workers) == 0
+def test_nothing_is_left_after_a_worker_was_killed(own_workers, monkeypatch):
+    killing(monkeypatch, own_workers, "_gather", 6)
+    fit(layer(max_iter=4), in_blocks(X, 100, 200), client=own_workers, replicas=2)
+    assert n_left(own_workers) == 0

@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from threadpoolctl import threadpool_limits
 
 from skae import StackedAutoencoderDetector, StackedAutoencoderImputer, _standardized, _threads
+from skae._dataset import ArraySamples
 
 FEW = {"hidden_layer_sizes": (6, 4), "n_estimators": 2, "max_iter": 3, "random_state": 0}
 
@@ -131,8 +132,8 @@ def test_a_feature_that_is_moved_is_the_worst():
 def test_the_threshold_goes_by_samples_that_a_network_has_not_seen(contamination):
     fitted = detector(n_estimators=3, contamination=contamination).fit(M)
     Z, scores, errors = (M - fitted.mean_) / fitted.scale_, [], []
-    for stack, index in zip(fitted.autoencoders_, _standardized.parts(60, 3, fitted._seed)):
-        one = Z[index].astype(np.float32).astype(float)
+    for stack, part in zip(fitted.autoencoders_, _standardized.parts(60, 3, fitted._seed)):
+        one = Z[part].astype(np.float32).astype(float)
         terms = np.nan_to_num((one - stack.reconstruct(one)) ** 2)
         errors.append(terms * 5 / np.sum(~np.isnan(one), axis=1, keepdims=True))
         scores.append(-errors[-1].sum(axis=1))
@@ -147,7 +148,7 @@ def test_the_threshold_goes_by_samples_that_a_network_has_not_seen(contamination
 def test_a_network_does_not_see_its_part(n_estimators):
     """Whatever is in it: only the statistics of all samples are kept."""
     fitted = detector(n_estimators=n_estimators).fit(X)
-    parts = _standardized.parts(60, n_estimators, fitted._seed)
+    parts = [np.flatnonzero(one) for one in _standardized.parts(60, n_estimators, fitted._seed)]
     assert_array_equal(np.sort(np.concatenate(parts)), np.arange(60))
     other = X.copy()
     other[parts[1]] = X[parts[1][::-1]]
@@ -576,21 +577,21 @@ def test_ctrl_c_before_anything_is_trained_goes_through(make, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_standardized.np, "setdiff1d", interrupted)
+        patch.setattr(ArraySamples, "selected", interrupted)
         with threadpool_limits(1), pytest.warns(UserWarning, match="interrupted by user"):
             refuses(make(), "fit", X, match="no network", error=KeyboardInterrupt)
 
 
 @both
 def test_ctrl_c_between_two_networks(make, monkeypatch):
-    def interrupted(*args, calls=[], real=np.setdiff1d):  # noqa: B006
+    def interrupted(*args, calls=[], real=ArraySamples.selected):  # noqa: B006
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return real(*args)
 
     fitted = make(n_estimators=3, verbose=True)  # verbose: one after the other
-    monkeypatch.setattr(_standardized.np, "setdiff1d", interrupted)
+    monkeypatch.setattr(ArraySamples, "selected", interrupted)
     with pytest.warns(UserWarning, match=f"{type(fitted).__name__}: training interrupted by"):
         fitted.fit(X)
     assert len(fitted.autoencoders_) == 1 and fitted.n_iter_ == 3

@@ -55,17 +55,17 @@ def test_what_is_filled_in_is_a_weighted_mean_of_two_estimates(wide):
 
 def test_weights_are_those_of_least_squares_on_samples_not_trained_on(monkeypatch):
     """Of hidden values, each feature's drawn to that of all."""
-    seen = {}
+    seen = []
 
-    def spy(self, inputs, targets, left_out, real=StackedAutoencoderImputer._learn):
-        seen.update(inputs=inputs, targets=targets)
-        real(self, inputs, targets, left_out)
+    def spy(*args, real=StackedAutoencoderImputer._prepare):
+        seen.append(real(*args))
+        return seen[-1]
 
-    monkeypatch.setattr(StackedAutoencoderImputer, "_learn", spy)
+    monkeypatch.setattr(StackedAutoencoderImputer, "_prepare", spy)
     fitted = imputer(max_iter=5).fit(M)
-    inputs, targets, products, squares = seen["inputs"], seen["targets"], 0.0, 0.0
+    (inputs, targets), products, squares = seen[0].block, 0.0, 0.0
     for stack, part in zip(fitted.autoencoders_, _standardized.parts(60, 2, fitted._seed)):
-        rows = np.isin(np.arange(len(inputs)) % 60, part)
+        rows = np.tile(part, len(inputs) // 60)
         step, lack = stack.reconstruct(inputs[rows]) - inputs[rows], targets[rows] - inputs[rows]
         step, lack, missing = step[:, :5], lack[:, :5], inputs[rows, 5:]
         known = ~np.isnan(lack) & (missing == 1)
@@ -251,11 +251,12 @@ def test_the_seed_hides_the_values(monkeypatch):
     """Of copies, so that nothing of them is what the networks are asked to learn by heart."""
     seen = []
 
-    def spy(self, inputs, targets, left_out, real=StackedAutoencoderImputer._learn):
-        seen.append((inputs, targets))
-        real(self, inputs, targets, left_out)
+    def spy(*args, real=StackedAutoencoderImputer._prepare):
+        rows = real(*args)
+        seen.append(rows.block)
+        return rows
 
-    monkeypatch.setattr(StackedAutoencoderImputer, "_learn", spy)
+    monkeypatch.setattr(StackedAutoencoderImputer, "_prepare", spy)
     imputer().fit(M)
     [(inputs, targets)] = seen
     assert inputs.shape == targets.shape == (50 * 60, 10)
