@@ -50,7 +50,7 @@ try:
     import dask.array as da
     from dask.base import is_dask_collection
     from dask.utils import is_dataframe_like
-    from distributed import CancelledError, default_client, get_worker, wait
+    from distributed import CancelledError, Future, default_client, get_worker, wait
     from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
 except ImportError as error:
@@ -420,15 +420,17 @@ class Cluster:
                 futures = submit()
                 return self._gather(futures)
             except LOST as error:
-                lost = f"{type(error).__name__}: {error}"
+                lost, everything = f"{type(error).__name__}: {error}", isinstance(error, Stuck)
             except BaseException:
                 self.client.cancel(futures)
                 raise
+            finally:
+                let_go(futures)
             self.client.cancel(futures)
             with suppress(TimeoutError):
                 self.client.wait_for_workers(1, timeout=PATIENCE)
             for placed in self.placed:
-                placed.forget()
+                placed.forget(everything)
         raise RuntimeError(
             f"Workers died in each of {ATTEMPTS} attempts at the same work, the last time with "
             f"{lost}. Do they have enough memory?"
@@ -436,24 +438,49 @@ class Cluster:
 
     def _gather(self, futures):
         """The results of futures; TimeoutError if a worker dies, for which they could wait."""
-        client, seconds = self.client, LOOK_AFTER
+        client, seconds, self.n_idle = self.client, LOOK_AFTER, 0
         while True:
             try:
                 wait(futures, timeout=LOOK_AFTER)
                 break
             except TimeoutError:
                 self._check_that_all_live()
+                self._check_that_work_goes_on(futures)
         gather = partial(client.gather, futures, asynchronous=True)
         while seconds < PATIENCE:
             with suppress(TimeoutError):
                 return client.sync(gather, callback_timeout=seconds)
             self._check_that_all_live()
+            self._check_that_work_goes_on(futures)
             seconds *= 2  # there may be many bytes
         return client.gather(futures)
 
     def _check_that_all_live(self):
         if not {*self.homes.values()} <= {*self.client.nthreads()}:
             raise TimeoutError("a worker has died")
+
+    def _check_that_work_goes_on(self, futures):
+        """Raise if twice in a row no worker does anything, while something is to be done."""
+        works = any(self.client.processing().values())
+        idle = not works and any(future.status == "pending" for future in futures)
+        self.n_idle = self.n_idle + 1 if idle else 0
+        if self.n_idle == 2:
+            raise Stuck("no worker does anything")
+
+
+class Stuck(TimeoutError):
+    """A task may wait for a worker that has died."""
+
+
+def let_go(futures):
+    """Release futures at once.
+
+    A cycle of references may keep one until garbage is collected. When all workers die, Dask would
+    compute it again in the one where it was, and what has tasks in common with it would wait.
+    """
+    for future in futures:
+        if isinstance(future, Future):
+            future.release()
 
 
 class Placed:
@@ -473,10 +500,13 @@ class Placed:
             self.made[block] = self.cluster.home(block), self.make(block)
         return self.made[block][1]
 
-    def forget(self):
-        """Forget the futures in workers that have died."""
+    def forget(self, everything=False):
+        """Forget the futures in workers that have died, or all."""
         alive = self.cluster.client.nthreads()
-        self.made = {block: made for block, made in self.made.items() if made[0] in alive}
+        for block, (home, future) in list(self.made.items()):
+            if everything or home not in alive:
+                del self.made[block]
+                let_go([future])
 
     def results(self, function, *args):
         """The results of a function of each, in the order of the blocks."""

@@ -135,6 +135,9 @@ class Client:
         if (error := self.fails(len(self.calls), name)) is not None:
             raise error
 
+    def processing(self):
+        return {f"w{k}": ("a task",) for k in range(self.n_workers)}
+
     def nthreads(self):
         return {f"w{k}": 1 for k in range(self.n_workers)}
 
@@ -707,6 +710,40 @@ def test_workers_that_die_again_and_again(error, place):
     with pytest.raises(RuntimeError, match="Do they have enough memory"):
         skd.fit(new, in_blocks(X), client=Client(fails=fails_from(place, error)))
     assert not hasattr(new, "n_features_in_") and not hasattr(new, "n_iter_")
+
+
+@pytest.mark.parametrize("status, processing, stuck", [
+    ("pending", {"w0": ()}, True),
+    ("pending", {"w0": ("a task",)}, False),
+    ("finished", {"w0": ()}, False),
+])  # fmt: skip
+def test_a_task_that_no_worker_does_is_given_up(status, processing, stuck, monkeypatch):
+    """It waits for a worker that has died: so would all that have tasks in common with it."""
+    waits = iter([TimeoutError()] * 5)
+
+    def wait(*_, **options):
+        for error in waits:
+            raise error
+
+    client = Client()
+    monkeypatch.setattr(skd, "wait", wait)
+    monkeypatch.setattr(client, "processing", lambda: processing)
+    cluster, futures = skd.Cluster(client, 1, 1), [SimpleNamespace(status=status)]
+    if stuck:
+        with pytest.raises(skd.Stuck, match="no worker does anything"):
+            cluster._gather(futures)
+    else:
+        assert cluster._gather(futures) == futures
+    assert (len(list(waits)) > 0) == stuck
+
+
+def test_what_is_placed_is_made_anew_if_it_is_stuck():
+    made, client = [], Client()
+    placed = skd.Placed(skd.Cluster(client, 2, 1), [0, 1], lambda k: made.append(k) or k)
+    for everything, expected in [(False, [0, 1]), (True, [0, 1, 0, 1])]:
+        placed.forget(everything)
+        assert [placed[k] for k in (0, 1)] == [0, 1]
+        assert made == expected
 
 
 def test_an_error_of_a_task_is_not_tried_again():
