@@ -300,31 +300,18 @@ def errors():
 
 
 def few_labels():
-    """MNIST with few labels: the effect of pretraining and of pseudo-labels."""
+    """MNIST with few labels: the effect of pretraining, and of unlabelled samples."""
     found, rows = load("errors"), []
+    ways = ["labels alone", "propagated", "smooth", "both"]
     for name in ("labels_100", "labels_1000"):
-        row = found[name]
-        test = {label.removeprefix("test, "): v for label, v in row["errors"].items()}
-
-        def of(start, test=test):
-            return next(in_percent(v) for label, v in test.items() if label.startswith(start))
-
-        rows.append(
-            [
-                row["work"],
-                of("from scratch, mean"),
-                of("pretrained, mean"),
-                of("from scratch, pseudo-labels"),
-                of("pretrained, pseudo-labels"),
-            ]
-        )
-    header = [
-        "test error",
-        "from scratch",
-        "pretrained",
-        "from scratch, pseudo-labels",
-        "pretrained, pseudo-labels",
-    ]
+        errors = found[name]["errors"]
+        for start in ("from scratch", "pretrained"):
+            row = [found[name]["work"], start]
+            for way in ways:
+                of = [v for k, v in errors.items() if k.startswith(f"test, {start}, {way}, ")]
+                row.append(" / ".join(map(in_percent, of)))
+            rows.append(row)
+    header = ["test error, mean / worst draw", "start", *ways]
     return table(header, rows)
 
 

@@ -5,6 +5,8 @@ order, another type, codes of a layer below) is converted a block at a time, nev
 """
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import issparse
@@ -76,21 +78,31 @@ class Dataset:
         Classes that a held-out part should have in the same proportions.
     ids : ndarray of shape (n_samples,), int64, default=None
         Numbers of the samples, by which their noise goes; their positions if None.
+    labelled : ndarray of bool, shape (n_samples,), default=None
+        Which samples have a target; all if None. The targets of the others are not read.
+
+    Attributes
+    ----------
+    guess : Guess or None
+        Targets for the samples that have none.
     """
 
     here, n_replicas = True, 1  # whether steps are taken in this process; networks that take them
     zero_copy = False  # whether the kernel can read the samples where they are
     most_held_out = sys.maxsize  # most samples that early stopping holds out
+    guess = None
 
-    def __init__(self, dtype, *, target=None, sample_weight=None, strata=None, ids=None):
+    def __init__(
+        self, dtype, *, target=None, sample_weight=None, strata=None, ids=None, labelled=None
+    ):
         self.dtype = np.dtype(dtype)
         self.target, self.sample_weight, self.strata = target, sample_weight, strata
-        self.ids = ids
+        self.ids, self.labelled = ids, labelled
 
     @property
     def labels(self):
         """Everything but the samples, as keyword arguments."""
-        names = "target", "sample_weight", "strata", "ids"
+        names = "target", "sample_weight", "strata", "ids", "labelled"
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -99,6 +111,14 @@ class Dataset:
         if self.sample_weight is None:
             return np.arange(len(self))
         return np.flatnonzero(self.sample_weight)
+
+    @property
+    def unlabelled(self):
+        """Positions of the samples without a target, but for those of weight zero."""
+        if self.labelled is None:
+            return np.empty(0, dtype=np.intp)
+        every = self.weighted
+        return every[~self.labelled[every]]
 
     def weights_of_mean(self, index):
         """Weights of some samples, relative to the largest, so that no product overflows."""
@@ -155,17 +175,19 @@ class Dataset:
             where = slice(start, min(start + size, n_samples))
             yield where, self.take(where if index is None else index[where])
 
-    def batches(self, order, size, key, weights=None):
+    def batches(self, order, size, key, weights=None, *, n_labelled=-1, ids=None):
         """Yield the samples of `order` for the kernel to step through, in mini-batches of `size`.
 
         Either everything at once, by reference, or a copy of one mini-batch after another. `key`
-        is that of the noise; `weights` are those of all samples, relative to their mean.
+        is that of the noise; `weights` are those of all samples, relative to their mean; the first
+        `n_labelled` of each mini-batch have a target. `ids` take the place of the samples' own.
         """
         target = self.target
+        if ids is None:
+            ids = order if self.ids is None else self.ids[order]
         if self.zero_copy:
             target = self.X if target is None else target
-            ids = order if self.ids is None else self.ids[order]
-            yield Batches(self.X, target, order, ids, weights, size, key)
+            yield Batches(self.X, target, order, ids, weights, size, key, n_labelled)
             return
         for where, block in self.blocks(size, order):
             place = order[where]
@@ -173,10 +195,11 @@ class Dataset:
                 block,
                 block if target is None else target[place],
                 np.arange(len(place)),
-                place if self.ids is None else self.ids[place],
+                ids[where],
                 None if weights is None else weights[place],
                 size,
                 key,
+                n_labelled,
             )
 
     def encoded(self, encode, n_components):
@@ -190,8 +213,11 @@ class Dataset:
         """
         size = len(self) * n_components * self.dtype.itemsize
         if size > working_memory():
-            return EncodedDataset(self, encode, n_components)
-        return ArrayDataset(encode(self), **self.labels)
+            codes = EncodedDataset(self, encode, n_components)
+        else:
+            codes = ArrayDataset(encode(self), **self.labels)
+        codes.guess = self.guess
+        return codes
 
     def toarray(self):
         """All samples, dense; not a copy if the kernel can read them where they are."""
@@ -202,6 +228,23 @@ class Dataset:
             out[where] = block
             del block
         return out
+
+
+@dataclass
+class Guess:
+    """Targets that samples without one probably have, to train on in the first epochs.
+
+    Attributes
+    ----------
+    find : callable
+        ``find(index)`` gives the targets of all samples, by those of some, and the weights of all:
+        how far the targets are to be trusted, times the weight of the sample.
+    n_epochs : float
+        Number of these epochs; infinite for all.
+    """
+
+    find: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    n_epochs: float
 
 
 class Samples:

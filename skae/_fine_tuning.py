@@ -267,9 +267,10 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                 set_auto_sizes(layers, X, weights, fitted, incremental)
                 if pretrains:
                     with_attributes(stack, hidden_layer_sizes=shape_of(layers)[0])
-            options = _training.Options.of(self, len(labels.y), incremental=incremental)
             # Fits that continue each other are computed in the type of the first.
             dataset = labels.dataset(X, compute_dtype(X) if first else self._params().dtype)
+            samples = self._samples_to_train_on(dataset, labels, X, weights)
+            options = _training.Options.of(self, len(samples), incremental=incremental)
             task.begin(dataset.X, labels.y, dataset.sample_weight, self._fitted_attributes)
             with single_threaded_blas():
                 if starts:
@@ -279,7 +280,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     self._check_continues(layers, labels.head)
                     state = self._state_to_train()
                 if not self._interrupted:
-                    state = self._fine_tune(dataset, labels.head, state, options, starts, task)
+                    samples.guess = self._guess(samples, labels, options, state.seed)
+                    state = self._fine_tune(samples, labels.head, state, options, starts, task)
                 self._set_state(state)
             vars(self).pop("final_estimator_", None)  # of an earlier fit
             if self.final_estimator is not None:
@@ -337,12 +339,14 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if self.fine_tune == "top" and (
             self.input_dropout
             or self.adversarial_radius
+            or getattr(self, "smoothness_radius", 0)  # of the classifier
             or self.learning_rate_factors is not None
             or np.any(self.dropout)
         ):
             raise ValueError(
-                "dropout, input_dropout, adversarial_radius and learning_rate_factors act on "
-                "layers that fine_tune='top' does not train: leave them out, or fine-tune 'all'."
+                "dropout, input_dropout, adversarial_radius, smoothness_radius and "
+                "learning_rate_factors act on layers that fine_tune='top' does not train: leave "
+                "them out, or fine-tune 'all'."
             )
         if self.final_estimator is not None:
             kind, final = get_tags(self).estimator_type, tags_of(self.final_estimator)
@@ -438,6 +442,18 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         self._interrupted, self._output = interrupted, output
         return state
 
+    def _samples_to_train_on(self, dataset, labels, X, weights):
+        """The data set of the labelled samples, or one with others besides."""
+        return dataset
+
+    def _guess(self, dataset, labels, options, seed):
+        """How to find targets for the unlabelled samples, or None."""
+
+    def _objective(self, dataset, head, options, seed):
+        return _sgd.Objective(
+            head.loss, alpha=self.alpha, adversarial_radius=self.adversarial_radius
+        )
+
     def _fine_tune(self, dataset, head, state, options, starts, task):
         """Train the output layer, all layers, or one after the other; return the state."""
         network = self._network
@@ -457,9 +473,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         stage = task.subtask("fine-tune", options.max_iter)
         state = _training.train(
             network,
-            _sgd.Objective(
-                head.loss, alpha=self.alpha, adversarial_radius=self.adversarial_radius
-            ),
+            self._objective(dataset, head, options, state.seed),
             dataset,
             state,
             options,
@@ -478,6 +492,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if not state.output_only:
             state = state.as_complete()
         codes = self._codes(dataset, state.params)
+        if codes.guess is not None:  # nothing follows in this stage
+            codes.guess = replace(codes.guess, n_epochs=np.inf)
         place = self._output_layer_place()
         stage = task.subtask(
             "fine-tune output layer",

@@ -33,10 +33,12 @@ class Labels(SimpleNamespace):
     y : ndarray of shape (mask.sum(),) or (mask.sum(), n_outputs)
     sample_weight : ndarray of shape (mask.sum(),) or None
     head : Head
+    unlabelled : ndarray of bool, shape (n_samples,)
+        Which samples have no label, and are not of weight zero.
     """
 
     def dataset(self, X, dtype):
-        """These samples of X, for training."""
+        """The labelled samples of X, for training."""
         if isinstance(X, Samples):
             return X.labelled(self, dtype)
         return ArrayDataset(
@@ -45,6 +47,28 @@ class Labels(SimpleNamespace):
             target=self.head.encode(self.y, dtype),
             sample_weight=self.sample_weight,
             strata=self.head.strata(self.y),
+        )
+
+    def mixture(self, X, dtype, weights):
+        """The unlabelled samples as well; `weights` are those of all samples, or None."""
+        kept = self.mask | self.unlabelled
+        labelled = self.mask[kept]
+        target = np.zeros((len(labelled), self.head.n_outputs), dtype)
+        target[labelled] = self.head.encode(self.y, dtype)
+        strata = np.full(len(labelled), -1)
+        strata[labelled] = self.head.strata(self.y)
+        if not (weights is None and self.sample_weight is None):
+            weights = np.ones(len(kept)) if weights is None else weights.copy()
+            if self.sample_weight is not None:
+                weights[self.mask] = self.sample_weight
+            weights = weights[kept]
+        return ArrayDataset(
+            X if kept.all() else X[kept],
+            dtype,
+            target=target,
+            sample_weight=weights,
+            strata=strata,
+            labelled=labelled,
         )
 
 

@@ -245,13 +245,18 @@ class Network:
                 part[:] = rng.uniform(-bound, bound, len(part))
         return params
 
-    def workspace(self, rows, dtype, *, adversarial=False, parts=1):
+    def workspace(self, rows, dtype, *, adversarial=False, smooth=False, parts=1):
         """Allocate memory for batches of up to `rows` samples; see the kernel's contract.
 
-        Adversarial training needs a place for the slopes of the input beside the others; each of
-        several `parts` is as large.
+        Adversarial training needs a place for the slopes of the input beside the others; smooth
+        predictions that, one for the outputs, and as many rows more. Each of several `parts` is
+        as large.
         """
-        size = rows * (self.workspace_width + 1) + int(self.layers["n_out"].max())
-        if adversarial:
-            size += rows * int(self.layers["n_in"][0])
+        beside = 1
+        if adversarial or smooth:
+            beside += int(self.layers["n_in"][0])
+        if smooth:
+            beside += int(self.layers["n_out"][-1])
+        size = rows * ((1 + smooth) * self.workspace_width + beside)
+        size += max(2, int(self.layers["n_out"].max()))
         return aligned_zeros(parts * size, dtype)

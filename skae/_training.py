@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 
 from skae import _inference
 from skae._callbacks import FitTask
+from skae._dataset import Dataset
 from skae._kernel import _sgd
 from skae._network import aligned_zeros
 from skae._parameters import TrainingParameters
@@ -35,6 +36,10 @@ CURVES = ("loss_curve", "validation_loss_curve", "validation_scores")
 # With 'auto', training goes on until it has seen so many samples, repeated ones too, within these
 # numbers of epochs; a mini-batch has a hundredth of the samples, within these bounds.
 N_SAMPLES_SEEN, EPOCHS, BATCHES = 40_000, (5, 1000), (20, 200)
+
+# The least share of a mini-batch that is labelled, where there are unlabelled samples, too, as a
+# fraction.
+LABELLED_SHARE = 2, 7
 
 # With shuffle='blocks', samples are read in blocks of so many consecutive ones, and those of so
 # many blocks are shuffled together.
@@ -218,6 +223,64 @@ def epoch_order(index, shuffle, seed, *epoch):
     return np.concatenate(together)
 
 
+class Mixture:
+    """How labelled and unlabelled samples make up mini-batches: both in each of them.
+
+    An epoch has each sample at least once. Those of which there are too few, which are the
+    labelled ones unless almost all are labelled, are drawn again and again.
+
+    Attributes
+    ----------
+    n_labelled : int
+        Samples in a mini-batch that are labelled: the first ones.
+    n_rows : int
+        Samples in an epoch, repeated ones counted as often.
+    """
+
+    def __init__(self, labelled, unlabelled, batch_size):
+        self.labelled, self.unlabelled = labelled, unlabelled
+        shares = LABELLED_SHARE, (len(labelled), len(labelled) + len(unlabelled))
+        wanted = max(-(-batch_size * part // whole) for part, whole in shares)
+        self.n_labelled = min(wanted, len(labelled))
+        self.n_others = min(max(1, batch_size - self.n_labelled), len(unlabelled))
+        of_labelled, of_others = (
+            -(-len(some) // n)
+            for some, n in ((labelled, self.n_labelled), (unlabelled, self.n_others))
+        )
+        self.n_batches = max(of_labelled, of_others)
+        # The last mini-batch may be shorter.
+        n_drawn = (
+            len(unlabelled) if of_others == self.n_batches else self.n_batches * self.n_others
+        )
+        self.n_drawn = self.n_batches * self.n_labelled, n_drawn
+        self.n_rows = sum(self.n_drawn)
+
+    @property
+    def batch_size(self):
+        return self.n_labelled + self.n_others
+
+    def order(self, shuffle, seed, epoch, n_samples):
+        """The samples of an epoch, one mini-batch after another; numbers for their noise.
+
+        A sample that is repeated has another number each time.
+        """
+        drawn = []
+        for kind, (some, n) in enumerate(zip((self.labelled, self.unlabelled), self.n_drawn)):
+            orders = [
+                epoch_order(some, shuffle, seed, epoch, k, kind) for k in range(-(-n // len(some)))
+            ]
+            first = np.repeat(np.arange(len(orders)) * n_samples, len(some))[:n]
+            drawn.append((np.concatenate(orders)[:n], first))
+        stops = [np.arange(1, self.n_batches) * n for n in (self.n_labelled, self.n_others)]
+
+        def mixed(labelled, others):
+            parts = zip(np.split(labelled, stops[0]), np.split(others, stops[1]))
+            return np.concatenate([part for both in parts for part in both])
+
+        (labelled, first), (others, other_first) = drawn
+        return mixed(labelled, others), mixed(labelled + first, others + other_first)
+
+
 def make_solver(options):
     """The kernel's solver for these options."""
     name = options.solver
@@ -245,9 +308,11 @@ def initial_state(network, options, dtype, seed):
 def split(dataset, options, seed):
     """Positions of the training samples, and of the held-out ones (None without early stopping).
 
-    Samples of weight zero are left out of both.
+    Unlabelled samples, and those of weight zero, are left out of both.
     """
     every = dataset.weighted
+    if dataset.labelled is not None:
+        every = every[dataset.labelled[every]]
     if not options.early_stopping:
         return every, None
     strata = None if dataset.strata is None else dataset.strata[every]
@@ -293,7 +358,10 @@ class Stepper:
         """Allocate what steps from this state on need."""
         network, dtype = self.network, state.buffers.dtype
         self.workspace = network.workspace(
-            self.batch_size, dtype, adversarial=self.objective.adversarial_radius > 0
+            self.batch_size,
+            dtype,
+            adversarial=self.objective.adversarial_radius > 0,
+            smooth=self.objective.smoothness_radius > 0,
         )
         size = network.n_params if self.solver.needs_gradient else 0
         self.gradient = aligned_zeros(size, dtype)
@@ -301,12 +369,41 @@ class Stepper:
             network.layers, self.objective, self.solver, state, self.corruption
         )
 
-    def run(self, dataset, order, key, weights, team):
-        """Step through samples in this order; return the sum of their costs."""
+    def run(self, dataset, order, key, weights, team, **given):
+        """Step through samples in this order; return the sum of their costs.
+
+        What else is given is for `Dataset.batches`.
+        """
         cost = 0.0
-        for batches in dataset.batches(order, self.batch_size, key, weights):
+        for batches in dataset.batches(order, self.batch_size, key, weights, **given):
             cost += _sgd.train(self.problem, batches, team, self.gradient, self.workspace)
         return cost
+
+
+@dataclass
+class Lesson:
+    """What an epoch steps through: samples of a data set, or a mixture of them."""
+
+    dataset: Dataset
+    index: np.ndarray | range
+    weights: np.ndarray | None  # of all samples, relative to their mean
+    stepper: Stepper
+    mixture: Mixture | None = None
+
+    @property
+    def n_rows(self):
+        return len(self.index) if self.mixture is None else self.mixture.n_rows
+
+    def run(self, shuffle, seed, epoch, team):
+        """Take the steps; return the sum of their costs."""
+        given = {}
+        if self.mixture is None:
+            order = epoch_order(self.index, shuffle, seed, epoch)
+        else:
+            order, ids = self.mixture.order(shuffle, seed, epoch, len(self.dataset))
+            given = {"n_labelled": self.mixture.n_labelled, "ids": ids}
+        key = noise_key(seed, epoch)
+        return self.stepper.run(self.dataset, order, key, self.weights, team, **given)
 
 
 def train(
@@ -362,7 +459,7 @@ def train(
         network, objective, corruption, dataset, state, options, name, score, task or FitTask()
     )
     try:
-        work = loop.batch_size * network.largest_matrix if dataset.here else 0
+        work = loop.largest_batch * network.largest_matrix if dataset.here else 0
         with team_for(work) as team:
             loop.run(team)
     except KeyboardInterrupt:
@@ -412,17 +509,53 @@ class _Loop:
         if self.validation is not None:
             self.held_out = dataset.part(self.validation)
         batch_size = n_in_batch(options.batch_size, len(dataset) // dataset.n_replicas)
-        self.batch_size = min(batch_size, len(self.training))
-        self.weights = self.relative_weights()
+        self.batch_size, mixture = min(batch_size, len(self.training)), None
+        unlabelled = dataset.unlabelled
+        if len(unlabelled) and objective.smoothness_radius > 0:
+            mixture = Mixture(self.training, unlabelled, batch_size)
+            self.batch_size = mixture.batch_size
         self.stepper = Stepper(network, objective, self.solver, corruption, self.batch_size)
+        weights = self.relative_weights(unlabelled)
+        self.on_labels = Lesson(dataset, self.training, weights, self.stepper, mixture)
+        self.on_guesses, self.largest_batch = None, self.batch_size
+        if dataset.guess is not None:
+            self.largest_batch = max(self.batch_size, min(batch_size, len(dataset)))
         if dataset.here:
             self.stepper.begin(self.state)
 
-    def relative_weights(self):
+    def guesses_follow(self):
+        """Whether the next epoch is one on guessed targets."""
+        guess = self.dataset.guess
+        return guess is not None and self.state.n_run_epochs < guess.n_epochs
+
+    def lesson_of_guesses(self):
+        """All samples that are not held out, with the targets that they probably have."""
+        dataset, objective, its = self.dataset, self.objective, self.stepper
+        target, weights = dataset.guess.find(self.training)
+        index = np.union1d(self.training, dataset.unlabelled)
+        index = index[weights[index] > 0]
+        plain = _sgd.Objective(
+            objective.loss,
+            alpha=objective.alpha,
+            adversarial_radius=objective.adversarial_radius,
+        )
+        size = min(n_in_batch(self.options.batch_size, len(dataset)), len(index))
+        stepper = Stepper(its.network, plain, its.solver, its.corruption, size)
+        stepper.begin(self.state)
+        guessed = copy(dataset)
+        guessed.target = target
+        return Lesson(guessed, index, weights / weights[index].mean(), stepper)
+
+    @property
+    def lesson(self):
+        """That of the next epoch."""
+        return self.on_guesses if self.guesses_follow() else self.on_labels
+
+    def relative_weights(self, unlabelled):
         """Sample weights divided by their mean, so that only their ratios matter.
 
         The mean is that of all training samples of a fit; of a stream, it is that of all samples
-        up to now.
+        up to now. Unlabelled samples have a mean of their own.
         """
         weights, state = self.dataset.sample_weight, self.state
         n_samples, mean = len(self.training), 1.0
@@ -432,21 +565,26 @@ class _Loop:
             state.n_samples, state.mean_weight = 0, 0.0
         state.n_samples += n_samples
         state.mean_weight += (mean - state.mean_weight) * (n_samples / state.n_samples)
-        if weights is not None:
-            return weights / state.mean_weight
-        if state.mean_weight == 1.0:
+        if weights is None and state.mean_weight == 1.0:
             return None
-        return np.full(len(self.dataset), 1.0 / state.mean_weight)
+        weights = np.ones(len(self.dataset)) if weights is None else weights
+        relative = weights / state.mean_weight
+        if len(unlabelled):
+            relative[unlabelled] = weights[unlabelled] / weights[unlabelled].mean()
+        return relative
 
     def run(self, team):
         if self.validation is not None and self.state.loss_curve and not self.resumes:
             # Baseline when a fit continues; the earlier one may have used another criterion.
             self.state.best_loss = self.monitored()[0]
         max_iter = self.options.max_iter
+        if max_iter > 0 and self.guesses_follow():
+            self.on_guesses = self.lesson_of_guesses()
         for epoch in range(self.state.n_run_epochs, max_iter):
             task = self.task.subtask("epoch")
             begin = time.perf_counter()
             self.solver.learning_rate = self.rate(epoch)
+            lesson = self.lesson
             loss = self.epoch(team)
             self.state.loss_curve.append(loss)
             self.state.n_run_epochs = epoch + 1
@@ -457,6 +595,12 @@ class _Loop:
                 loss = self.validate()
             self.report(time.perf_counter() - begin)
             stops = self.converged(loss)
+            if lesson is self.on_guesses and np.isfinite(self.dataset.guess.n_epochs):
+                stops = False  # another lesson follows, whose loss is another one
+                if self.lesson is not lesson:
+                    self.state.n_stale = 0
+                    if not self.options.early_stopping:
+                        self.state.best_loss = np.inf
             lacks = not stops and epoch + 1 < max_iter
             ends = task.end(partial(self.result, interrupted=lacks), is_last=not lacks) or stops
             self.state.interrupted = lacks and task.stopped
@@ -485,7 +629,7 @@ class _Loop:
     def epoch(self, team):
         """Step through all training samples once; return the mean cost of the mini-batches."""
         state, number = self.state, len(self.state.loss_curve)
-        cost = self.dataset.epoch(self, number, team) / len(self.training)
+        cost = self.dataset.epoch(self, number, team) / self.lesson.n_rows
         if self.objective.alpha:
             cost += 0.5 * self.objective.alpha * self.network.squared_weights(state.params)
         self.check_finite(cost, number + 1)
@@ -493,10 +637,7 @@ class _Loop:
 
     def step_through(self, number, team):
         """Step through the training samples, which are in this process."""
-        state = self.state
-        order = epoch_order(self.training, self.options.shuffle, state.seed, number)
-        key = noise_key(state.seed, number)
-        return self.stepper.run(self.dataset, order, key, self.weights, team)
+        return self.lesson.run(self.options.shuffle, self.state.seed, number, team)
 
     def check_finite(self, loss, epoch):
         """Refuse to go on with a loss that is infinite or nan."""

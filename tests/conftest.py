@@ -4,10 +4,15 @@ Imports that take long are made where they are needed: pytest-xdist's first proc
 module before it starts those that run the tests.
 """
 
+import signal
+
 import pytest
 from threadpoolctl import threadpool_limits
 
 pytest.register_assert_rewrite("common")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

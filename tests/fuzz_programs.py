@@ -131,6 +131,8 @@ FINE_TUNED = {
 CLASSIFYING = {
     **FINE_TUNED,
     "label_smoothing": "0.0 | 0.1 | 0.99",
+    "smoothness_radius": "0.0 | 0.5 | 5 | 1e-320 | 1e300 | np.float32(0.1)",
+    "propagate_labels": "True | False | np.bool_(True)",
     "class_weight": "None | 'balanced' | {0: 1.0, 1: 2.0} | {0: 0, 1: 1, 2: 1} | "
     "{'a': 1.0, 'z': 3} | {0: nan} | {0: -1.0} | {0: 'x'}",
 }
@@ -317,7 +319,8 @@ def agree(params):
     if params.get("n_warmup_epochs", "0") >= params["max_iter"]:
         params["max_iter"] = "3"
     if params.get("fine_tune") == "'top'":
-        for name in ("dropout", "input_dropout", "adversarial_radius", "learning_rate_factors"):
+        for name in ("dropout", "input_dropout", "adversarial_radius", "smoothness_radius",
+                     "learning_rate_factors"):  # fmt: skip
             params.pop(name, None)
     if "n_components" in params:
         return

@@ -272,7 +272,6 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
     factor = factors(weights, len(X)) * completion(target)
     share = shares(factor)
     inputs, logits = forward(network, params, X, ids=ids, key=key)
-    out = np.zeros_like(params)
 
     if objective.loss == "squared_error":
         delta = 2 * (inputs[-1] - target) * slope(kinds(network)[-1], logits[-1])
@@ -281,7 +280,12 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
     else:
         delta = activate("logistic", logits[-1]) - target
     delta = factor[:, None] * np.where(np.isnan(target), 0.0, delta)
+    return backwards(network, objective, params, inputs, logits, delta, share, ids, key)
 
+
+def backwards(network, objective, params, inputs, logits, delta, share, ids, key):
+    """The gradients by the parameters and by the rows, from that by the last pre-activations."""
+    out = np.zeros_like(params)
     for k in reversed(range(len(network))):
         network.weights(out, k)[:] += delta.T @ inputs[k]  # both layers of a tied pair add
         network.bias(out, k)[:] += delta.sum(axis=0)
@@ -296,6 +300,90 @@ def back_propagated(network, objective, params, X, target, ids, weights, key):
             below = below + share[:, None] * pull * (0.5 if kind == "tanh" else 1.0)
         below = below * hidden_dropout(network, k, ids, key)
         delta = below * slope(kind, logits[k - 1])
+
+
+# ---- smooth predictions ------------------------------------------------------------------
+
+
+def log_probabilities(objective, logits):
+    """Of all classes: two, if there is one output."""
+    if objective.loss == "log_loss":
+        return log_softmax(logits)
+    return -np.hstack([np.logaddexp(0, logits), np.logaddexp(0, -logits)])
+
+
+def by_logits(objective, slopes):
+    """Slopes by the logits of two classes, as the one of a single output."""
+    return slopes if objective.loss == "log_loss" else slopes[:, 1:]
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def held_fixed(network, problem, params, X, target, ids, weights, key, n_labelled):
+    """What has no gradient: rows, those that are moved from them, and predictions of the rows."""
+    objective, params = problem.objective, np.asarray(params, dtype=np.float64)
+    X = corrupt(problem.corruption, X, ids, key)
+
+    def predicted(rows):
+        inputs, logits = forward(network, params, rows, ids=ids, key=key)
+        return inputs, logits, np.exp(log_probabilities(objective, logits[-1]))
+
+    p = predicted(X)[2]
+    radius = objective.smoothness_radius
+    direction = normal_draws(layer_key(key, len(network)), ids, X.shape[1])
+    inputs, logits, q = predicted(X + radius / 16 * unit(direction))
+    delta = by_logits(objective, q - p)
+    pull = backwards(network, objective, params, inputs, logits, delta, None, ids, key)[1]
+    moved = X + radius * unit(pull)
+    if objective.adversarial_radius:
+        some = slice(None, n_labelled)
+        batch = X[some], target[some], ids[some], weights[some], key
+        steepest = back_propagated(network, objective, params, *batch)[1]
+        X = np.vstack([X[some] + objective.adversarial_radius * np.sign(steepest), X[n_labelled:]])
+    return X, moved, p
+
+
+def smooth_cost(network, problem, params, fixed, target, ids, weights, key, n_labelled):
+    """The cost of a batch, and its gradient by the parameters, without the L2 term."""
+    objective, params = problem.objective, np.asarray(params, dtype=np.float64)
+    X, moved, p = fixed
+    m, n_rest = len(X), len(X) - n_labelled
+    some, rest = slice(None, n_labelled), slice(n_labelled, None)
+    batch = X[some], target[some], ids[some], weights[some], key
+    losses = row_losses(network, objective, params, batch[0], batch[1], ids=ids[some], key=key)
+    total = weights[some] @ losses / n_labelled
+    gradient = back_propagated(network, objective, params, *batch)[0]
+
+    def add(rows, index, slopes):
+        inputs, logits = forward(network, params, rows, ids=ids[index], key=key)
+        nonlocal gradient
+        delta = by_logits(objective, slopes(np.exp(log_probabilities(objective, logits[-1]))))
+        given = inputs, logits, delta, None, ids[index], key
+        gradient = gradient + backwards(network, objective, params, *given)[0]
+        return log_probabilities(objective, logits[-1])
+
+    log_q = add(moved, slice(None), lambda q: weights[:, None] / m * (q - p))
+    total += weights @ np.sum(p * (np.log(p) - log_q), axis=1) / m
+    if n_rest:
+        w = weights[rest]
+
+        def mean_of(q):
+            return w @ q / w.sum()
+
+        def slopes(q):
+            pull = -objective.entropy_weight * w[:, None] / n_rest * np.log(q)
+            ratio = np.log(mean_of(q) / objective.class_shares)
+            pull = pull + objective.balance_weight * w[:, None] / w.sum() * ratio
+            return q * (pull - np.sum(q * pull, axis=1, keepdims=True))
+
+        log_q = add(X[rest], rest, slopes)
+        q = np.exp(log_q)
+        total -= objective.entropy_weight * (w @ np.sum(q * log_q, axis=1)) / n_rest
+        mean = mean_of(q)
+        total += objective.balance_weight * mean @ np.log(mean / objective.class_shares)
+    return total, gradient
 
 
 # ---- steps -------------------------------------------------------------------------

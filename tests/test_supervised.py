@@ -1423,12 +1423,13 @@ EFFECTS = {
     "class_weight": ({}, None, "balanced"),
     "max_norm": ({}, None, 0.5),
     "adversarial_radius": ({}, 0.0, 0.1),
+    "smoothness_radius": ({}, 0.0, 0.5),
     "learning_rate_factors": ({}, None, [0.1, 0.2, 0.3]),
     "n_warmup_epochs": ({}, 0, 2),
     "n_averaged_epochs": ({}, 0, 2),
     **TRAINING_EFFECTS,
 }
-ELSEWHERE = {"verbose", "final_estimator"}
+ELSEWHERE = {"verbose", "final_estimator", "propagate_labels"}
 
 
 def names_of(make):

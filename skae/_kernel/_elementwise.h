@@ -206,6 +206,14 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
     BY_TYPE(cross_entropy, d)(n, scale, bias, target, d)
 #define softmax_loss(n, scale, bias, target, d) \
     BY_TYPE(softmax_loss, d)(n, scale, bias, target, d)
+#define predict(loss, n, bias, z, p) BY_TYPE(predict, p)(loss, n, bias, z, p)
+#define divergence(loss, n, scale, bias, p, d) \
+    BY_TYPE(divergence, d)(loss, n, scale, bias, p, d)
+#define uncertainty(loss, n, factor, scale, share, p, slope, d) \
+    BY_TYPE(uncertainty, d)(loss, n, factor, scale, share, p, slope, d)
+#define start_direction(key, n, x) BY_TYPE(start_direction, x)(key, n, x)
+#define displace(n, length, x, direction, out) \
+    BY_TYPE(displace, out)(n, length, x, direction, out)
 #define dropout(level, key, first, n, x) BY_TYPE(dropout, x)(level, key, first, n, x)
 #define corrupt(settings, key, n, x, out) BY_TYPE(corrupt, out)(settings, key, n, x, out)
 #define perturb(m, n, stride, radius, slope, x) \

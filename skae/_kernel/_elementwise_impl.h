@@ -218,6 +218,98 @@ CLONES static double NAME(softmax_loss)(ptrdiff_t n, REAL scale, const REAL *RES
 
 #undef BLOCK
 
+/* ---- predictions that should be smooth, and sure -----------------------------
+ * p are the predicted probabilities: of each class, with log loss, or of the second of two
+ * classes, with cross-entropy (n is 1).
+ */
+
+/* p := those of the logits z without bias */
+static void NAME(predict)(int loss, ptrdiff_t n, const REAL *bias, const REAL *z, REAL *p)
+{
+    for (ptrdiff_t j = 0; j < n; j++) p[j] = z[j] + bias[j];
+    if (loss == LOSS_SOFTMAX)
+        NAME(softmax)(n, p);
+    else
+        for (ptrdiff_t j = 0; j < n; j++) p[j] = NAME(logistic)(p[j]);
+}
+
+INLINE double NAME(log_of)(REAL p) { return log((double)p + 1e-30); }
+
+/* KL(p || q), where q is predicted by the logits d (n) without bias, which become its gradient */
+static double NAME(divergence)(int loss, ptrdiff_t n, REAL scale, const REAL *bias, const REAL *p,
+                               REAL *d)
+{
+    double sum = 0.0;
+    if (loss == LOSS_SOFTMAX) {
+        double dot = 0.0;
+        for (ptrdiff_t j = 0; j < n; j++) {
+            d[j] += bias[j];
+            dot += (double)p[j] * (double)d[j];
+            sum += (double)p[j] * NAME(log_of)(p[j]);
+        }
+        sum += NAME(softmax)(n, d) - dot;
+    } else {
+        const double z = (double)d[0] + (double)bias[0], s = (double)p[0];
+        sum = s * NAME(log_of)(p[0]) + (1.0 - s) * log(1.0 - s + 1e-30);
+        sum += (z > 0.0 ? z : 0.0) - s * z + log1p(exp(-fabs(z)));
+        d[0] = NAME(logistic)((REAL)z);
+    }
+    for (ptrdiff_t j = 0; j < n; j++) d[j] = scale * (d[j] - p[j]);
+    return sum;
+}
+
+/* The entropy of p, with a factor; its gradient by the logits, times `scale`, and that of
+ * sum(slope * p), times `share`, are added to d (n). slope has a number for each class. */
+static double NAME(uncertainty)(int loss, ptrdiff_t n, double factor, double scale, double share,
+                                const REAL *p, const REAL *slope, REAL *d)
+{
+    double entropy = 0.0, mean = 0.0;
+    if (loss != LOSS_SOFTMAX) {
+        const double s = (double)p[0], none = 1.0 - s;
+        const double odds = NAME(log_of)(p[0]) - log(none + 1e-30);
+        const double up = share * (double)(slope[1] - slope[0]) - factor * scale * odds;
+        d[0] += (REAL)(s * none * up);
+        return -factor * (s * NAME(log_of)(p[0]) + none * log(none + 1e-30));
+    }
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const double log_p = NAME(log_of)(p[j]);
+        entropy -= (double)p[j] * log_p;
+        mean += (double)p[j] * (share * (double)slope[j] - factor * scale * log_p);
+    }
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const double up = share * (double)slope[j] - factor * scale * NAME(log_of)(p[j]);
+        d[j] += (REAL)((double)p[j] * (up - mean));
+    }
+    return factor * entropy;
+}
+
+/* x (n) := standard normal numbers, a direction to begin with */
+CLONES static void NAME(start_direction)(uint64_t key, ptrdiff_t n, REAL *RESTRICT x)
+{
+    const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32), columns = (uint32_t)n;
+    for (uint32_t j = 0; j < columns; j++) {
+        const uint32_t h = column_bits(k0, k1, j), g = column_bits(k0, k1, j ^ 0x80000000u);
+        x[j] = (REAL)normal_draw(h, g);
+    }
+}
+
+/* out := x + length * direction / |direction|; x if there is no direction */
+CLONES static void NAME(displace)(ptrdiff_t n, double length, const REAL *RESTRICT x,
+                                  const REAL *RESTRICT direction, REAL *RESTRICT out)
+{
+    REAL largest = (REAL)0.0, sum = (REAL)0.0;
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const REAL size = FABS(direction[j]);
+        largest = size > largest ? size : largest;
+    }
+    /* No square of what is divided by the largest under- or overflows. */
+    const REAL unit = largest > (REAL)0.0 ? (REAL)1.0 / largest : (REAL)0.0;
+    SIMD_SUM(sum)
+    for (ptrdiff_t j = 0; j < n; j++) sum += (direction[j] * unit) * (direction[j] * unit);
+    const REAL factor = sum > (REAL)0.0 ? (REAL)(length / sqrt((double)sum)) : (REAL)0.0;
+    for (ptrdiff_t j = 0; j < n; j++) out[j] = x[j] + factor * (direction[j] * unit);
+}
+
 /* ---- noise ------------------------------------------------------------------
  * Columns are counted in 32 bits, as the hash takes them: a wider counter would have
  * to be narrowed in each step, which costs a third of the time.

@@ -20,6 +20,10 @@ class Objective:
     sparsity_target: float
     sparsity_penalty: float
     adversarial_radius: float
+    smoothness_radius: float
+    entropy_weight: float
+    balance_weight: float
+    class_shares: Final[Any]
     def __init__(
         self,
         loss: str,
@@ -29,6 +33,10 @@ class Objective:
         sparsity_target: float = 0.05,
         sparsity_penalty: float = 0.0,
         adversarial_radius: float = 0.0,
+        smoothness_radius: float = 0.0,
+        entropy_weight: float = 0.0,
+        balance_weight: float = 0.0,
+        class_shares: NDArray[np.float64] | None = None,
     ) -> None: ...
 
 class Solver:
@@ -98,6 +106,7 @@ class Batches:
     weights: Final[NDArray[np.float64] | None]
     size: Final[int]
     key: Final[int]
+    n_labelled: Final[int]
     def __init__(
         self,
         X: NDArray[Any],
@@ -107,6 +116,7 @@ class Batches:
         weights: NDArray[np.float64] | None,
         size: int,
         key: int,
+        n_labelled: int = -1,
     ) -> None: ...
 
 def train(

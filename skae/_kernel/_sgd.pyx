@@ -19,9 +19,10 @@ A *transposed* layer uses the matrix of an earlier one, its `partner`, transpose
 and the delta of the partner lie one after the other in the workspace, and so do the other two,
 so that both halves of the gradient are one product: ``[D_k; A_j]^T [A_k; D_j]``.
 
-A step is a sequence of operations, see `take_step`. A team of threads does each operation in
-parts, and a part is a range of columns (of rows, for the corruption): its product by
-single-threaded BLAS, and then the elementwise loops, while the block is still in the cache.
+A step is a sequence of operations, see `take_step` and `forward_backward_smooth`. A team of
+threads does each operation in parts, and a part is a range of columns (of rows, for the
+corruption): its product by single-threaded BLAS, and then the elementwise loops, while the block
+is still in the cache.
 """
 
 import numpy
@@ -29,7 +30,7 @@ import numpy
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from libc.limits cimport INT_MAX
-from libc.math cimport NAN, isfinite, pow, sqrt
+from libc.math cimport NAN, isfinite, log, pow, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
@@ -62,6 +63,11 @@ cdef extern from "_elementwise.h" nogil:
     double squared_error(int activation, Py_ssize_t n, ...)
     double cross_entropy(Py_ssize_t n, ...)
     double softmax_loss(Py_ssize_t n, ...)
+    void predict(int loss, Py_ssize_t n, ...)
+    double divergence(int loss, Py_ssize_t n, ...)
+    double uncertainty(int loss, Py_ssize_t n, ...)
+    void start_direction(uint64_t key, Py_ssize_t n, ...)
+    void displace(Py_ssize_t n, double length, ...)
     void dropout(double level, uint64_t key, Py_ssize_t first, Py_ssize_t n, ...)
     void corrupt(const CorruptionSettings *settings, uint64_t key, Py_ssize_t n, ...)
     void perturb(Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, double radius, ...)
@@ -107,6 +113,9 @@ cdef Py_ssize_t UNIT = 16
 # Weights whose gradient is computed at once, in bytes: it is in the second cache when it is used.
 cdef Py_ssize_t UPDATE_BYTES = 2**19
 
+# A moved row begins with this part of the way. What is added to a mean whose logarithm is taken.
+cdef double FIRST_PART = 16.0, LEAST = 1e-8
+
 # Multiplications below which a part is not worth a thread's while: some microseconds.
 cdef double MIN_WORK_PER_PART = 2.0**17
 
@@ -126,7 +135,9 @@ cdef const double *first(const double[::1] values) noexcept nogil:
 
 cdef struct ObjectiveSettings:
     int loss, sparse_layer
-    double alpha, sparsity_target, sparsity_penalty, adversarial_radius
+    double alpha, sparsity_target, sparsity_penalty, adversarial_radius, smoothness_radius
+    double entropy_weight, balance_weight
+    const double *class_shares
 
 
 cdef class Objective:
@@ -139,19 +150,47 @@ cdef class Objective:
     # Takes the loss at x + radius * sign(dloss/dx): the fast gradient sign method (FGSM) of
     # Goodfellow, Shlens and Szegedy 2015.
     cdef public double adversarial_radius
+    # Adds KL(p(x) || p(x + r)), where p are the predicted probabilities of the classes, and r has
+    # this length and the direction that changes them most: virtual adversarial training (VAT) of
+    # Miyato, Maeda, Koyama and Ishii 2018. p(x) is held fixed.
+    cdef public double smoothness_radius
+    # Then adds, for the samples without a target, this times the mean entropy of p(x), and this
+    # times KL(mean of p(x) || class_shares).
+    cdef public double entropy_weight, balance_weight
+    cdef readonly const double[::1] class_shares    # as many as outputs; [1 - s, s] for one
 
     def __init__(self, loss, *, double alpha=0.0, int sparse_layer=-1,
                  double sparsity_target=0.05, double sparsity_penalty=0.0,
-                 double adversarial_radius=0.0):
+                 double adversarial_radius=0.0, double smoothness_radius=0.0,
+                 double entropy_weight=0.0, double balance_weight=0.0, class_shares=None):
         check_name(loss, LOSSES, "loss")
         self.loss, self.alpha, self.adversarial_radius = loss, alpha, adversarial_radius
+        self.smoothness_radius, self.entropy_weight = smoothness_radius, entropy_weight
+        self.balance_weight, self.class_shares = balance_weight, class_shares
         self.sparse_layer = sparse_layer if sparsity_penalty > 0 else -1
         self.sparsity_target, self.sparsity_penalty = sparsity_target, sparsity_penalty
 
     cdef ObjectiveSettings settings(self):
         return ObjectiveSettings(
             LOSSES[self.loss], self.sparse_layer, self.alpha, self.sparsity_target,
-            self.sparsity_penalty, self.adversarial_radius)
+            self.sparsity_penalty, self.adversarial_radius, self.smoothness_radius,
+            self.entropy_weight, self.balance_weight, first(self.class_shares))
+
+    def __reduce__(self):  # views are not pickled
+        shares = None if self.class_shares is None else numpy.asarray(self.class_shares)
+        return _objective, (
+            self.loss, self.alpha, self.sparse_layer, self.sparsity_target, self.sparsity_penalty,
+            self.adversarial_radius, self.smoothness_radius, self.entropy_weight,
+            self.balance_weight, shares)
+
+
+def _objective(loss, alpha, sparse_layer, sparsity_target, sparsity_penalty, adversarial_radius,
+               smoothness_radius, entropy_weight, balance_weight, class_shares):
+    return Objective(
+        loss, alpha=alpha, sparse_layer=sparse_layer, sparsity_target=sparsity_target,
+        sparsity_penalty=sparsity_penalty, adversarial_radius=adversarial_radius,
+        smoothness_radius=smoothness_radius, entropy_weight=entropy_weight,
+        balance_weight=balance_weight, class_shares=class_shares)
 
 
 cdef struct SolverSettings:
@@ -269,16 +308,22 @@ cdef class Batches:
     cdef readonly object weights
     cdef readonly Py_ssize_t size   # of a mini-batch; the last one may have fewer rows
     cdef readonly uint64_t key      # of the noise; another one each epoch
+    # So many rows at the beginning of each mini-batch have a target; the loss is their mean. The
+    # targets of the others are not read. All have one if it is negative.
+    cdef readonly Py_ssize_t n_labelled
 
-    def __init__(self, X, target, rows, ids, weights, Py_ssize_t size, uint64_t key):
+    def __init__(self, X, target, rows, ids, weights, Py_ssize_t size, uint64_t key,
+                 Py_ssize_t n_labelled=-1):
         self.X, self.target, self.rows, self.ids, self.weights = X, target, rows, ids, weights
         self.size, self.key = size, key
+        self.n_labelled = n_labelled
 
 
 # ---- one step -------------------------------------------------------------------
 
 cdef enum Operation:
     WEIGH, CORRUPT, FORWARD, LOSS, BACKWARD, PERTURB, UPDATE
+    PREDICT, BEGIN_MOVE, SLOPE, MOVE, DIVERGE, SETTLE   # of samples moved to smooth predictions
 
 cdef struct Step:
     const Layer *net
@@ -292,6 +337,7 @@ cdef struct Step:
     void *workspace
     void *scale             # factor of the loss of each row: its weight / number of rows
     void *slope             # dloss/dx, for adversarial rows: as large as the input of a batch
+    void *predicted         # probabilities of the classes, for moved rows
     void *scratch           # one number per unit of the widest layer
     const void *X
     const void *target
@@ -301,11 +347,15 @@ cdef struct Step:
     const int64_t *rows
     const int64_t *ids
     Py_ssize_t m
+    Py_ssize_t n_labelled   # of them: the first
+    Py_ssize_t height       # rows of the workspace: m, or twice as many, the moved ones behind
     double weight           # mean weight of the rows
     double bias_correction  # of Adam's moments
-    # this operation
+    # this operation, and the rows that it is done with
     Operation operation
     Py_ssize_t k
+    Py_ssize_t start
+    Py_ssize_t count
     double[TEAM_MOST] sums  # partial costs
 
 # A range of columns.
@@ -318,13 +368,20 @@ cdef double take_step(Team team, Step *step) noexcept nogil:
     """Train on one batch. Returns its cost without the L2 term; takes no step if not finite."""
     cdef double cost, work = 0.0
     cdef Py_ssize_t k
+    cdef bint smooth = step.objective.smoothness_radius > 0
+    step.height = (1 + smooth) * step.m
+    step.start, step.count = 0, step.m
     step.weight = run(team, step, WEIGH, 0, 1.0 * step.m * step.net[step.n_layers - 1].n_out)
     run(team, step, CORRUPT, 0, 8.0 * step.m * step.net[0].n_in)
-    cost = forward_backward(team, step)
-    if step.objective.adversarial_radius > 0 and isfinite(cost):
-        run(team, step, PERTURB, 0, work_of(step, 0))
+    if smooth:
+        cost = forward_backward_smooth(team, step)
+    else:
         cost = forward_backward(team, step)
+        if step.objective.adversarial_radius > 0 and isfinite(cost):
+            run(team, step, PERTURB, 0, work_of(step, 0))
+            cost = forward_backward(team, step)
     if isfinite(cost):
+        step.start, step.count = 0, step.height
         for k in range(step.n_layers):
             work += work_of(step, k)
         run(team, step, UPDATE, 0, work)
@@ -333,20 +390,65 @@ cdef double take_step(Team team, Step *step) noexcept nogil:
 
 cdef double forward_backward(Team team, Step *step) noexcept nogil:
     """Run all layers forwards, and backwards to the delta of the first. Returns the cost."""
-    cdef Py_ssize_t k, top = step.n_layers - 1
-    cdef double cost = 0.0
-    for k in range(top + 1):
-        cost += run(team, step, FORWARD, k, work_of(step, k))
+    cdef Py_ssize_t top = step.n_layers - 1
+    cdef double cost = run_forwards(team, step)
     if step.objective.loss == LOSS_SOFTMAX:  # which needs all columns of the output
         cost += run(team, step, LOSS, top, 0.0)
-    for k in range(top, 0, -1):
+    return cost + run_backwards(team, step)
+
+
+cdef double forward_backward_smooth(Team team, Step *step) noexcept nogil:
+    """The same with rows and rows moved from them to where the prediction changes most.
+
+    A moved row begins a little way off, in a random direction. The slope of the divergence of the
+    predictions there points to where it goes: one step of the power method. What is missing stays
+    zero. Rows with a target become adversarial once the others have been moved from where they
+    were.
+    """
+    cdef Py_ssize_t m = step.m, top = step.n_layers - 1
+    cdef double cost, per_row = 8.0 * m * step.net[0].n_in
+    run_forwards(team, step)
+    run(team, step, PREDICT, top, 0.0)
+    run(team, step, BEGIN_MOVE, 0, per_row)
+    step.start = m
+    run_forwards(team, step)
+    run(team, step, DIVERGE, top, 0.0)
+    run_backwards(team, step)
+    run(team, step, SLOPE, 0, work_of(step, 0))
+    run(team, step, MOVE, 0, per_row)
+    run_forwards(team, step)
+    cost = run(team, step, DIVERGE, top, 0.0)
+    step.start = 0
+    if step.objective.adversarial_radius > 0 and isfinite(cost):
+        run(team, step, LOSS, top, 0.0)
+        run_backwards(team, step)
+        run(team, step, PERTURB, 0, work_of(step, 0))
+        run_forwards(team, step)
+    cost += run(team, step, LOSS, top, 0.0)
+    cost += run(team, step, SETTLE, top, 0.0)
+    step.count = step.height
+    return cost + run_backwards(team, step)
+
+
+cdef double run_forwards(Team team, Step *step) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef double cost = 0.0
+    for k in range(step.n_layers):
+        cost += run(team, step, FORWARD, k, work_of(step, k))
+    return cost
+
+
+cdef double run_backwards(Team team, Step *step) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef double cost = 0.0
+    for k in range(step.n_layers - 1, 0, -1):
         cost += run(team, step, BACKWARD, k, work_of(step, k))
     return cost
 
 
 cdef double work_of(const Step *step, Py_ssize_t k) noexcept nogil:
-    """Multiplications of a batch and the matrix of layer k."""
-    return <double> step.m * step.net[k].n_in * step.net[k].n_out
+    """Multiplications of the rows and the matrix of layer k."""
+    return <double> step.count * step.net[k].n_in * step.net[k].n_out
 
 
 cdef double run(Team team, Step *step, Operation operation, Py_ssize_t k,
@@ -377,20 +479,21 @@ cdef double part_of(Step *step, floating *params, int part, int n_parts) noexcep
         Py_ssize_t k = step.k, top = step.n_layers - 1
         Span inputs = span_of(step.net[k].n_in, part, n_parts)
         Span units = span_of(step.net[k].n_out, part, n_parts)
+        bint smooth = step.objective.smoothness_radius > 0
     if step.operation == WEIGH:
         return weigh(step, span_of(step.m, part, n_parts), <floating *> step.scale)
     elif step.operation == CORRUPT:
         corrupt_input(step, span_of(step.m, part, n_parts), workspace)
     elif step.operation == FORWARD and units.size > 0:
-        z = workspace + step.m * (step.net[k].delta if k == top else step.net[k + 1].input)
-        forward(step.net, step.n_layers, k, params, step.m, units,
-                <const floating *> workspace + step.m * step.net[k].input, z)
+        z = outputs_of(step, k, workspace)
+        forward(step.net, step.n_layers, k, params, step.count, units,
+                <const floating *> inputs_of(step, k, workspace), z)
         if k < top:
             drop(step, k + 1, units, z)
-        elif step.objective.loss != LOSS_SOFTMAX:
+        elif step.objective.loss != LOSS_SOFTMAX and not smooth:
             return losses(step, params, units, z)
     elif step.operation == LOSS:
-        return losses(step, params, units, workspace + step.m * step.net[k].delta)
+        return losses(step, params, units, deltas_of(step, k, workspace))
     elif step.operation == BACKWARD and inputs.size > 0:
         return backward(step, k, params, inputs, workspace)
     elif step.operation == PERTURB and inputs.size > 0:
@@ -398,7 +501,48 @@ cdef double part_of(Step *step, floating *params, int part, int n_parts) noexcep
     elif step.operation == UPDATE:
         for k in range(step.n_layers):
             update(step, k, params, span_of(step.net[k].n_out, part, n_parts), workspace)
+    elif step.operation == BEGIN_MOVE or step.operation == MOVE:
+        move(step, span_of(step.m, part, n_parts), workspace)
+    elif step.operation == SLOPE and inputs.size > 0:
+        slopes(step, params, inputs, workspace)
+    elif step.operation == PREDICT:
+        for k in range(step.m):
+            predict(step.objective.loss, step.net[top].n_out, params + step.net[top].bias,
+                    deltas_of(step, top, workspace) + k * step.net[top].n_out,
+                    predicted_of(step, k, workspace))
+    elif step.operation == DIVERGE:
+        return diverge(step, params, workspace)
+    elif step.operation == SETTLE:
+        return settle(step, workspace)
     return 0.0
+
+
+cdef floating *inputs_of(const Step *step, Py_ssize_t k, floating *workspace) noexcept nogil:
+    """The input of layer k, from the first row of the operation on."""
+    return (workspace + step.height * step.net[k].input
+            + step.start * step.net[k].n_in)
+
+
+cdef floating *deltas_of(const Step *step, Py_ssize_t k, floating *workspace) noexcept nogil:
+    return (workspace + step.height * step.net[k].delta
+            + step.start * step.net[k].n_out)
+
+
+cdef floating *outputs_of(const Step *step, Py_ssize_t k, floating *workspace) noexcept nogil:
+    """Where the output of layer k goes: the input of the next, or the delta of the last."""
+    if k == step.n_layers - 1:
+        return deltas_of(step, k, workspace)
+    return inputs_of(step, k + 1, workspace)
+
+
+cdef floating *predicted_of(const Step *step, Py_ssize_t i, floating *like) noexcept nogil:
+    return <floating *> step.predicted + i * step.net[step.n_layers - 1].n_out
+
+
+cdef Py_ssize_t id_of(const Step *step, Py_ssize_t i) noexcept nogil:
+    """The id of row i of the operation: a moved row has that of the one it comes from."""
+    i += step.start
+    return step.ids[i if i < step.m else i - step.m]
 
 
 cdef Span span_of(Py_ssize_t n, int part, int n_parts) noexcept nogil:
@@ -419,13 +563,15 @@ cdef double weigh(const Step *step, Span rows, floating *scale) noexcept nogil:
     cdef Py_ssize_t i, n_out = step.net[step.n_layers - 1].n_out
     cdef const floating *target = <const floating *> step.target
     cdef double weight, total = 0.0
-    for i in range(rows.start, rows.start + rows.size):
-        weight = inverse_share(n_out, target + step.rows[i] * n_out)
-        if step.weights != NULL:
-            weight *= step.weights[step.rows[i]]
-        scale[i] = weight / step.m
+    for i in range(rows.start, min(rows.start + rows.size, step.n_labelled)):
+        weight = inverse_share(n_out, target + step.rows[i] * n_out) * weight_of(step, i)
+        scale[i] = weight / step.n_labelled
         total += weight
-    return total / step.m
+    return total / step.n_labelled
+
+
+cdef double weight_of(const Step *step, Py_ssize_t i) noexcept nogil:
+    return 1.0 if step.weights == NULL else step.weights[step.rows[i]]
 
 
 cdef void corrupt_input(const Step *step, Span rows, floating *workspace) noexcept nogil:
@@ -434,7 +580,7 @@ cdef void corrupt_input(const Step *step, Span rows, floating *workspace) noexce
     cdef const floating *X = <const floating *> step.X
     for i in range(rows.start, rows.start + rows.size):
         corrupt(&step.corruption, layer_key(step.key, 0, step.ids[i]), n_in,
-                X + step.rows[i] * n_in, workspace + step.m * step.net[0].input + i * n_in)
+                X + step.rows[i] * n_in, inputs_of(step, 0, workspace) + i * n_in)
 
 
 cdef void forward(const Layer *net, Py_ssize_t n_layers, Py_ssize_t k, const floating *params,
@@ -460,8 +606,8 @@ cdef void drop(const Step *step, Py_ssize_t k, Span columns, floating *x) noexce
     cdef Py_ssize_t i, stride = step.net[k].n_in
     if step.net[k].dropout == 0:
         return
-    for i in range(step.m):
-        dropout(step.net[k].dropout, layer_key(step.key, k, step.ids[i]),
+    for i in range(step.count):
+        dropout(step.net[k].dropout, layer_key(step.key, k, id_of(step, i)),
                 columns.start, columns.size, x + columns.start + i * stride)
 
 
@@ -476,7 +622,10 @@ cdef double losses(const Step *step, const floating *params, Span units,
         double cost = 0.0
         Py_ssize_t i
     z += units.start
-    for i in range(step.m):
+    if step.n_labelled < step.m:
+        memset(z + step.n_labelled * top.n_out, 0,
+               (step.m - step.n_labelled) * top.n_out * sizeof(floating))
+    for i in range(step.n_labelled):
         cost += scale[i] * row_loss(
             step.objective.loss, top.activation, units.size, scale[i], bias,
             target + step.rows[i] * top.n_out, z + i * top.n_out)
@@ -499,13 +648,13 @@ cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Spa
     cdef:
         const Layer *layer = &step.net[k]
         const Layer *below = &step.net[k - 1]
-        Py_ssize_t m = step.m, n_in = layer.n_in, n_out = layer.n_out
+        Py_ssize_t m = step.count, n_in = layer.n_in, n_out = layer.n_out
         bint transposed = layer.transposed
         const floating *w = params + layer.weight + columns.start * (n_out if transposed else 1)
-        const floating *a = workspace + m * layer.input + columns.start
-        floating *d = workspace + m * below.delta
+        const floating *a = inputs_of(step, k, workspace) + columns.start
+        floating *d = deltas_of(step, k - 1, workspace)
         double penalty = 0.0
-    gemm[floating](False, transposed, m, columns.size, n_out, 1, workspace + m * layer.delta,
+    gemm[floating](False, transposed, m, columns.size, n_out, 1, deltas_of(step, k, workspace),
                    n_out, w, n_out if transposed else n_in, 0, d + columns.start, n_in)
     if k - 1 == step.objective.sparse_layer:
         penalty = sparsity(below.activation, m, columns.size, n_in,
@@ -521,14 +670,91 @@ cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Spa
 cdef void perturb_input(const Step *step, const floating *params, Span columns,
                         floating *workspace) noexcept nogil:
     """x := x + radius * sign(dloss/dx) (FGSM), some columns of it."""
+    slopes(step, params, columns, workspace)
+    perturb(step.count, columns.size, step.net[0].n_in, step.objective.adversarial_radius,
+            <const floating *> step.slope + columns.start,
+            inputs_of(step, 0, workspace) + columns.start)
+
+
+cdef void slopes(const Step *step, const floating *params, Span columns,
+                 floating *workspace) noexcept nogil:
+    """dloss/dx, some columns of it."""
+    cdef const Layer *layer = &step.net[0]
+    gemm[floating](False, False, step.count, columns.size, layer.n_out, 1,
+                   deltas_of(step, 0, workspace), layer.n_out,
+                   params + layer.weight + columns.start, layer.n_in, 0,
+                   <floating *> step.slope + columns.start, layer.n_in)
+
+
+cdef void move(const Step *step, Span rows, floating *workspace) noexcept nogil:
+    """Some moved rows: x, and so far from it in the direction that is theirs now."""
     cdef:
-        const Layer *layer = &step.net[0]
-        Py_ssize_t m = step.m, n_in = layer.n_in, n_out = layer.n_out
-        floating *slope = <floating *> step.slope + columns.start
-    gemm[floating](False, False, m, columns.size, n_out, 1, workspace + m * layer.delta, n_out,
-                   params + layer.weight + columns.start, n_in, 0, slope, n_in)
-    perturb(m, columns.size, n_in, step.objective.adversarial_radius, slope,
-            workspace + m * layer.input + columns.start)
+        Py_ssize_t i, n_in = step.net[0].n_in
+        floating *x = workspace + step.height * step.net[0].input
+        floating *moved = x + step.m * n_in
+        floating *direction = <floating *> step.slope
+        double length = step.objective.smoothness_radius
+        bint begins = step.operation == BEGIN_MOVE
+    if begins:
+        length /= FIRST_PART
+    for i in range(rows.start, rows.start + rows.size):
+        if begins:  # no layer has this number
+            start_direction(layer_key(step.key, step.n_layers, step.ids[i]), n_in,
+                            direction + i * n_in)
+        displace(n_in, length, <const floating *> x + i * n_in,
+                 <const floating *> direction + i * n_in, moved + i * n_in)
+
+
+cdef double diverge(const Step *step, const floating *params,
+                    floating *workspace) noexcept nogil:
+    """The mean divergence of the predictions of the moved rows from those of the others."""
+    cdef:
+        const Layer *top = &step.net[step.n_layers - 1]
+        floating *z = deltas_of(step, step.n_layers - 1, workspace)
+        floating scale
+        double cost = 0.0
+        Py_ssize_t i
+    for i in range(step.m):
+        scale = weight_of(step, i) / step.m
+        cost += scale * divergence(step.objective.loss, top.n_out, scale, params + top.bias,
+                                   <const floating *> predicted_of(step, i, workspace),
+                                   z + i * top.n_out)
+    return cost
+
+
+cdef double settle(const Step *step, floating *workspace) noexcept nogil:
+    """What is asked of the predictions of rows without a target: that they be sure, and that their
+    mean be the shares of the classes. The gradient is added to that of the loss."""
+    cdef:
+        const ObjectiveSettings *objective = &step.objective
+        Py_ssize_t n_out = step.net[step.n_layers - 1].n_out, i, j
+        Py_ssize_t n_classes = max(2, n_out), n_rows = step.m - step.n_labelled
+        floating *d = deltas_of(step, step.n_layers - 1, workspace)
+        floating *mean = <floating *> step.scratch  # and then the slope of the balance
+        floating *p
+        double cost = 0.0, total = 0.0, weight
+    memset(mean, 0, n_classes * sizeof(floating))
+    for i in range(step.n_labelled, step.m):
+        weight = weight_of(step, i)
+        p = predicted_of(step, i, workspace)
+        total += weight
+        for j in range(n_out):
+            mean[j + (n_out == 1)] += weight * p[j]
+    if total == 0:
+        return 0.0
+    if n_out == 1:
+        mean[0] = total - mean[1]
+    for j in range(n_classes):
+        weight = log((mean[j] / total + LEAST) / objective.class_shares[j])
+        cost += objective.balance_weight * mean[j] / total * weight
+        mean[j] = objective.balance_weight * weight
+    for i in range(step.n_labelled, step.m):
+        weight = weight_of(step, i)
+        cost += weight / n_rows * uncertainty(
+            objective.loss, n_out, objective.entropy_weight, weight / n_rows, weight / total,
+            <const floating *> predicted_of(step, i, workspace), <const floating *> mean,
+            d + i * n_out)
+    return cost
 
 
 cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
@@ -541,7 +767,7 @@ cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
     """
     cdef:
         const Layer *layer = &step.net[k]
-        Py_ssize_t m = step.m, n_in = layer.n_in, n_out = layer.n_out
+        Py_ssize_t m = step.height, n_in = layer.n_in, n_out = layer.n_out
         Py_ssize_t rows = m if layer.partner < 0 else 2 * m
         Py_ssize_t weight = layer.weight + units.start * n_in, bias = layer.bias + units.start
         Py_ssize_t block = max(1, UPDATE_BYTES // (n_in * <Py_ssize_t> sizeof(floating)))
@@ -620,6 +846,7 @@ def train(Problem problem not None, Batches batches not None, Team team not None
         with nogil:
             while n > 0:
                 step.m = min(batches.size, n)
+                step.n_labelled = labelled_of(batches.n_labelled, step.m)
                 step.bias_correction = sqrt(1.0 - pow(step.solver.beta_2, n_steps + 1)) / (
                     1.0 - pow(step.solver.beta_1, n_steps + 1))
                 cost = take_step(team, &step)
@@ -646,6 +873,7 @@ def loss_and_gradient(Problem problem not None, Batches batches not None, Team t
         Py_ssize_t n = len(batches.rows), k, j, start
         double alpha = problem.objective.alpha, cost
     step.m = describe(&step, problem, batches, n, buffers, workspace)
+    step.n_labelled = labelled_of(batches.n_labelled, step.m)
     step.gradient = first_of(gradient, step.n_params)
     step.solver.kind, step.solver.learning_rate, step.solver.max_norm = SOLVER_PLAIN_SGD, 0, 0
     with nogil:
@@ -657,6 +885,10 @@ def loss_and_gradient(Problem problem not None, Batches batches not None, Team t
                     cost += 0.5 * alpha * buffers[0, j] * buffers[0, j]
                     gradient[j] += alpha * buffers[0, j]
     return cost
+
+
+cdef Py_ssize_t labelled_of(Py_ssize_t n_labelled, Py_ssize_t m) noexcept nogil:
+    return m if n_labelled < 0 else min(n_labelled, m)
 
 
 cdef floating *first_of(floating[::1] gradient, Py_ssize_t n_params) except NULL:
@@ -677,15 +909,21 @@ cdef Py_ssize_t describe(Step *step, Problem problem, Batches batches, Py_ssize_
         const floating[:, ::1] X = batches.X, target = batches.target
         const int64_t[::1] rows = batches.rows, ids = batches.ids
         const double[::1] weights = batches.weights
-        Py_ssize_t n_rows = min(X.shape[0], target.shape[0]), slopes = 0, width
+        Py_ssize_t n_rows = min(X.shape[0], target.shape[0]), width, height = size
+        Py_ssize_t slopes = 0, predictions = 0
         floating *scale
     step.objective = problem.objective.settings()
     step.corruption = settings_of(problem.corruption, X)
-    if step.objective.adversarial_radius > 0:
+    if step.objective.adversarial_radius > 0 or step.objective.smoothness_radius > 0:
         slopes = X.shape[1]
-    width = check(layers, size, slopes, workspace.shape[0], buffers.shape[1], X.shape[1],
-                  target.shape[1])
+    if step.objective.smoothness_radius > 0:
+        height, predictions = 2 * size, target.shape[1]
+        check_smoothness(problem.objective, target.shape[1])
+    width = check(layers, height, size, 1 + slopes + predictions, workspace.shape[0],
+                  buffers.shape[1], X.shape[1], target.shape[1])
     check_for_training(layers)
+    if batches.n_labelled == 0 or (batches.n_labelled > 0 and predictions == 0):
+        raise ValueError("rows without a target are for smooth predictions, beside others")
     if weights is not None:
         n_rows = min(n_rows, weights.shape[0])
     if not all_below(rows, n_rows):
@@ -697,20 +935,31 @@ cdef Py_ssize_t describe(Step *step, Problem problem, Batches batches, Py_ssize_
     step.params, step.X, step.target = &buffers[0, 0], &X[0, 0], &target[0, 0]
     step.rows, step.ids, step.key = &rows[0], &ids[0], batches.key
     step.weights = first(weights)
-    scale = &workspace[0] + size * width
+    scale = &workspace[0] + height * width
     step.workspace, step.scale, step.slope = &workspace[0], scale, scale + size
-    step.scratch = scale + size + size * slopes
+    step.predicted = scale + size + size * slopes
+    step.scratch = scale + size + size * (slopes + predictions)
     return rows.shape[0]
 
 
-cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t rows, Py_ssize_t slopes,
-                      Py_ssize_t workspace_size, Py_ssize_t n_params, Py_ssize_t n_in,
-                      Py_ssize_t n_out) except -1:
+cdef int check_smoothness(Objective objective, Py_ssize_t n_out) except -1:
+    """Refuse outputs that are not the probabilities of classes."""
+    if not (objective.loss == "log_loss" or objective.loss == "cross_entropy" and n_out == 1):
+        raise ValueError("smoothness is one of the probabilities of classes")
+    if objective.sparse_layer >= 0:
+        raise ValueError("smoothness and sparsity do not go together")
+    if not is_long(objective.class_shares, max(2, n_out)):
+        raise ValueError("smoothness needs the share of each class")
+
+
+cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t height, Py_ssize_t rows,
+                      Py_ssize_t beside, Py_ssize_t workspace_size, Py_ssize_t n_params,
+                      Py_ssize_t n_in, Py_ssize_t n_out) except -1:
     """Refuse what would read or write outside an array. Returns the columns of the workspace.
 
-    The workspace has so many columns more for `slopes`.
+    It has `height` rows, of which so many `rows` have numbers `beside` those of the layers.
     """
-    cdef Py_ssize_t k, n_layers = layers.shape[0], width = 0, max_units = 0
+    cdef Py_ssize_t k, n_layers = layers.shape[0], width = 0, max_units = 2
     cdef const Layer *layer
     if n_layers < 1 or n_in != layers[0].n_in or n_out != layers[n_layers - 1].n_out:
         raise ValueError("the widths of X or target do not fit the network")
@@ -733,7 +982,9 @@ cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t rows, Py_ssize_t slope
         width = max(width, layer.input + layer.n_in, layer.delta + layer.n_out)
         max_units = max(max_units, layer.n_out)
     # BLAS counts up to two rows for each of a batch.
-    if not 0 < rows <= min((workspace_size - max_units) // (width + 1 + slopes), INT_MAX // 2):
+    if not (0 < rows and height <= INT_MAX // 2
+            and lies_within(workspace_size - max_units, 0, height, width)
+            and lies_within(workspace_size - max_units, height * width, rows, beside)):
         raise ValueError("the workspace is too small")
     return width
 
@@ -838,7 +1089,8 @@ cdef describe_inference(Inference *job, const Layer[::1] layers, Team team,
                         const floating[::1] params, floating[::1] workspace,
                         Py_ssize_t workspace_rows, const floating[:, ::1] X, Py_ssize_t n_out):
     job.workspace_size, job.workspace_rows = workspace.shape[0] // team.n_threads, workspace_rows
-    check(layers, workspace_rows, 0, job.workspace_size, params.shape[0], X.shape[1], n_out)
+    check(layers, workspace_rows, workspace_rows, 1, job.workspace_size, params.shape[0],
+          X.shape[1], n_out)
     job.net, job.n_layers, job.is_float = &layers[0], layers.shape[0], floating is float
     job.params, job.workspace = &params[0], &workspace[0]
     job.X, job.n_rows = &X[0, 0], X.shape[0]

@@ -1,0 +1,115 @@
+"""Labels for unlabelled samples, from a graph of nearest neighbours."""
+
+import warnings
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import NearestNeighbors
+from sklearn.semi_supervised import LabelSpreading
+
+from skae._dataset import filled, has_missing, working_memory
+
+# The graph joins each sample to so many nearest ones, by so many principal components at most.
+N_NEIGHBORS, N_COMPONENTS = 5, 50
+
+# An edge weighs exp(-SHARPNESS d^2), where d is its length by that of the longest of its sample.
+SHARPNESS = 4.0
+
+# How much of its distribution a sample takes from its neighbours in a round; rounds.
+ALPHA, N_ROUNDS = 0.99, 100
+
+
+def propagated(dataset, head, class_weights, seed, labelled):
+    """The targets that the samples of a data set probably have, and their weights.
+
+    Only the samples at the positions in `labelled` pass on their labels. Those that get one have
+    the weight of its class, if there are such weights; the weights of the others include it.
+    """
+    X, y = dataset.X, np.full(len(dataset), -1)
+    if not issparse(X) or dataset.dtype.itemsize * X.shape[0] * X.shape[1] <= working_memory():
+        X = filled(dataset.toarray())  # as it goes into the network
+    elif has_missing(X.data):
+        X = X.copy()
+        X.data = filled(X.data)
+    y[labelled] = dataset.strata[labelled]
+    classes, sure = propagate(X, y, len(head.classes), seed)
+    weights = sure**2
+    if dataset.sample_weight is not None:
+        weights *= dataset.sample_weight
+    if class_weights is not None:
+        weights[~dataset.labelled] *= class_weights[classes[~dataset.labelled]]
+    return head.encode(head.classes[classes], dataset.dtype), weights
+
+
+def propagate(X, y, n_classes, seed):
+    """Spread labels along a graph of nearest neighbours.
+
+    D. Zhou, O. Bousquet, T. Lal, J. Weston, B. Schölkopf. Learning with Local and Global
+    Consistency. NIPS 2004.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
+        Samples, without missing values.
+    y : ndarray of shape (n_samples,), int
+        Numbers of classes, -1 for samples without a label.
+    n_classes : int
+    seed : int
+
+    Returns
+    -------
+    classes : ndarray of shape (n_samples,), int
+        The class of each sample; that of y where it has one.
+    sure : ndarray of shape (n_samples,)
+        In [0, 1]: how much more probable it is than the others; 0 where no label has come.
+    """
+    graph = neighbour_graph(principal_components(X, seed))
+    model = LabelSpreading(kernel=lambda *_: graph, alpha=ALPHA, max_iter=N_ROUNDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it has converged far enough
+        warnings.simplefilter("ignore", RuntimeWarning)  # of samples that no label has come to
+        model.fit(np.zeros((len(y), 1)), y)  # it looks at the graph alone
+    labelled = y >= 0
+    # As many samples of each class as among the labelled ones: class mass normalisation.
+    found = np.zeros((len(y), n_classes))
+    found[:, model.classes_] = np.nan_to_num(model.label_distributions_)
+    mass = found.sum(axis=0)
+    share = np.bincount(y[labelled], minlength=n_classes) / labelled.sum()
+    found *= np.divide(share, mass, out=np.zeros(n_classes), where=mass > 0)
+    total = found.sum(axis=1)
+    best = found.max(axis=1)
+    sure = np.divide(best, total, out=np.zeros(len(y)), where=total > 0)
+    return np.where(labelled, y, found.argmax(axis=1)), np.where(labelled, 1.0, sure)
+
+
+def principal_components(X, seed):
+    """At most `N_COMPONENTS` of them, in the units of the largest value.
+
+    Sparse samples are not centred, which changes no distance.
+    """
+    values = X.data if issparse(X) else X
+    largest = np.abs(values).max(initial=0.0)
+    if largest == 0:
+        return np.zeros((X.shape[0], 1))
+    values = values / largest
+    kind = PCA
+    if issparse(X) and X.shape[1] > 1:
+        kind, X = TruncatedSVD, X.copy()
+        X.data = values
+    else:
+        X = X.toarray() / largest if issparse(X) else values
+    with np.errstate(all="ignore"):  # samples that are all equal
+        return kind(min(N_COMPONENTS, *X.shape), random_state=seed).fit_transform(X)
+
+
+def neighbour_graph(X):
+    """A symmetric graph of nearest neighbours, whose edges weigh the more the shorter they are."""
+    n_neighbors = min(N_NEIGHBORS, len(X) - 1)
+    search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(X)
+    graph = search.kneighbors_graph(mode="distance")
+    lengths = graph.data.reshape(len(X), n_neighbors)
+    lengths /= lengths.max(axis=1, keepdims=True) + np.finfo(lengths.dtype).tiny
+    graph.data = np.exp(-SHARPNESS * lengths.ravel() ** 2)
+    return graph + graph.T
