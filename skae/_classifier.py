@@ -16,15 +16,12 @@ from skae._heads import HEADS, classification_head
 from skae._kernel import _sgd
 from skae._labels import UNLABELLED, Labels, is_plus_minus_one, read_classes, read_declared
 from skae._parameters import BELOW_ONE, NOT_NEGATIVE, estimator, parameter
-from skae._propagation import propagated
+from skae._propagation import class_shares, propagated
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
 # Weights of what is asked of the predictions for unlabelled samples beside smoothness: little
-# entropy, and the shares of the classes. A class without a label has some share.
-ENTROPY, BALANCE, PRIOR = 1.0, 2.0, 0.01
-
-# Propagated labels are trained on in the first epochs, one in so many, before smooth predictions.
-GUESS_PART = 4
+# entropy, and the shares of the classes.
+ENTROPY, BALANCE = 1.0, 2.0
 
 # Parameters that let unlabelled samples take part in fine-tuning.
 OF_UNLABELLED = ("smoothness_radius", "propagate_labels")
@@ -112,10 +109,10 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Virtual adversarial training [5]_: fine-tuning asks that the prediction for a sample,
         labelled or not, stays the same when the sample is moved by this Euclidean distance, in the
         units of X, in the direction that changes the prediction most; and that the predictions for
-        unlabelled samples are sure, and have the shares of the labelled classes. About a fifth of
-        the root of the sum of the variances of all features serves well. An epoch then has all
-        samples, labelled ones repeatedly, and a sample takes 2.7 times as long. Not with several
-        labels a sample.""",
+        unlabelled samples are sure, and have the shares of the classes among the labelled ones
+        (equal ones, so far as chance explains the differences). About a fifth of the root of the
+        sum of the variances of all features serves well. An epoch then has all samples, labelled
+        ones repeatedly, and each takes 2.7 times as long. Not with several labels a sample.""",
     )
     propagate_labels: bool = parameter(
         default=False,
@@ -295,7 +292,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
             class_weights = np.ones(len(self.classes_))
             balance = compute_sample_weight(self.class_weight, labels.y)
             class_weights[labels.head.strata(labels.y)] = balance
-        n_epochs = options.max_iter // GUESS_PART if self.smoothness_radius else np.inf
+        n_epochs = options.max_iter // _training.OPENING if self.smoothness_radius else np.inf
         return Guess(partial(propagated, dataset, labels.head, class_weights, seed), n_epochs)
 
     def _objective(self, dataset, head, options, seed):
@@ -303,7 +300,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         if self.smoothness_radius:
             training, _ = _training.split(dataset, options, seed)
             n_classes = len(self.classes_)
-            counts = np.bincount(dataset.strata[training], minlength=n_classes) + PRIOR
+            counts = np.bincount(dataset.strata[training], minlength=n_classes)
             objective = _sgd.Objective(
                 objective.loss,
                 alpha=objective.alpha,
@@ -311,7 +308,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
                 smoothness_radius=self.smoothness_radius,
                 entropy_weight=ENTROPY,
                 balance_weight=BALANCE,
-                class_shares=counts / counts.sum(),
+                class_shares=class_shares(counts),
             )
         return objective
 

@@ -21,6 +21,18 @@ SHARPNESS = 4.0
 ALPHA, N_ROUNDS = 0.99, 100
 
 
+def class_shares(counts):
+    """The shares of the classes, by the number of labels of each.
+
+    So far as chance explains how the numbers differ, the shares are equal: the positive-part
+    estimator of James and Stein (1961), with the variances of a multinomial distribution.
+    """
+    expected = counts.sum() / len(counts)
+    spread = np.sum((counts - expected) ** 2) / expected
+    kept = max(0.0, 1.0 - (len(counts) - 1) / spread) if spread > 0 else 0.0
+    return (expected + kept * (counts - expected)) / counts.sum()
+
+
 def propagated(dataset, head, class_weights, seed, labelled):
     """The targets that the samples of a data set probably have, and their weights.
 
@@ -72,11 +84,11 @@ def propagate(X, y, n_classes, seed):
         warnings.simplefilter("ignore", RuntimeWarning)  # of samples that no label has come to
         model.fit(np.zeros((len(y), 1)), y)  # it looks at the graph alone
     labelled = y >= 0
-    # As many samples of each class as among the labelled ones: class mass normalisation.
+    # As many samples of each class as there should be: class mass normalisation.
     found = np.zeros((len(y), n_classes))
     found[:, model.classes_] = np.nan_to_num(model.label_distributions_)
     mass = found.sum(axis=0)
-    share = np.bincount(y[labelled], minlength=n_classes) / labelled.sum()
+    share = class_shares(np.bincount(y[labelled], minlength=n_classes))
     found *= np.divide(share, mass, out=np.zeros(n_classes), where=mass > 0)
     total = found.sum(axis=1)
     best = found.max(axis=1)

@@ -41,6 +41,10 @@ N_SAMPLES_SEEN, EPOCHS, BATCHES = 40_000, (5, 1000), (20, 200)
 # fraction.
 LABELLED_SHARE = 2, 7
 
+# One epoch in so many, at the beginning, asks of unlabelled samples smooth predictions alone, or
+# takes their propagated labels: a network that is sure too early stays wrong.
+OPENING = 4
+
 # With shuffle='blocks', samples are read in blocks of so many consecutive ones, and those of so
 # many blocks are shuffled together.
 BLOCK, BLOCKS_TOGETHER = 256, 64
@@ -514,6 +518,8 @@ class _Loop:
         if len(unlabelled) and objective.smoothness_radius > 0:
             mixture = Mixture(self.training, unlabelled, batch_size)
             self.batch_size = mixture.batch_size
+        self.n_opening = 0 if mixture is None else options.max_iter // OPENING
+        self.settling = objective.entropy_weight, objective.balance_weight
         self.stepper = Stepper(network, objective, self.solver, corruption, self.batch_size)
         weights = self.relative_weights(unlabelled)
         self.on_labels = Lesson(dataset, self.training, weights, self.stepper, mixture)
@@ -584,7 +590,9 @@ class _Loop:
             task = self.task.subtask("epoch")
             begin = time.perf_counter()
             self.solver.learning_rate = self.rate(epoch)
-            lesson = self.lesson
+            opening, objective = epoch < self.n_opening, self.objective
+            settling = (0.0, 0.0) if opening else self.settling
+            objective.entropy_weight, objective.balance_weight = settling
             loss = self.epoch(team)
             self.state.loss_curve.append(loss)
             self.state.n_run_epochs = epoch + 1
@@ -595,9 +603,9 @@ class _Loop:
                 loss = self.validate()
             self.report(time.perf_counter() - begin)
             stops = self.converged(loss)
-            if lesson is self.on_guesses and np.isfinite(self.dataset.guess.n_epochs):
-                stops = False  # another lesson follows, whose loss is another one
-                if self.lesson is not lesson:
+            if opening:
+                stops = False
+                if epoch + 1 == self.n_opening:  # another loss follows
                     self.state.n_stale = 0
                     if not self.options.early_stopping:
                         self.state.best_loss = np.inf

@@ -40,7 +40,14 @@ from skae import (
     _training,
     resume,
 )
-from skae._propagation import ALPHA, N_NEIGHBORS, N_ROUNDS, SHARPNESS, propagate
+from skae._propagation import (
+    ALPHA,
+    N_NEIGHBORS,
+    N_ROUNDS,
+    SHARPNESS,
+    class_shares,
+    propagate,
+)
 from skae._training import LABELLED_SHARE, Mixture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -722,7 +729,27 @@ def test_the_shares_of_the_classes_are_those_of_the_labels_trained_on(params, mo
     assert len(splits[-1].X) == 59  # the first sample weighs nothing
     y = y[1:]
     counts = np.bincount(y[splits[-1].training], minlength=3)
-    assert_allclose(shares[-1], counts / counts.sum(), atol=1e-3)
+    assert_allclose(shares[-1], class_shares(counts))
+
+
+def test_shares_of_classes_differ_as_far_as_chance_does_not_explain_it():
+    assert_allclose(class_shares(np.array([10, 10, 10])), 1 / 3)
+    assert_allclose(class_shares(np.array([9, 12, 9])), 1 / 3)
+    assert_allclose(class_shares(np.array([900, 100])), [0.9, 0.1], atol=0.001)
+    assert 0.8 < class_shares(np.array([18, 2]))[0] < 0.9
+    assert class_shares(np.array([30, 0]))[1] > 0
+
+
+@few
+@given(counts=st.lists(st.integers(0, 50), min_size=2, max_size=12).filter(any))
+def test_shares_of_classes(counts):
+    counts = np.array(counts)
+    shares = class_shares(counts)
+    assert shares.sum() == pytest.approx(1) and np.all(shares > 0)
+    order = np.argsort(counts, kind="stable")
+    assert np.all(np.diff(shares[order]) >= -1e-12)
+    equal, raw = 1 / len(counts), counts / counts.sum()
+    assert np.all(np.abs(shares - equal) <= np.abs(raw - equal) + 1e-12)
 
 
 # -- propagation -----------------------------------------------------------------------------
@@ -750,7 +777,7 @@ def reference(X, y, n_classes):
         if np.abs(found - before).sum() < 1e-3:
             break
     found /= found.sum(axis=1, keepdims=True)
-    found *= np.bincount(y[y >= 0], minlength=n_classes) / (y >= 0).sum() / found.sum(axis=0)
+    found *= class_shares(np.bincount(y[y >= 0], minlength=n_classes)) / found.sum(axis=0)
     sure = found.max(axis=1) / found.sum(axis=1)
     return np.where(y >= 0, y, found.argmax(axis=1)), np.where(y >= 0, 1.0, sure)
 
