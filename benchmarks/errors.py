@@ -22,10 +22,13 @@ from pathlib import Path
 
 import numpy as np
 from datasets import load
+from joblib import Parallel, delayed
 from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_split
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
@@ -151,6 +154,21 @@ def labels_1000(path, seed):
     yield from few_labels(path, seed, n_labels=1000, n_draws=3, alone=alone)
 
 
+@recipe("digits, 20 labels + 1,277 unlabelled", "", None)
+def digits_20(path, seed):
+    yield from few_of_table(load_digits, seed, n_labels=20)
+
+
+@recipe("digits, 50 labels + 1,247 unlabelled", "", 10.0)
+def digits_50(path, seed):
+    yield from few_of_table(load_digits, seed, n_labels=50)
+
+
+@recipe("breast cancer, 20 labels + 361 unlabelled", "", None)
+def breast_cancer_20(path, seed):
+    yield from few_of_table(load_breast_cancer, seed, n_labels=20)
+
+
 # ---- shared by the recipes ----------------------------------------------------------------
 
 
@@ -188,6 +206,43 @@ def fine_tuned(data, seed, label, start, fine_tuning):
     yield f"test{label}", error(model, data.X_test, data.y_test)
 
 
+def few_of_table(load, seed, n_labels, n_draws=10):
+    """Fine-tune on few labels, drawn at random; the features are standardised."""
+    X, y = load(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, test_size=0.33 if len(y) < 1000 else 500, stratify=y, random_state=seed
+    )
+    scaler = StandardScaler().fit(X_train)
+    X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
+    radius = RADIUS * np.sqrt(X_train.var(axis=0).sum())
+    errors = {}
+    for draw in range(n_draws):
+        kept, _ = train_test_split(
+            np.arange(len(y_train)), train_size=n_labels, stratify=y_train, random_state=draw
+        )
+        partly = np.full(len(y_train), -1)
+        partly[kept] = y_train[kept]
+        linear = LogisticRegression(max_iter=1000).fit(X_train[kept], y_train[kept])
+        errors.setdefault("logistic regression", []).append(error(linear, X_test, y_test))
+        for way, settings in table_ways(radius).items():
+            model = StackedAutoencoderClassifier(random_state=draw, **settings)
+            wrong = error(model.fit(X_train, partly), X_test, y_test)
+            errors.setdefault(way, []).append(wrong)
+    for label, values in errors.items():
+        yield f"test, {label}, mean of {n_draws} draws", float(np.mean(values))
+        yield f"test, {label}, worst", float(np.max(values))
+
+
+def table_ways(radius):
+    smooth = dict(smoothness_radius=radius, learning_rate="cosine", max_iter=60)
+    return {
+        "labels alone": dict(max_iter=60),
+        "propagated": dict(propagate_labels=True),
+        "smooth": smooth,
+        "both": {**smooth, "propagate_labels": True},
+    }
+
+
 def few_labels(path, seed, n_labels, n_draws, alone):
     """Fine-tune on few labels, equally many per class; all other training samples are unlabelled.
 
@@ -203,21 +258,32 @@ def few_labels(path, seed, n_labels, n_draws, alone):
         "pretrained": dict(pretrain=FrozenEstimator(stack)),
         "from scratch": dict(pretrain=False, **shape(FEW_STACK)),
     }
-    errors = {}
-    for draw in range(n_draws):
+    jobs = [("pretrained", draw) for draw in range(n_draws)]
+    jobs += [("from scratch", draw) for draw in range(2)]  # it takes long
+    ways = {"labels alone": alone, **FEW_WAYS}
+
+    def fit(name, draw):
         rng = np.random.default_rng((seed, draw))
         partly = np.full(len(y), -1)
         for k in range(10):
             chosen = rng.choice(np.flatnonzero(y == k), n_labels // 10, replace=False)
             partly[chosen] = k
-        for name, start in starts.items():
-            for way, settings in {"labels alone": alone, **FEW_WAYS}.items():
-                model = StackedAutoencoderClassifier(random_state=seed + draw, **start, **settings)
-                wrong = error(model.fit(X, partly), data.X_test, data.y_test)
-                errors.setdefault(f"{name}, {way}", []).append(wrong)
-        print(f"{n_labels} labels, draw {draw}", {k: v[-1] for k, v in errors.items()}, flush=True)
+        wrong = {}
+        for way, settings in ways.items():
+            model = StackedAutoencoderClassifier(
+                random_state=seed + draw, **starts[name], **settings
+            )
+            model.fit(X, partly)
+            wrong[f"{name}, {way}"] = error(model, data.X_test, data.y_test)
+        print(f"{n_labels} labels, draw {draw}: {wrong}", flush=True)
+        return wrong
+
+    errors = {}
+    for wrong in Parallel(n_jobs=2)(delayed(fit)(*job) for job in jobs):
+        for label, value in wrong.items():
+            errors.setdefault(label, []).append(value)
     for label, values in errors.items():
-        yield f"test, {label}, mean of {n_draws} draws", float(np.mean(values))
+        yield f"test, {label}, mean of {len(values)} draws", float(np.mean(values))
         yield f"test, {label}, worst", float(np.max(values))
 
 
@@ -275,6 +341,7 @@ BG_FINE_TUNING = dict(
 FEW_STACK = {**MNIST_STACK, "hidden_layer_sizes": (500, 250)}
 FEW_ALONE = dict(adversarial_radius=0.2, learning_rate_init=0.0005, batch_size=20)
 FEW_LONG = dict(batch_size=175, learning_rate="cosine", learning_rate_init=0.001, max_iter=20)
+RADIUS = 0.2  # of the root of the sum of the variances
 FEW_WAYS = {
     "propagated": {**FEW_LONG, "propagate_labels": True, "max_iter": 5},
     "smooth": {**FEW_LONG, "smoothness_radius": 1.5},

@@ -108,11 +108,12 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         doc="""float in [0, inf)
         Virtual adversarial training [5]_: fine-tuning asks that the prediction for a sample,
         labelled or not, stays the same when the sample is moved by this Euclidean distance, in the
-        units of X, in the direction that changes the prediction most; and that the predictions for
-        unlabelled samples are sure, and have the shares of the classes among the labelled ones
-        (equal ones, so far as chance explains the differences). About a fifth of the root of the
-        sum of the variances of all features serves well. An epoch then has all samples, labelled
-        ones repeatedly, and each takes 2.7 times as long. Not with several labels a sample.""",
+        units of X, in the direction that changes the prediction most. After the first quarter of
+        the epochs, it also asks that the predictions for unlabelled samples are sure, and have
+        the shares of the classes among the labelled ones (equal ones, so far as chance explains
+        the differences). About a fifth of the root of the sum of the variances of all features
+        serves well. An epoch then has all samples, labelled ones repeatedly, and each takes 2.7
+        times as long. Not with several labels a sample.""",
     )
     propagate_labels: bool = parameter(
         default=False,
