@@ -59,8 +59,8 @@ def cluster(n_workers):
     return LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0")
 
 
-def in_blocks(X):
-    return da.from_array(X, chunks=(len(X) // N_BLOCKS, X.shape[1]))
+def in_blocks(X, n_blocks=N_BLOCKS):
+    return da.from_array(X, chunks=(len(X) // n_blocks, X.shape[1]))
 
 
 def fitted(estimator, X, y, replicas):
@@ -68,7 +68,7 @@ def fitted(estimator, X, y, replicas):
     if replicas is None:
         with threadpool_limits(1):
             return clone(estimator).fit(X, y)
-    blocks = da.from_array(X, chunks=(len(X) // max(N_BLOCKS, replicas), X.shape[1]))
+    blocks = in_blocks(X, max(N_BLOCKS, replicas))
     return skae.dask.fit(clone(estimator), blocks, y, replicas=replicas)
 
 

@@ -112,8 +112,8 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         the epochs, it also asks that the predictions for unlabelled samples are sure, and have
         the shares of the classes among the labelled ones (equal ones, so far as chance explains
         the differences). About a fifth of the root of the sum of the variances of all features
-        serves well. An epoch then has all samples, labelled ones repeatedly, and each takes 2.7
-        times as long. Not with several labels a sample.""",
+        serves well. An epoch then has all samples, labelled ones repeatedly, and each takes 2.4
+        to 2.9 times as long. Not with several labels a sample.""",
     )
     propagate_labels: bool = parameter(
         default=False,
