@@ -207,7 +207,7 @@ def fine_tuned(data, seed, label, start, fine_tuning):
 
 
 def few_of_table(load, seed, n_labels, n_draws=10):
-    """Fine-tune on few labels, drawn at random; the features are standardised."""
+    """Fine-tune on few labels, stratified by class; the features are standardised."""
     X, y = load(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=0.33 if len(y) < 1000 else 500, stratify=y, random_state=seed

@@ -217,8 +217,7 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
     meta = getattr(estimator, method)(example)[:0]
     if frames:
         return X.map_partitions(partial(called, estimator, method, meta), meta=meta)
-    if X.numblocks[1] > 1:
-        X = X.rechunk({1: -1})
+    X = with_whole_rows(X)
     meta = np.asarray(meta)
     shape = {"drop_axis": 1} if meta.ndim == 1 else {"chunks": (X.chunks[0], meta.shape[1:])}
     call = partial(called, estimator, method, meta)
@@ -378,9 +377,13 @@ def delayed_blocks(X):
         return list(X.to_delayed()), X._meta
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got {X.ndim}D array instead.")
-    if X.numblocks[1] > 1:
-        X = X.rechunk({1: -1})
+    X = with_whole_rows(X)
     return X.to_delayed().ravel().tolist(), np.empty((0, X.shape[1]), X.dtype)
+
+
+def with_whole_rows(X):
+    """An array whose blocks have all features."""
+    return X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
 
 
 class Cluster:
