@@ -10,7 +10,7 @@ from sklearn.utils import compute_class_weight, compute_sample_weight
 from skae import _training
 from skae._base import check_weights, unchanged_on_error
 from skae._compat import ClassifierMixin, StrOptions, _fit_context, available_if
-from skae._dataset import Guess, Samples
+from skae._dataset import PseudoLabels, Samples
 from skae._fine_tuning import FineTunedStack, final_estimator_has, tags_of
 from skae._heads import HEADS, classification_head
 from skae._kernel import _sgd
@@ -109,20 +109,20 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Virtual adversarial training [5]_: fine-tuning asks that the prediction for a sample,
         labelled or not, stays the same when the sample is moved by this Euclidean distance, in the
         units of X, in the direction that changes the prediction most. After the first quarter of
-        the epochs, it also asks that the predictions for unlabelled samples are sure, and have
-        the shares of the classes among the labelled ones (equal ones, so far as chance explains
-        the differences). About a fifth of the root of the sum of the variances of all features
-        serves well. An epoch then has all samples, labelled ones repeatedly, and each takes 2.4
-        to 2.9 times as long. Not with several labels a sample.""",
+        the epochs, it also asks that the predictions for unlabelled samples are confident, and
+        that the classes have the same shares among them as among the labelled samples (equal
+        ones, so far as chance explains the differences). About a fifth of the root of the sum of
+        the variances of all features serves well. An epoch then has all samples, labelled ones
+        repeatedly, and takes about three times as long. Not with several labels a sample.""",
     )
     propagate_labels: bool = parameter(
         default=False,
         constraint=["boolean"],
         doc="""bool
         Whether unlabelled samples are given labels along a graph of nearest neighbours [6]_, as by
-        `sklearn.semi_supervised.LabelSpreading`. The network is fine-tuned on these, weighted by
-        how sure they are; with a `smoothness_radius`, only in the first quarter of the epochs, and
-        on the labelled samples after that. Not with several labels a sample.""",
+        `sklearn.semi_supervised.LabelSpreading`. The network is fine-tuned on these pseudo-labels,
+        weighted by their confidence; with a `smoothness_radius`, only in the first quarter of the
+        epochs, and on the labelled samples after that. Not with several labels a sample.""",
     )
     _unlabelled_as = "-1, None or nan"
 
@@ -285,7 +285,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
             )
         return labels.mixture(X, dataset.dtype, weights)
 
-    def _guess(self, dataset, labels, options, seed):
+    def _pseudo_labels(self, dataset, labels, options, seed):
         if not self.propagate_labels or dataset.labelled is None:
             return None
         class_weights = None
@@ -294,7 +294,9 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
             balance = compute_sample_weight(self.class_weight, labels.y)
             class_weights[labels.head.strata(labels.y)] = balance
         n_epochs = options.max_iter // _training.OPENING if self.smoothness_radius else np.inf
-        return Guess(partial(propagated, dataset, labels.head, class_weights, seed), n_epochs)
+        return PseudoLabels(
+            partial(propagated, dataset, labels.head, class_weights, seed), n_epochs
+        )
 
     def _objective(self, dataset, head, options, seed):
         objective = super()._objective(dataset, head, options, seed)

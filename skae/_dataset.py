@@ -83,14 +83,14 @@ class Dataset:
 
     Attributes
     ----------
-    guess : Guess or None
+    pseudo_labels : PseudoLabels or None
         Targets for the samples that have none.
     """
 
     here, n_replicas = True, 1  # whether steps are taken in this process; networks that take them
     zero_copy = False  # whether the kernel can read the samples where they are
     most_held_out = sys.maxsize  # most samples that early stopping holds out
-    guess = None
+    pseudo_labels = None
 
     def __init__(
         self, dtype, *, target=None, sample_weight=None, strata=None, ids=None, labelled=None
@@ -216,7 +216,7 @@ class Dataset:
             codes = EncodedDataset(self, encode, n_components)
         else:
             codes = ArrayDataset(encode(self), **self.labels)
-        codes.guess = self.guess
+        codes.pseudo_labels = self.pseudo_labels
         return codes
 
     def toarray(self):
@@ -231,7 +231,7 @@ class Dataset:
 
 
 @dataclass
-class Guess:
+class PseudoLabels:
     """Targets that samples without one probably have, to train on in the first epochs.
 
     Attributes

@@ -280,7 +280,9 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     self._check_continues(layers, labels.head)
                     state = self._state_to_train()
                 if not self._interrupted:
-                    samples.guess = self._guess(samples, labels, options, state.seed)
+                    samples.pseudo_labels = self._pseudo_labels(
+                        samples, labels, options, state.seed
+                    )
                     state = self._fine_tune(samples, labels.head, state, options, starts, task)
                 self._set_state(state)
             vars(self).pop("final_estimator_", None)  # of an earlier fit
@@ -446,7 +448,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         """The data set of the labelled samples, or one with others besides."""
         return dataset
 
-    def _guess(self, dataset, labels, options, seed):
+    def _pseudo_labels(self, dataset, labels, options, seed):
         """How to find targets for the unlabelled samples, or None."""
 
     def _objective(self, dataset, head, options, seed):
@@ -492,8 +494,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if not state.output_only:
             state = state.as_complete()
         codes = self._codes(dataset, state.params)
-        if codes.guess is not None:  # nothing follows in this stage
-            codes.guess = replace(codes.guess, n_epochs=np.inf)
+        if codes.pseudo_labels is not None:  # nothing follows in this stage
+            codes.pseudo_labels = replace(codes.pseudo_labels, n_epochs=np.inf)
         place = self._output_layer_place()
         stage = task.subtask(
             "fine-tune output layer",

@@ -46,8 +46,8 @@ def propagated(dataset, head, class_weights, seed, labelled):
         X = X.copy()
         X.data = filled(X.data)
     y[labelled] = dataset.strata[labelled]
-    classes, sure = propagate(X, y, len(head.classes), seed)
-    weights = sure**2
+    classes, confidence = propagate(X, y, len(head.classes), seed)
+    weights = confidence**2
     if dataset.sample_weight is not None:
         weights *= dataset.sample_weight
     if class_weights is not None:
@@ -74,7 +74,7 @@ def propagate(X, y, n_classes, seed):
     -------
     classes : ndarray of shape (n_samples,), int
         The class of each sample; that of y where it has one.
-    sure : ndarray of shape (n_samples,)
+    confidence : ndarray of shape (n_samples,)
         In [0, 1]: how much more probable it is than the others; 0 where no label has come.
     """
     graph = neighbour_graph(principal_components(X, seed))
@@ -92,8 +92,8 @@ def propagate(X, y, n_classes, seed):
     found *= np.divide(share, mass, out=np.zeros(n_classes), where=mass > 0)
     total = found.sum(axis=1)
     best = found.max(axis=1)
-    sure = np.divide(best, total, out=np.zeros(len(y)), where=total > 0)
-    return np.where(labelled, y, found.argmax(axis=1)), np.where(labelled, 1.0, sure)
+    confidence = np.divide(best, total, out=np.zeros(len(y)), where=total > 0)
+    return np.where(labelled, y, found.argmax(axis=1)), np.where(labelled, 1.0, confidence)
 
 
 def principal_components(X, seed):

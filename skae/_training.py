@@ -42,7 +42,7 @@ N_SAMPLES_SEEN, EPOCHS, BATCHES = 40_000, (5, 1000), (20, 200)
 LABELLED_SHARE = 2, 7
 
 # One epoch in so many, at the beginning, asks of unlabelled samples smooth predictions alone, or
-# takes their propagated labels: a network that is sure too early stays wrong.
+# takes their propagated labels: a network that is confident too early stays wrong.
 OPENING = 4
 
 # With shuffle='blocks', samples are read in blocks of so many consecutive ones, and those of so
@@ -385,7 +385,7 @@ class Stepper:
 
 
 @dataclass
-class Lesson:
+class Steps:
     """What an epoch steps through: samples of a data set, or a mixture of them."""
 
     dataset: Dataset
@@ -522,22 +522,22 @@ class _Loop:
         self.settling = objective.entropy_weight, objective.balance_weight
         self.stepper = Stepper(network, objective, self.solver, corruption, self.batch_size)
         weights = self.relative_weights(unlabelled)
-        self.on_labels = Lesson(dataset, self.training, weights, self.stepper, mixture)
-        self.on_guesses, self.largest_batch = None, self.batch_size
-        if dataset.guess is not None:
+        self.on_labels = Steps(dataset, self.training, weights, self.stepper, mixture)
+        self.on_pseudo_labels, self.largest_batch = None, self.batch_size
+        if dataset.pseudo_labels is not None:
             self.largest_batch = max(self.batch_size, min(batch_size, len(dataset)))
         if dataset.here:
             self.stepper.begin(self.state)
 
-    def guesses_follow(self):
-        """Whether the next epoch is one on guessed targets."""
-        guess = self.dataset.guess
-        return guess is not None and self.state.n_run_epochs < guess.n_epochs
+    def pseudo_labels_follow(self):
+        """Whether the next epoch is one on pseudo-labels."""
+        pseudo = self.dataset.pseudo_labels
+        return pseudo is not None and self.state.n_run_epochs < pseudo.n_epochs
 
-    def lesson_of_guesses(self):
-        """All samples that are not held out, with the targets that they probably have."""
+    def pseudo_labelled(self):
+        """All samples that are not held out, with their pseudo-labels."""
         dataset, objective, its = self.dataset, self.objective, self.stepper
-        target, weights = dataset.guess.find(self.training)
+        target, weights = dataset.pseudo_labels.find(self.training)
         index = np.union1d(self.training, dataset.unlabelled)
         index = index[weights[index] > 0]
         plain = _sgd.Objective(
@@ -545,17 +545,17 @@ class _Loop:
             alpha=objective.alpha,
             adversarial_radius=objective.adversarial_radius,
         )
-        size = min(n_in_batch(self.options.batch_size, len(dataset)), len(index))
+        size = min(self.largest_batch, len(index))
         stepper = Stepper(its.network, plain, its.solver, its.corruption, size)
         stepper.begin(self.state)
-        guessed = copy(dataset)
-        guessed.target = target
-        return Lesson(guessed, index, weights / weights[index].mean(), stepper)
+        labelled = copy(dataset)
+        labelled.target = target
+        return Steps(labelled, index, weights / weights[index].mean(), stepper)
 
     @property
-    def lesson(self):
-        """That of the next epoch."""
-        return self.on_guesses if self.guesses_follow() else self.on_labels
+    def steps(self):
+        """Those of the next epoch."""
+        return self.on_pseudo_labels if self.pseudo_labels_follow() else self.on_labels
 
     def relative_weights(self, unlabelled):
         """Sample weights divided by their mean, so that only their ratios matter.
@@ -584,8 +584,8 @@ class _Loop:
             # Baseline when a fit continues; the earlier one may have used another criterion.
             self.state.best_loss = self.monitored()[0]
         max_iter = self.options.max_iter
-        if max_iter > 0 and self.guesses_follow():
-            self.on_guesses = self.lesson_of_guesses()
+        if max_iter > 0 and self.pseudo_labels_follow():
+            self.on_pseudo_labels = self.pseudo_labelled()
         for epoch in range(self.state.n_run_epochs, max_iter):
             task = self.task.subtask("epoch")
             begin = time.perf_counter()
@@ -637,7 +637,7 @@ class _Loop:
     def epoch(self, team):
         """Step through all training samples once; return the mean cost of the mini-batches."""
         state, number = self.state, len(self.state.loss_curve)
-        cost = self.dataset.epoch(self, number, team) / self.lesson.n_rows
+        cost = self.dataset.epoch(self, number, team) / self.steps.n_rows
         if self.objective.alpha:
             cost += 0.5 * self.objective.alpha * self.network.squared_weights(state.params)
         self.check_finite(cost, number + 1)
@@ -645,7 +645,7 @@ class _Loop:
 
     def step_through(self, number, team):
         """Step through the training samples, which are in this process."""
-        return self.lesson.run(self.options.shuffle, self.state.seed, number, team)
+        return self.steps.run(self.options.shuffle, self.state.seed, number, team)
 
     def check_finite(self, loss, epoch):
         """Refuse to go on with a loss that is infinite or nan."""

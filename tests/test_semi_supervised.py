@@ -553,11 +553,11 @@ def phases(epochs):
     return [bool(epoch.order.max() < 60) for epoch in epochs]
 
 
-@pytest.mark.parametrize("max_iter, n_guessed", [(1, 0), (4, 1), (5, 1), (8, 2), (12, 3)])
-def test_propagated_labels_are_trained_on_first(epochs, max_iter, n_guessed):
+@pytest.mark.parametrize("max_iter, n_pseudo", [(1, 0), (4, 1), (5, 1), (8, 2), (12, 3)])
+def test_propagated_labels_are_trained_on_first(epochs, max_iter, n_pseudo):
     y = np.where(np.arange(60) < 6, CODES, -1)
     classifier(**{**WAYS["both"], "max_iter": max_iter}).fit(X, y)
-    assert phases(epochs) == [k < n_guessed for k in range(max_iter)]
+    assert phases(epochs) == [k < n_pseudo for k in range(max_iter)]
     epochs.clear()
     classifier(**{**WAYS["propagated"], "max_iter": max_iter}).fit(X, y)
     assert phases(epochs) == [True] * max_iter
@@ -778,8 +778,8 @@ def reference(X, y, n_classes):
             break
     found /= found.sum(axis=1, keepdims=True)
     found *= class_shares(np.bincount(y[y >= 0], minlength=n_classes)) / found.sum(axis=0)
-    sure = found.max(axis=1) / found.sum(axis=1)
-    return np.where(y >= 0, y, found.argmax(axis=1)), np.where(y >= 0, 1.0, sure)
+    confidence = found.max(axis=1) / found.sum(axis=1)
+    return np.where(y >= 0, y, found.argmax(axis=1)), np.where(y >= 0, 1.0, confidence)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -787,11 +787,11 @@ def reference(X, y, n_classes):
 def test_propagation_is_that_of_the_reference(n_samples, seed):
     rows = uniform(n_samples, 4, seed)
     y = np.where(np.arange(n_samples) < max(3, n_samples // 4), np.arange(n_samples) % 3, -1)
-    guess, sure = propagate(rows, y, 3, 0)
-    expected, expected_sure = reference(rows, y, 3)
-    assert_allclose(sure, expected_sure, rtol=1e-4)
-    assert_array_equal(guess, expected)
-    assert np.all(sure >= 1 / 3) and sure.max() == 1.0
+    found, confidence = propagate(rows, y, 3, 0)
+    expected, expected_confidence = reference(rows, y, 3)
+    assert_allclose(confidence, expected_confidence, rtol=1e-4)
+    assert_array_equal(found, expected)
+    assert np.all(confidence >= 1 / 3) and confidence.max() == 1.0
 
 
 def chains(n_samples=40, distance=8.0):
@@ -805,9 +805,9 @@ def test_labels_go_along_chains():
     rows, line = chains()
     y = np.full(40, -1)
     y[:2] = line[:2]
-    guess, sure = propagate(rows, y, 2, 0)
-    assert_array_equal(guess, line)
-    assert_allclose(sure, 1.0)
+    found, confidence = propagate(rows, y, 2, 0)
+    assert_array_equal(found, line)
+    assert_allclose(confidence, 1.0)
 
 
 def test_classes_get_the_shares_of_their_labels():
@@ -818,8 +818,8 @@ def test_classes_get_the_shares_of_their_labels():
     for n_of_one in (2, 6, 10):
         y = np.full(200, -1)
         y[:12] = np.arange(12) < n_of_one
-        guess, _ = propagate(rows, y, 2, 0)
-        found.append(guess.mean())
+        found_labels, _ = propagate(rows, y, 2, 0)
+        found.append(found_labels.mean())
     assert found[0] < found[1] < found[2]
     assert_allclose(found, [2 / 12, 6 / 12, 10 / 12], atol=0.15)
 
@@ -828,8 +828,8 @@ def test_samples_that_no_label_comes_to_are_not_trained_on():
     """Those of a group without any: as if they were not there."""
     far = 50 + uniform(12, seed=1)
     rows, y = np.vstack([X, far]), np.append(PARTLY, np.full(12, -1))
-    _, sure = propagate(rows, y, 3, 0)
-    assert np.all(sure[60:] == 0) and np.all(sure[:60] > 0)
+    _, confidence = propagate(rows, y, 3, 0)
+    assert np.all(confidence[60:] == 0) and np.all(confidence[:60] > 0)
     options = {"propagate_labels": True, "shuffle": False}
     fitted = classifier(**options).fit(rows, y)
     assert_close_fit(fitted, classifier(**options).fit(X, PARTLY), rtol=1e-6)
@@ -839,9 +839,9 @@ def test_samples_that_no_label_comes_to_are_not_trained_on():
 def test_samples_that_are_there_several_times(store):
     rows = np.tile(uniform(8, 6), (10, 1))
     y = np.where(np.arange(80) < 8, np.arange(80) % 2, -1)
-    guess, sure = propagate(store(rows), y, 2, 0)
-    assert_array_equal(guess, np.arange(80) % 2)
-    assert_allclose(sure, 1.0)
+    found, confidence = propagate(store(rows), y, 2, 0)
+    assert_array_equal(found, np.arange(80) % 2)
+    assert_allclose(confidence, 1.0)
     estimator = classifier(propagate_labels=True, smoothness_radius=0.1).fit(store(rows), y)
     assert np.isfinite(estimator.loss_curve_).all()
 
@@ -901,13 +901,15 @@ def test_missing_values_are_zeros(way, store):
 
 
 def test_the_type_of_what_is_propagated_does_not_matter():
-    guess, sure = propagate(DIGITS[:200], np.where(np.arange(200) < 50, NUMBERS[:200], -1), 10, 0)
+    found, confidence = propagate(
+        DIGITS[:200], np.where(np.arange(200) < 50, NUMBERS[:200], -1), 10, 0
+    )
     single = propagate(
         DIGITS[:200].astype(np.float32), np.where(np.arange(200) < 50, NUMBERS[:200], -1), 10, 0
     )
-    assert np.mean(single[0] == guess) > 0.98
-    assert_allclose(single[1], sure, atol=0.01)
-    assert np.mean(guess == NUMBERS[:200]) > 0.8
+    assert np.mean(single[0] == found) > 0.98
+    assert_allclose(single[1], confidence, atol=0.01)
+    assert np.mean(found == NUMBERS[:200]) > 0.8
 
 
 # -- what is refused ---------------------------------------------------------------------------

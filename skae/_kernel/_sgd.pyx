@@ -723,8 +723,8 @@ cdef double diverge(const Step *step, const floating *params,
 
 
 cdef double settle(const Step *step, floating *workspace) noexcept nogil:
-    """What is asked of the predictions of rows without a target: that they be sure, and that their
-    mean be the shares of the classes. The gradient is added to that of the loss."""
+    """Ask that predictions of rows without a target be confident, and that their mean be the shares
+    of the classes. The gradient is added to that of the loss."""
     cdef:
         const ObjectiveSettings *objective = &step.objective
         Py_ssize_t n_out = step.net[step.n_layers - 1].n_out, i, j
