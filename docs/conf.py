@@ -31,6 +31,7 @@ html_math_renderer = "mathml"
 
 autosummary_generate = True
 autodoc_typehints = "none"
+python_maximum_signature_line_length = 70
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 
@@ -51,6 +52,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "write_computation_times": False,
+    "remove_config_comments": True,
 }
 
 html_title = html_short_title = "skae"
@@ -68,5 +70,5 @@ html_theme_options = {
     "footer_end": [],
 }
 # No sidebar on pages without subpages.
-alone = ["index", "guide/get_started", "benchmarks", "contributing", "changelog"]
+alone = ["index", "guide/get_started"]
 html_sidebars = {page: [] for page in alone}

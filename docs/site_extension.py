@@ -3,17 +3,44 @@
 - Renders formulas as MathML.
 - Links names of scikit-learn to its site by URL, without fetching an inventory.
 - Adds ``.. benchmark-table:: name``, which inserts a table of benchmark_tables.py.
+- Shows what the examples of the guide print.
+- Groups the parameters of the estimators.
 - Converts included Markdown (the changelog) to reStructuredText, and escapes numpydoc's types.
 """
 
 import re
 
 import benchmark_tables
+import executed
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util.docutils import SphinxDirective
 
 import skae
+
+# The parameters of the estimators, in the order of their pages. Each must have its group.
+GROUPS = {
+    "Architecture": [
+        *("n_components", "hidden_layer_sizes", "activation", "loss", "tied_weights", "code"),
+        "n_estimators",
+    ],
+    "Task": [
+        *("contamination", "missing_values", "add_indicator", "keep_empty_features"),
+        *("pretrain", "fine_tune", "final_estimator", "class_weight"),
+        *("smoothness_radius", "propagate_labels"),
+    ],
+    "Corruption and regularisation": [
+        *("corruption", "corruption_level", "sparsity_target", "sparsity_penalty", "alpha"),
+        *("dropout", "input_dropout", "max_norm", "adversarial_radius", "label_smoothing"),
+    ],
+    "Training": [
+        *("solver", "learning_rate", "learning_rate_init", "learning_rate_factors"),
+        *("n_warmup_epochs", "batch_size", "max_iter", "joint", "joint_max_iter"),
+        *("joint_learning_rate_init", "momentum", "nesterovs_momentum", "beta_1", "beta_2"),
+        *("epsilon", "shuffle", "n_averaged_epochs", "warm_start", "random_state", "verbose"),
+    ],
+    "Stopping": ["early_stopping", "validation_fraction", "n_iter_no_change", "tol"],
+}
 
 SKLEARN = "https://scikit-learn.org/stable/"
 # Sections of scikit-learn's site that inherited docstrings refer to.
@@ -102,6 +129,32 @@ def escape_types(app, what, name, obj, options, lines):
             lines[k] = head + " : " + re.sub(r"_(?=\W)", r"\_", kind)
 
 
+def group_parameters(app, what, name, obj, options, lines):
+    """Make a field of each group of an estimator's parameters, in place of a single one."""
+    if what != "class" or not hasattr(obj, "get_params") or ":Parameters:" not in lines:
+        return
+    begin = lines.index(":Parameters:")
+    end = next((k for k in range(begin + 1, len(lines)) if re.match(r"\S", lines[k])), len(lines))
+    texts = {}
+    for line in lines[begin + 1 : end]:
+        if match := re.match(r"    \*\*(\w+)\*\* : ", line):
+            text = texts[match[1]] = []
+        if texts:
+            text.append(line)
+    grouped = []
+    for group, names in GROUPS.items():
+        if found := [texts.pop(one) for one in names if one in texts]:
+            grouped += [f":{group}:", "", *(line for text in found for line in text)]
+    if texts:
+        raise ValueError(f"{name}: no group in site_extension.GROUPS has {sorted(texts)}")
+    lines[begin:end] = grouped
+
+
+def show_output(app, docname, source):
+    if docname.startswith("guide/"):
+        source[0] = executed.executed(source[0], docname)
+
+
 def convert_included(app, path, docname, content):
     if path.suffix == ".md":
         content[0] = markdown_to_rst(content[0])
@@ -112,5 +165,7 @@ def setup(app):
     app.add_directive("benchmark-table", BenchmarkTable)
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-docstring", escape_types, priority=900)  # after numpydoc
+    app.connect("autodoc-process-docstring", group_parameters, priority=901)
+    app.connect("source-read", show_output)
     app.connect("include-read", convert_included)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

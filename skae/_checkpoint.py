@@ -378,7 +378,9 @@ def resume(
     ...     if path.exists():
     ...         return resume(path, X)
     ...     with Checkpoint(path):
-    ...         return DenoisingAutoencoder(16, max_iter=3, random_state=0).fit(X)
+    ...         return DenoisingAutoencoder(
+    ...             16, max_iter=3, random_state=0
+    ...         ).fit(X)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     fitted = fit(Path(folder) / "fit.skops")
     ...     again = fit(Path(folder) / "fit.skops")

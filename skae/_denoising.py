@@ -104,12 +104,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     (1797, 256)
     >>> dae.reconstruct(X).shape
     (1797, 64)
-    >>> bool(dae.score(X) > -2)
-    True
-    >>> round(dae.baseline_loss_, 1)  # minus the score of the mean sample
-    4.8
-    >>> bool(dae.reconstruction_r2_ > 0.5)
-    True
+    >>> print(f"R2 of the reconstruction {dae.reconstruction_r2_:.1f}")
+    R2 of the reconstruction 0.9
     """
 
     n_components: int = parameter(

@@ -261,7 +261,11 @@ class ReconstructionDisplay(_Display):
     >>> from skae import DenoisingAutoencoder, ReconstructionDisplay
     >>> X = load_digits().data / 16
     >>> dae = DenoisingAutoencoder(random_state=0).fit(X)
-    >>> list(ReconstructionDisplay.from_estimator(dae, X[:5], random_state=0).lines)
+    >>> list(
+    ...     ReconstructionDisplay.from_estimator(
+    ...         dae, X[:5], random_state=0
+    ...     ).lines
+    ... )
     ['input', 'corrupted', 'reconstruction']
     """
 
@@ -385,7 +389,9 @@ class LossCurveDisplay(_Display):
     >>> from sklearn.datasets import load_digits
     >>> from skae import LossCurveDisplay, StackedAutoencoder
     >>> X = load_digits().data / 16
-    >>> stack = StackedAutoencoder((64, 32), max_iter=5, random_state=0).fit(X)
+    >>> stack = StackedAutoencoder(
+    ...     (64, 32), max_iter=5, random_state=0
+    ... ).fit(X)
     >>> list(LossCurveDisplay.from_estimator(stack).curves)
     ['layer 1', 'layer 2']
     """
@@ -512,7 +518,9 @@ class FeatureScoreDisplay(_Display):
     >>> from skae import FeatureScoreDisplay, StackedAutoencoderDetector
     >>> X, y = load_wine(return_X_y=True, as_frame=True)
     >>> detector = StackedAutoencoderDetector(random_state=0).fit(X[y == 0])
-    >>> display = FeatureScoreDisplay.from_estimator(detector, X[y == 2][:1])
+    >>> display = FeatureScoreDisplay.from_estimator(
+    ...     detector, X[y == 2][:1]
+    ... )
     >>> len(display.bars_)
     10
     """

@@ -67,9 +67,9 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
     >>> from skae import StackedAutoencoderRegressor
     >>> X, y = load_diabetes(return_X_y=True)
     >>> X = scale(X)
-    >>> reg = StackedAutoencoderRegressor((50, 20), random_state=0).fit(X, y)
-    >>> bool(reg.score(X, y) > 0.4)
-    True
+    >>> reg = StackedAutoencoderRegressor((50, 20), random_state=0)
+    >>> print(f"{reg.fit(X, y).score(X, y):.1f}")
+    0.6
     """
 
     _unlabelled_as = "nan"

@@ -1,5 +1,6 @@
 """README and docs: code runs, links lead somewhere, tables are those of the results."""
 
+import doctest
 import importlib.util
 import json
 import re
@@ -12,20 +13,22 @@ README = ROOT / "README.md"
 pytestmark = pytest.mark.skipif(
     not (README.exists() and (ROOT / "docs").exists()), reason="these are not in the wheel"
 )
-PAGES = [
-    *ROOT.glob("*.md"),
-    *(ROOT / "docs").glob("*.rst"),
-    *(ROOT / "docs" / "guide").glob("*.rst"),
-]
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.rst"))
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.rst"), *GUIDE]
+
+
+def imported(name):
+    """Import a module of docs."""
+    path = ROOT / "docs" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def tables():
-    path = ROOT / "docs" / "benchmark_tables.py"
-    spec = importlib.util.spec_from_file_location("benchmark_tables", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("benchmark_tables")
 
 
 def text_of(path):
@@ -47,6 +50,18 @@ def test_code_of_the_readme_runs_as_written(one_thread, capsys):
     assert float(accuracy) > 0.9
 
 
+def test_code_of_the_front_page_is_that_of_the_readme():
+    [code] = re.findall(r"^```python\n(.*?)^```", text_of(README), re.MULTILINE | re.DOTALL)
+    [block] = re.findall(
+        r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)",
+        text_of(ROOT / "docs" / "index.rst"),
+        re.MULTILINE,
+    )
+    assert [line.removeprefix("   ") for line in block.strip().splitlines()] == [
+        *code.strip().splitlines()
+    ]
+
+
 def test_links_of_the_readme_lead_somewhere():
     links = re.findall(r"\]\(([^)#\s]+)", text_of(README))
     local = [link for link in links if not re.match(r"[a-z]+:", link)]
@@ -60,6 +75,50 @@ def test_make_has_the_targets_that_are_named():
     targets = set(re.findall(r"^([a-z][a-z-]*):", text_of(ROOT / "Makefile"), re.MULTILINE))
     assert {"demo", "test", "docs"} <= named
     assert named - targets == set()
+
+
+# ---- the code of the pages -----------------------------------------------------------------
+
+
+def examples_of(path):
+    return doctest.DocTestParser().get_examples(text_of(path))
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
+def test_code_of_a_page_can_be_read(page):
+    """At most 72 columns, prompt included; no ellipsis in what it prints."""
+    for example in examples_of(page):
+        assert "..." not in example.want, example.source
+        assert all(len(line) <= 68 for line in example.source.splitlines()), example.source
+
+
+PAGE = """
+A page
+======
+
+>>> x = 0.123
+>>> print(x)
+0.1
+
+   >>> x + 1
+   1.1
+>>> raise ValueError("no")
+Traceback (most recent call last):
+ValueError: no
+>>> "not run"  # doctest: +SKIP
+shown
+"""
+
+
+def test_pages_show_what_their_examples_print():
+    text = imported("executed").executed(PAGE, "page")
+    assert text == PAGE.replace("0.1\n\n", "0.123\n\n").replace("   1.1", "   1.123")
+
+
+def test_a_page_whose_example_fails_is_refused():
+    with pytest.raises(RuntimeError, match="page, line 3") as caught:
+        imported("executed").executed(">>> 1\n1\n>>> 1 / 0\n0\n", "page")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 # ---- the tables of the benchmarks ----------------------------------------------------------

@@ -55,13 +55,17 @@ reconstructions = {
     f"deep, {sizes[-1]}": deep.reconstruct(X_test),
 }
 for name, images in list(reconstructions.items())[1:]:
-    print(f"{name:10s} squared error per sample {((images - X_test) ** 2).sum(axis=1).mean():.3f}")
+    print(
+        f"{name:10s} squared error per sample {((images - X_test) ** 2).sum(axis=1).mean():.3f}"
+    )
 
 side = int(X_test.shape[1] ** 0.5)
 figure, axes = plt.subplots(3, 10, figsize=(9, 3), layout="constrained")
 for line, (name, images) in zip(axes, reconstructions.items()):
     for ax, image in zip(line, images):
-        ax.imshow(image.reshape(side, side), cmap="gray", vmin=0, vmax=1)
+        ax.imshow(
+            image.reshape(side, side), cmap="gray", vmin=0, vmax=1
+        )
         ax.set(xticks=[], yticks=[])
     line[0].set_ylabel(name)
 plt.show()

@@ -34,7 +34,12 @@ def squared_error(samples):
 
 
 levels = [0.1, 0.25, 0.5, 1.0]
-errors = {"noisy samples": [], "PCA": [], "linear regression": [], "autoencoder": []}
+errors = {
+    "noisy samples": [],
+    "PCA": [],
+    "linear regression": [],
+    "autoencoder": [],
+}
 denoised = {}
 for level in levels:
     rng = np.random.default_rng(0)
@@ -43,20 +48,34 @@ for level in levels:
     projections = []
     for n_components in range(1, train.shape[1]):
         pca = PCA(n_components).fit(train)
-        projections.append(squared_error(pca.inverse_transform(pca.transform(noisy))))
+        projections.append(
+            squared_error(pca.inverse_transform(pca.transform(noisy)))
+        )
     linear = LinearRegression().fit(noisy_train, train)
     autoencoder = DenoisingAutoencoder(
-        corruption_level=level, max_iter=400, learning_rate="cosine", random_state=0
+        corruption_level=level,
+        max_iter=400,
+        learning_rate="cosine",
+        random_state=0,
     ).fit(train)
-    denoised[level] = noisy, linear.predict(noisy), autoencoder.reconstruct(noisy)
+    denoised[level] = (
+        noisy,
+        linear.predict(noisy),
+        autoencoder.reconstruct(noisy),
+    )
     errors["noisy samples"].append(squared_error(noisy))
     errors["PCA"].append(min(projections))
-    errors["linear regression"].append(squared_error(denoised[level][1]))
+    errors["linear regression"].append(
+        squared_error(denoised[level][1])
+    )
     errors["autoencoder"].append(squared_error(denoised[level][2]))
 
 print("squared error" + "".join(f"{name:>19s}" for name in errors))
 for k, level in enumerate(levels):
-    print(f"noise {level:<7g}" + "".join(f"{row[k]:19.2f}" for row in errors.values()))
+    print(
+        f"noise {level:<7g}"
+        + "".join(f"{row[k]:19.2f}" for row in errors.values())
+    )
 
 # %%
 # The more noise there is, the more an autoencoder gains. With a tenth of a standard deviation it
@@ -65,7 +84,12 @@ for k, level in enumerate(levels):
 
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for (name, row), marker in zip(errors.items(), "os^D"):
-    ax.plot(levels, np.divide(row, errors["noisy samples"]), marker=marker, label=name)
+    ax.plot(
+        levels,
+        np.divide(row, errors["noisy samples"]),
+        marker=marker,
+        label=name,
+    )
 ax.set(
     xscale="log",
     xlabel="standard deviation of the noise",
@@ -83,7 +107,14 @@ plt.show()
 
 names = data.feature_names.tolist()
 columns = [names.index("mean radius"), names.index("mean area")]
-figure, axes = plt.subplots(1, 4, figsize=(10, 3), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1,
+    4,
+    figsize=(10, 3),
+    sharex=True,
+    sharey=True,
+    layout="constrained",
+)
 titles = ["clean", "noisy", "linear regression", "autoencoder"]
 for ax, title, Z in zip(axes, titles, [clean, *denoised[0.5]]):
     radius, area = scaler.inverse_transform(Z)[:, columns].T

@@ -23,7 +23,9 @@ stack = StackedAutoencoder(random_state=0)
 features = {
     "raw": "passthrough",
     "codes": stack,
-    "raw + codes": FeatureUnion([("raw", "passthrough"), ("codes", stack)]),
+    "raw + codes": FeatureUnion(
+        [("raw", "passthrough"), ("codes", stack)]
+    ),
 }
 
 # %%
@@ -31,9 +33,13 @@ features = {
 
 scores = {}
 for name, step in features.items():
-    pipe = make_pipeline(MinMaxScaler(), step, LogisticRegression(max_iter=300))
+    pipe = make_pipeline(
+        MinMaxScaler(), step, LogisticRegression(max_iter=300)
+    )
     scores[name] = cross_val_score(pipe, X, y, cv=5)
-    print(f"{name:12s} {scores[name].mean():.4f} +- {scores[name].std():.4f}")
+    print(
+        f"{name:12s} {scores[name].mean():.4f} +- {scores[name].std():.4f}"
+    )
 
 # %%
 figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")

@@ -21,7 +21,11 @@ from skae import StackedAutoencoder, StackedAutoencoderClassifier
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(
-    (X / 16).astype(np.float32), y, test_size=0.4, stratify=y, random_state=0
+    (X / 16).astype(np.float32),
+    y,
+    test_size=0.4,
+    stratify=y,
+    random_state=0,
 )
 
 # %%
@@ -37,11 +41,22 @@ unlabelled = {
     "learning_rate": "cosine",
 }
 starts = {
-    "unlabelled samples": {"pretrain": pretrain, "max_iter": 30, **unlabelled},
+    "unlabelled samples": {
+        "pretrain": pretrain,
+        "max_iter": 30,
+        **unlabelled,
+    },
     "pretrained": {"pretrain": pretrain, "dropout": 0.5},
-    "from scratch": {"pretrain": False, "hidden_layer_sizes": SIZES, "dropout": 0.5},
+    "from scratch": {
+        "pretrain": False,
+        "hidden_layer_sizes": SIZES,
+        "dropout": 0.5,
+    },
 }
-errors = {name: np.zeros((len(N_LABELS), N_DRAWS)) for name in [*starts, "logistic regression"]}
+errors = {
+    name: np.zeros((len(N_LABELS), N_DRAWS))
+    for name in [*starts, "logistic regression"]
+}
 
 for i, n_labels in enumerate(N_LABELS):
     for draw in range(N_DRAWS):
@@ -49,8 +64,12 @@ for i, n_labels in enumerate(N_LABELS):
         partly = np.full(len(y_train), -1)
         partly[order[:n_labels]] = y_train[order[:n_labels]]
         labelled = partly != -1
-        linear = LogisticRegression(max_iter=1000).fit(X_train[labelled], partly[labelled])
-        errors["logistic regression"][i, draw] = 1 - linear.score(X_test, y_test)
+        linear = LogisticRegression(max_iter=1000).fit(
+            X_train[labelled], partly[labelled]
+        )
+        errors["logistic regression"][i, draw] = 1 - linear.score(
+            X_test, y_test
+        )
         for name, start in starts.items():
             max_iter = max(30, 3000 // n_labels)
             clf = StackedAutoencoderClassifier(
@@ -63,14 +82,28 @@ for i, n_labels in enumerate(N_LABELS):
 
 print("labels" + "".join(f"{name:>22s}" for name in errors))
 for i, n_labels in enumerate(N_LABELS):
-    print(f"{n_labels:6d}" + "".join(f"{100 * e[i].mean():20.1f} %" for e in errors.values()))
+    print(
+        f"{n_labels:6d}"
+        + "".join(
+            f"{100 * e[i].mean():20.1f} %" for e in errors.values()
+        )
+    )
 
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, values in errors.items():
     axes.errorbar(
-        N_LABELS, 100 * values.mean(axis=1), 100 * values.std(axis=1), label=name, capsize=3
+        N_LABELS,
+        100 * values.mean(axis=1),
+        100 * values.std(axis=1),
+        label=name,
+        capsize=3,
     )
-axes.set(xscale="log", xlabel="labelled samples", ylabel="test error in %", ylim=(0, None))
+axes.set(
+    xscale="log",
+    xlabel="labelled samples",
+    ylabel="test error in %",
+    ylim=(0, None),
+)
 axes.set_xticks(N_LABELS, N_LABELS)
 axes.minorticks_off()
 axes.legend()

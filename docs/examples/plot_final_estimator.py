@@ -19,7 +19,11 @@ from skae import StackedAutoencoder, StackedAutoencoderClassifier
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(
-    (X / 16).astype(np.float32), y, test_size=0.4, stratify=y, random_state=0
+    (X / 16).astype(np.float32),
+    y,
+    test_size=0.4,
+    stratify=y,
+    random_state=0,
 )
 
 # %%
@@ -31,18 +35,28 @@ final_estimators = {
     "own output layer": None,
     "SVC": SVC(),
     "nearest neighbours": KNeighborsClassifier(),
-    "gradient boosting": HistGradientBoostingClassifier(max_iter=30, random_state=0),
+    "gradient boosting": HistGradientBoostingClassifier(
+        max_iter=30, random_state=0
+    ),
 }
 on_codes, on_pixels = [], []
 for name, final in final_estimators.items():
     clf = StackedAutoencoderClassifier(
-        pretrain=stack, dropout=0.3, max_iter=30, final_estimator=final, random_state=0
+        pretrain=stack,
+        dropout=0.3,
+        max_iter=30,
+        final_estimator=final,
+        random_state=0,
     ).fit(X_train, y_train)
     on_codes.append(clf.score(X_test, y_test))
     on_pixels.append(
-        np.nan if final is None else final.fit(X_train, y_train).score(X_test, y_test)
+        np.nan
+        if final is None
+        else final.fit(X_train, y_train).score(X_test, y_test)
     )
-    print(f"{name:20s} on fine-tuned codes {on_codes[-1]:.4f}, on raw pixels {on_pixels[-1]:.4f}")
+    print(
+        f"{name:20s} on fine-tuned codes {on_codes[-1]:.4f}, on raw pixels {on_pixels[-1]:.4f}"
+    )
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")

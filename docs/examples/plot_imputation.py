@@ -39,20 +39,29 @@ for share in shares:
     for name, imputer in imputers.items():
         X_filled = imputer.fit_transform(X_missing)
         if name == "nearest neighbours":
-            X_filled = imputer["standardscaler"].inverse_transform(X_filled)
+            X_filled = imputer["standardscaler"].inverse_transform(
+                X_filled
+            )
         filled[share, name] = X_filled
         deviations = ((X_filled - X) / X.std(axis=0))[missing]
         errors[name].append(np.sqrt(np.mean(deviations**2)))
 
 print("missing" + "".join(f"{name:>20s}" for name in errors))
 for k, share in enumerate(shares):
-    print(f"{share:7.0%}" + "".join(f"{row[k]:20.2f}" for row in errors.values()))
+    print(
+        f"{share:7.0%}"
+        + "".join(f"{row[k]:20.2f}" for row in errors.values())
+    )
 
 # %%
 figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
 for (name, row), marker in zip(errors.items(), "os^"):
     ax.plot(shares, row, marker=marker, label=name)
-ax.set(xlabel="share of missing values", ylabel="error, in standard deviations", ylim=(0, None))
+ax.set(
+    xlabel="share of missing values",
+    ylabel="error, in standard deviations",
+    ylim=(0, None),
+)
 ax.set_xticks(shares, [f"{share:.0%}" for share in shares])
 ax.legend(loc="lower right")
 plt.show()
@@ -65,7 +74,14 @@ missing = np.random.default_rng(0).random(X.shape) < 0.5
 column = names.index("mean concavity")
 rows = missing[:, column]
 true = X[rows, column]
-figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1,
+    3,
+    figsize=(9, 3.4),
+    sharex=True,
+    sharey=True,
+    layout="constrained",
+)
 for ax, name in zip(axes, imputers):
     ax.scatter(true, filled[0.5, name][rows, column], s=8)
     ax.axline((0, 0), slope=1, color="grey", linewidth=1)
@@ -82,6 +98,11 @@ weights = imputers["autoencoders"].weights_
 order = np.argsort(weights)
 figure, ax = plt.subplots(figsize=(6, 6), layout="constrained")
 ax.barh(np.arange(len(names)), weights[order])
-ax.set_yticks(np.arange(len(names)), [names[k] for k in order], fontsize=8)
-ax.set(xlabel="weight of the autoencoders, with 50 % missing", ylim=(-0.8, len(names) - 0.2))
+ax.set_yticks(
+    np.arange(len(names)), [names[k] for k in order], fontsize=8
+)
+ax.set(
+    xlabel="weight of the autoencoders, with 50 % missing",
+    ylim=(-0.8, len(names) - 0.2),
+)
 plt.show()

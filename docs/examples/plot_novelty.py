@@ -6,6 +6,8 @@ Novelty detection in a table
 them, and by which features. Here, benign tumours are normal.
 """
 
+# sphinx_gallery_thumbnail_number = 2
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -21,7 +23,9 @@ from skae import FeatureScoreDisplay, StackedAutoencoderDetector
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
 benign, malignant = X[y == 1], X[y == 0]
-X_train, X_normal = train_test_split(benign, test_size=0.5, random_state=0)
+X_train, X_normal = train_test_split(
+    benign, test_size=0.5, random_state=0
+)
 
 # %%
 # The detector standardises the features, so they need no scaling. The distances of nearest
@@ -30,7 +34,9 @@ X_train, X_normal = train_test_split(benign, test_size=0.5, random_state=0)
 detectors = {
     "autoencoders": StackedAutoencoderDetector(random_state=0),
     "isolation forest": IsolationForest(random_state=0),
-    "local outlier factor": make_pipeline(StandardScaler(), LocalOutlierFactor(novelty=True)),
+    "local outlier factor": make_pipeline(
+        StandardScaler(), LocalOutlierFactor(novelty=True)
+    ),
 }
 for detector in detectors.values():
     detector.fit(X_train)
@@ -59,23 +65,38 @@ X_wrong = pd.DataFrame(values, columns=X.columns)
 
 
 def largest_error(X):
-    return (detector.feature_scores(X) / detector.feature_errors_).min(axis=1)
+    return (detector.feature_scores(X) / detector.feature_errors_).min(
+        axis=1
+    )
 
 
 scorers = {name: one.score_samples for name, one in detectors.items()}
 scorers["autoencoders, largest error"] = largest_error
-figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), sharey=True, layout="constrained")
-novelties = {"malignant tumours": malignant, "one wrong value in a sample": X_wrong}
+figure, axes = plt.subplots(
+    1, 2, figsize=(9, 4.6), sharey=True, layout="constrained"
+)
+novelties = {
+    "malignant tumours": malignant,
+    "one wrong value in a sample": X_wrong,
+}
 for ax, (title, novel) in zip(axes, novelties.items()):
     is_novel = np.repeat([0, 1], [len(X_normal), len(novel)])
     print(title)
-    for (name, scorer), color in zip(scorers.items(), ["C0", "C1", "C2", "C0"]):
+    for (name, scorer), color in zip(
+        scorers.items(), ["C0", "C1", "C2", "C0"]
+    ):
         errors = -np.concatenate([scorer(X_normal), scorer(novel)])
         area = roc_auc_score(is_novel, errors)
         print(f"    {name:27s} AUC {area:.2f}")
         style = "--" if scorer is largest_error else "-"
         flagged, found, _ = roc_curve(is_novel, errors)
-        ax.plot(flagged, found, style, color=color, label=f"{name} ({area:.2f})")
+        ax.plot(
+            flagged,
+            found,
+            style,
+            color=color,
+            label=f"{name} ({area:.2f})",
+        )
     ax.plot([0, 1], [0, 1], ":", color="grey", label="chance (0.50)")
     ax.set(title=title, xlabel="share of normal samples flagged")
     ax.legend(loc="lower right", title="AUC", fontsize=9)
@@ -90,16 +111,28 @@ plt.show()
 # samples that a network was not trained on. No novel samples are needed. By default, about 5 % of
 # new normal samples are flagged.
 
-new = {"benign": X_normal, "malignant": malignant, "one wrong value": X_wrong}
+new = {
+    "benign": X_normal,
+    "malignant": malignant,
+    "one wrong value": X_wrong,
+}
 for title, rows in new.items():
-    print(f"{title:15s} {np.mean(detector.predict(rows) == -1):4.0%} flagged")
+    print(
+        f"{title:15s} {np.mean(detector.predict(rows) == -1):4.0%} flagged"
+    )
 
 figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
 bins = np.geomspace(1, 1e4, 41)
 for title, rows in {"benign": X_normal, "malignant": malignant}.items():
     ax.hist(-detector.score_samples(rows), bins, alpha=0.6, label=title)
-ax.axvline(-detector.offset_, color="black", linestyle="--", label="threshold")
-ax.set(xscale="log", xlabel="reconstruction error (minus score_samples)", ylabel="samples")
+ax.axvline(
+    -detector.offset_, color="black", linestyle="--", label="threshold"
+)
+ax.set(
+    xscale="log",
+    xlabel="reconstruction error (minus score_samples)",
+    ylabel="samples",
+)
 ax.legend()
 plt.show()
 
@@ -112,11 +145,22 @@ plt.show()
 # sample with a wrong value, which has by far the largest error.
 
 largest = detector.feature_scores(X_wrong).argmin(axis=1)
-farthest = np.abs((X_wrong - detector.mean_) / detector.scale_).to_numpy().argmax(axis=1)
-print(f"the wrong value has the largest error in {np.mean(largest == wrong):.0%} of the samples,")
-print(f"and is the farthest from the mean in {np.mean(farthest == wrong):.0%}")
+farthest = (
+    np.abs((X_wrong - detector.mean_) / detector.scale_)
+    .to_numpy()
+    .argmax(axis=1)
+)
+print(
+    f"the wrong value has the largest error in "
+    f"{np.mean(largest == wrong):.0%} of the samples,"
+)
+print(
+    f"and is the farthest from the mean in {np.mean(farthest == wrong):.0%}"
+)
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(10, 4), layout="constrained"
+)
 FeatureScoreDisplay.from_estimator(detector, malignant[:1], ax=left)
 left.set_title("a malignant tumour")
 FeatureScoreDisplay.from_estimator(detector, X_wrong[:1], ax=right)

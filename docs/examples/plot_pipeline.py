@@ -18,7 +18,9 @@ from pathlib import Path
 import matplotlib
 
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
-    matplotlib.use("Agg")  # as a script: save the figure, open no window
+    matplotlib.use(
+        "Agg"
+    )  # as a script: save the figure, open no window
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +32,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
-from skae import DenoisingAutoencoder, FilterDisplay, ReconstructionDisplay, StackedAutoencoder
+from skae import (
+    DenoisingAutoencoder,
+    FilterDisplay,
+    ReconstructionDisplay,
+    StackedAutoencoder,
+)
 
 # %%
 # The data
@@ -40,7 +47,10 @@ from skae import DenoisingAutoencoder, FilterDisplay, ReconstructionDisplay, Sta
 path = os.environ.get("SKAE_DATA")
 if path:
     with np.load(path) as data:
-        X, y = data["X_train"][:3000].astype(np.float32), data["y_train"][:3000]
+        X, y = (
+            data["X_train"][:3000].astype(np.float32),
+            data["y_train"][:3000],
+        )
 else:
     X, y = load_digits(return_X_y=True)
     X = X.astype(np.float32)  # twice as fast as float64
@@ -53,12 +63,17 @@ name = f"{len(X):,} images of {'MNIST' if path else 'digits'}"
 # whole. The stack never uses the labels.
 
 stack = StackedAutoencoder(random_state=0)
-pipe = Pipeline([("scale", MinMaxScaler()), ("sae", stack), ("svm", SVC())])
+pipe = Pipeline(
+    [("scale", MinMaxScaler()), ("sae", stack), ("svm", SVC())]
+)
 print(f"Training {pipe['sae']} and an SVC on {name} ...", flush=True)
 begin = time.perf_counter()
 pipe.fit(X, y)
 print(f"{time.perf_counter() - begin:.1f} s", flush=True)
-print(f"R^2 of the reconstruction: {pipe['sae'].reconstruction_r2_:.2f}\n", flush=True)
+print(
+    f"R^2 of the reconstruction: {pipe['sae'].reconstruction_r2_:.2f}\n",
+    flush=True,
+)
 
 # %%
 # Quality of the features
@@ -67,10 +82,18 @@ print(f"R^2 of the reconstruction: {pipe['sae'].reconstruction_r2_:.2f}\n", flus
 # codes of all layers: the mean accuracy on held-out images, in five shuffled folds. The codes of a
 # fold are learned from its training images.
 
-classifiers = {"logistic regression": LogisticRegression(max_iter=1000), "SVC": SVC()}
+classifiers = {
+    "logistic regression": LogisticRegression(max_iter=1000),
+    "SVC": SVC(),
+}
 scores, seconds = {}, []
-print("Five folds; training their stacks takes most of the time ...", flush=True)
-for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(X, y):
+print(
+    "Five folds; training their stacks takes most of the time ...",
+    flush=True,
+)
+for train, test in StratifiedKFold(
+    5, shuffle=True, random_state=0
+).split(X, y):
     scaler = MinMaxScaler().fit(X[train])
     raw = scaler.transform(X[train]), scaler.transform(X[test])
     begin = time.perf_counter()
@@ -79,16 +102,30 @@ for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(X, y):
     features = {
         "raw pixels": raw,
         "codes": [sae.transform(part) for part in raw],
-        "codes of all layers": [sae.set_params(code="all").transform(part) for part in raw],
+        "codes of all layers": [
+            sae.set_params(code="all").transform(part) for part in raw
+        ],
     }
     for row, (codes, codes_test) in features.items():
         for head, classifier in classifiers.items():
-            accuracy = classifier.fit(codes, y[train]).score(codes_test, y[test])
-            scores.setdefault(row, {}).setdefault(head, []).append(accuracy)
+            accuracy = classifier.fit(codes, y[train]).score(
+                codes_test, y[test]
+            )
+            scores.setdefault(row, {}).setdefault(head, []).append(
+                accuracy
+            )
 print(f"{np.mean(seconds):.1f} s a stack\n")
-print(f"{'accuracy':22s}" + "".join(f"{head:>22s}" for head in classifiers))
+print(
+    f"{'accuracy':22s}"
+    + "".join(f"{head:>22s}" for head in classifiers)
+)
 for row, found in scores.items():
-    print(f"{row:22s}" + "".join(f"{np.mean(values):22.4f}" for values in found.values()))
+    print(
+        f"{row:22s}"
+        + "".join(
+            f"{np.mean(values):22.4f}" for values in found.values()
+        )
+    )
 
 # %%
 # The codes help the linear classifier, because they make non-linear structure linearly separable.
@@ -120,7 +157,9 @@ top, bottom = figure.subfigures(2, 1, height_ratios=[3, 5.4])
 ReconstructionDisplay.from_estimator(
     dae, scaler.transform(X_test), random_state=0, ax=top.subplots()
 )
-filters = FilterDisplay.from_estimator(dae, n_filters=50, ax=bottom.subplots(), n_columns=10)
+filters = FilterDisplay.from_estimator(
+    dae, n_filters=50, ax=bottom.subplots(), n_columns=10
+)
 filters.ax_.set_title("filters")
 
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:

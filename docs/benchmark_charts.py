@@ -1,0 +1,65 @@
+"""The charts of the benchmarks page, from the same files as its tables."""
+
+from statistics import mean
+
+import matplotlib.pyplot as plt
+from benchmark_tables import by_cell, load
+
+OURS, PEER = "#2a6fb0", "#b9c2cc"
+
+
+def bars(axes, values, *, digits, title):
+    """Draw horizontal bars, the longest first, with their values beside them."""
+    ordered = sorted(values.items(), key=lambda item: -item[1])
+    names, lengths = zip(*ordered)
+    colours = [OURS if name.startswith("skae") else PEER for name in names]
+    drawn = axes.barh(names, lengths, color=colours)
+    axes.bar_label(drawn, fmt=f"%.{digits}f", padding=3)
+    axes.margins(x=0.16)
+    axes.set_title(title, loc="left", fontsize="medium")
+    axes.set_xticks([])
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def times():
+    """Draw the times of whole fits on two threads, in multiples of those of skae."""
+    names = {"mlp": "MLPRegressor", "pyod": "PyOD", "torch": "PyTorch", "skorch": "skorch"}
+    wanted = {"569x30": "569 samples, 30 features", "20000x30": "20,000 samples, 30 features"}
+    wanted |= {"MNIST": "MNIST, 784 features"}
+    rows = {row["table"]: row for row in load("fits")["rows"] if row["threads"] == 2}
+    figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.4), layout="constrained")
+    for one, (table, title) in zip(axes, wanted.items()):
+        seconds = rows[table]["medians"]
+        ratios = {
+            name: seconds[key] / seconds["skae"] for key, name in names.items() if key in seconds
+        }
+        bars(one, {"skae": 1.0, **ratios}, digits=1, title=title)
+    return figure
+
+
+def errors():
+    """Draw what detectors and imputers get wrong, and the errors with 100 labels of MNIST."""
+    areas = by_cell("novelty", (0, 1, 3), "auc")
+    clean = [row for (_, share), row in areas.items() if share == "0.0"]
+    detectors = {"skae": "skae", "PyOD": "PyOD", "LOF": "LOF", "IForest": "IsolationForest"}
+    missed = {name: 1 - mean(row[m] for row in clean) for m, name in detectors.items()}
+    cells = by_cell("imputation", (0, 1, 3), "nrmse").values()
+    imputers = {"skae": "skae", "KNN": "KNNImputer", "BR": "IterativeImputer", "mean": "mean"}
+    filled = {name: mean(row[m] for row in cells) for m, name in imputers.items()}
+    labels = load("errors")["labels_100"]["errors"]
+    figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.4), layout="constrained")
+    bars(axes[0], missed, digits=3, title="Novelty detection: 1 - AUC")
+    bars(axes[1], filled, digits=2, title="Imputation: error, in std")
+    ways = {
+        "skae": "both",
+        "skae, no graph": "smooth",
+        "pseudo-labels": "propagated",
+        "labels alone": "labels alone",
+    }
+    bars(
+        axes[2],
+        {name: labels[f"test, pretrained, {w}, mean of 5 draws"] for name, w in ways.items()},
+        digits=1,
+        title="MNIST, 100 labels: error in %",
+    )
+    return figure
