@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 from benchmark_tables import by_cell, load
 
 OURS, PEER = "#2a6fb0", "#b9c2cc"
+SHADES = ["#0b3c68", "#2a6fb0", "#8fb8dd"]
 
 
 def bars(axes, values, *, digits, title):
@@ -23,17 +24,22 @@ def bars(axes, values, *, digits, title):
 
 def times():
     """Draw the times of whole fits on two threads, in multiples of those of skae."""
-    names = {"mlp": "MLPRegressor", "pyod": "PyOD", "torch": "PyTorch", "skorch": "skorch"}
-    wanted = {"569x30": "569 samples, 30 features", "20000x30": "20,000 samples, 30 features"}
-    wanted |= {"MNIST": "MNIST, 784 features"}
-    rows = {row["table"]: row for row in load("fits")["rows"] if row["threads"] == 2}
-    figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.4), layout="constrained")
-    for one, (table, title) in zip(axes, wanted.items()):
-        seconds = rows[table]["medians"]
-        ratios = {
-            name: seconds[key] / seconds["skae"] for key, name in names.items() if key in seconds
-        }
-        bars(one, {"skae": 1.0, **ratios}, digits=1, title=title)
+    names = {"skae": "skae", "mlp": "MLPRegressor", "torch": "PyTorch", "pyod": "PyOD"}
+    wanted = {"MNIST": "MNIST, 784 features", "569x30": "569 samples, 30 features"}
+    wanted |= {"20000x30": "20,000 samples, 30 features"}
+    rows = {row["table"]: row["medians"] for row in load("fits")["rows"] if row["threads"] == 2}
+    figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    for k, (table, title) in enumerate(wanted.items()):
+        ratios = [rows[table][name] / rows[table]["skae"] for name in names]
+        heights = [place + 0.27 * (k - 1) for place in range(len(names))]
+        drawn = axes.barh(heights, ratios, height=0.25, label=title, color=SHADES[k])
+        axes.bar_label(drawn, fmt="%.1f", padding=3)
+    axes.set(xscale="log", xlim=(0.8, 90), xlabel="time of a fit, skae = 1")
+    axes.set_xticks([1, 3, 10, 30], ["1", "3", "10", "30"])
+    axes.set_yticks(range(len(names)), names.values())
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper right", frameon=False)
+    axes.invert_yaxis()
     return figure
 
 
@@ -47,7 +53,7 @@ def errors():
     imputers = {"skae": "skae", "KNN": "KNNImputer", "BR": "IterativeImputer", "mean": "mean"}
     filled = {name: mean(row[m] for row in cells) for m, name in imputers.items()}
     labels = load("errors")["labels_100"]["errors"]
-    figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.4), layout="constrained")
+    figure, axes = plt.subplots(3, 1, figsize=(6.4, 5.4), layout="constrained")
     bars(axes[0], missed, digits=3, title="Novelty detection: 1 - AUC")
     bars(axes[1], filled, digits=2, title="Imputation: error, in std")
     ways = {

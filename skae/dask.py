@@ -218,12 +218,13 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
     )
     meta = getattr(estimator, method)(example)[:0]
     if frames:
-        return X.map_partitions(partial(called, estimator, method, meta), meta=meta)
+        call = partial(called, estimator, method, meta)
+        return X.map_partitions(call, meta=meta, token=method)
     X = with_whole_rows(X)
     meta = np.asarray(meta)
     shape = {"drop_axis": 1} if meta.ndim == 1 else {"chunks": (X.chunks[0], meta.shape[1:])}
     call = partial(called, estimator, method, meta)
-    return X.map_blocks(call, dtype=meta.dtype, meta=meta, **shape)
+    return X.map_blocks(call, token=method, dtype=meta.dtype, meta=meta, **shape)
 
 
 # -- in a worker --------------------------------------------------------------------------
