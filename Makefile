@@ -1,8 +1,8 @@
 # Everything here needs Python 3.11 or later with its venv module, make, and a C compiler.
-# PYTHON=<command> chooses the Python of a new .venv; without it the first one that is recent enough.
+# PYTHON=<command> chooses the Python of a new .venv; by default the first that is recent enough.
 
 .DELETE_ON_ERROR:
-.NOTPARALLEL:  # there is one environment to install into
+.NOTPARALLEL:  # all targets share one environment
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
     bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-compare \
@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python3.14)
 
-# Sources of the compiled part: the package is installed again when one of these changes.
+# Sources of the extensions: the package is installed again if one of them changes.
 BUILD_FILES := pyproject.toml setup.py $(wildcard skae/_kernel/*.pyx skae/_kernel/*.pxd skae/_kernel/*.h)
 
 help:
@@ -24,34 +24,34 @@ help:
 	@echo "make test    run the tests and the examples in the docstrings"
 	@echo "make test-fast    leave out the slow ones, and the pages of the guide"
 	@echo "make test-all    add scikit-learn's checks of some fifty more configurations (minutes)"
-	@echo "make test-lowest    run all with the lowest version of whatever pyproject.toml names"
-	@echo "             (PYTHON=python3.11: they know no later Python than 3.12)"
-	@echo "make fuzz N=2000    run so many random programs against the public interface"
-	@echo "             (SEED=5000: from that seed on; tests/fuzz.py says more)"
-	@echo "make coverage    run all; fail if they reach too little of the Python code"
-	@echo "make bench   the table of training times: skae, its bare matrix products, its peers (hours)"
-	@echo "             (ARGS=--quick: a few rows of it; DATA=mnist.npz: on MNIST)"
+	@echo "make test-lowest    run all tests with the lowest supported versions of the dependencies"
+	@echo "             (PYTHON=python3.11: they do not support Python later than 3.12)"
+	@echo "make fuzz N=2000    run 2000 random programs against the public interface"
+	@echo "             (SEED=5000: first seed; see tests/fuzz.py)"
+	@echo "make coverage    run all tests; fail if the coverage of the Python code is too low"
+	@echo "make bench   the table of training times: skae, matrix products alone, peers (hours)"
+	@echo "             (ARGS=--quick: only a few rows; DATA=mnist.npz: on MNIST)"
 	@echo "make bench-errors DATA=mnist.npz    the table of published errors and ours (hours)"
-	@echo "make bench-fits    whole fits beside MLPRegressor, PyOD, PyTorch and skorch (minutes)"
-	@echo "make bench-kernels    compare each elementwise loop with a copy, and with NumPy"
-	@echo "make bench-scaling    how time and memory grow, throughput, import time (minutes)"
+	@echo "make bench-fits    whole fits of skae, MLPRegressor, PyOD, PyTorch and skorch (minutes)"
+	@echo "make bench-kernels    compare each elementwise loop with a copy and with NumPy"
+	@echo "make bench-scaling    scaling of time and memory, throughput, import time (minutes)"
 	@echo "make bench-jobs    reconstruction, denoising, codes, novelty, time on many data sets (an hour)"
-	@echo "             (ADBENCH=<folder of ADBench's .npz> DATA=mnist.npz: on those tables too)"
-	@echo "make bench-novelty    detectors on many tables (an hour; ADBENCH=<folder>: on its tables, too)"
-	@echo "make bench-imputation    imputers on tables with values taken out (hours; ADBENCH=<folder>)"
-	@echo "make bench-replicas    skae.dask.fit beside an ordinary fit (minutes; DATA=mnist.npz)"
+	@echo "             (ADBENCH=<folder of ADBench's .npz> DATA=mnist.npz: also on these)"
+	@echo "make bench-novelty    detectors on many tables (an hour; ADBENCH=<folder>: also on its tables)"
+	@echo "make bench-imputation    imputers on tables with removed values (hours; ADBENCH=<folder>)"
+	@echo "make bench-replicas    skae.dask.fit and ordinary fits (minutes; DATA=mnist.npz)"
 	@echo "make bench-compare REV=HEAD    fail if this checkout is slower than that revision"
 	@echo "make lint    check the style of the Python and Cython sources, and the types"
 	@echo "make docs    build the documentation in docs/_build/html, examples included"
 	@echo "make dist    build the sdist, and the wheel from it, in dist/, and check them"
-	@echo "make wheel-test PYTHON=python3.12    that Python's wheel, and all tests with it installed"
-	@echo "make clean   remove .venv and all that was built"
+	@echo "make wheel-test PYTHON=python3.12    build a wheel for that Python, and test it"
+	@echo "make clean   remove .venv and all build products"
 
-# The demo needs less than the tests; where those are installed, nothing more is.
+# The demo needs less than the tests: install nothing if the requirements of the tests are there.
 demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-plot)
 	$(BIN)/python docs/examples/plot_pipeline.py
 
-# A process for each core, so BLAS gets one thread. What needs several threads has the cores alone.
+# One process per core, with one thread of BLAS. Tests of several threads run separately.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := OPENBLAS_NUM_THREADS=1 $(PYTEST) --numprocesses=auto --dist=worksteal
 
@@ -65,8 +65,8 @@ test-fast: $(VENV)/installed
 test-all: test
 	$(PARALLEL) -m exhaustive tests/test_exhaustive.py
 
-# pip takes the first variable for what it installs, the second, from 25.3 on, for what it builds
-# with (before, the first for both).
+# pip applies the first variable to installed packages; from 25.3 on, the second to build
+# dependencies (before, the first to both).
 test-lowest: $(VENV)/dev.required
 	$(BIN)/python .ci/requirements.py --lowest > $(VENV)/lowest.txt
 	PIP_CONSTRAINT=$(VENV)/lowest.txt PIP_BUILD_CONSTRAINT=$(VENV)/lowest.txt $(TEST_WHEEL)
@@ -107,7 +107,7 @@ bench-novelty: $(VENV)/installed
 bench-imputation: $(VENV)/installed
 	$(BIN)/python benchmarks/imputation.py $(if $(ADBENCH),--adbench '$(ADBENCH)') $(ARGS)
 
-# setup.py is run as it is, by the environment's Python.
+# setup.py is run directly, by the Python of the environment.
 bench-compare: $(VENV)/installed $(VENV)/build.required
 	$(BIN)/python benchmarks/compare.py $(if $(REV),--revision '$(REV)')
 
@@ -152,8 +152,8 @@ $(VENV)/created:
 	    "install one, or name it: make PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-# The package in place, compiled, with what its tests, demo and benchmarks import; or, for the demo
-# alone, with what the displays do.
+# An editable install of the package, with the requirements of tests and benchmarks; or, for the
+# demo, with those of the displays.
 $(VENV)/installed: EXTRA := test
 $(VENV)/installed-plot: EXTRA := plot
 $(VENV)/installed $(VENV)/installed-plot: $(VENV)/created $(BUILD_FILES)
@@ -161,9 +161,9 @@ $(VENV)/installed $(VENV)/installed-plot: $(VENV)/created $(BUILD_FILES)
 	@$(PIP) install --editable '.[$(EXTRA)]'
 	@touch $@
 
-# What is needed to build, to run, or for an extra, without compiling the package.
+# The requirements of the build, or of an extra, without the package itself.
 $(VENV)/%.required: $(VENV)/created pyproject.toml
-	@echo "Installing in $(VENV) what $* needs"
+	@echo "Installing the requirements of $* in $(VENV)"
 	@$(BIN)/python .ci/requirements.py $* > $@.txt
 	@$(PIP) install --requirement $@.txt
 	@touch $@

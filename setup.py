@@ -13,8 +13,8 @@ from setuptools.command.build_ext import build_ext
 NAMES = ["_blas", "_team", "_sgd"]
 HEADERS = sorted(glob("skae/_kernel/*.h"))
 
-# Each is dropped if the compiler does not take it. No -march=native: a wheel must run elsewhere.
-# No -ffast-math: NaN checks must stay. -fopenmp-simd reads `#pragma omp simd`, and links nothing.
+# Flags that the compiler does not support are dropped. No -march=native: wheels must run on other
+# machines. No -ffast-math: it removes NaN checks. -fopenmp-simd only enables `#pragma omp simd`.
 UNIX_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-g0"]
 MSVC_FLAGS = ["/O2", "/std:c11"]
 
@@ -33,8 +33,8 @@ class BuildExt(build_ext):
         flags = self.accepted_flags()
         for extension in self.extensions:
             extension.extra_compile_args = flags
-            # The generated C goes to build/, never next to the sources. It is always generated
-            # anew: Cython's time stamps know nothing of a change of the directives above.
+            # The generated C is written to build/, not next to the sources. It is always generated
+            # again, because Cython does not detect a change of the directives above.
             [generated] = cythonize(
                 [extension],
                 build_dir="build/cython",
@@ -46,7 +46,7 @@ class BuildExt(build_ext):
         super().build_extensions()
 
     def accepted_flags(self):
-        """The flags that the compiler takes; SystemExit if it compiles nothing at all."""
+        """Return the flags that the compiler supports; SystemExit if it does not work at all."""
         if self.compiler.compiler_type == "msvc":
             try:
                 if not self.compiler.initialized:
@@ -63,12 +63,12 @@ class BuildExt(build_ext):
             raise SystemExit(
                 f"\nskae is compiled when it is installed, and the C compiler {command[0]!r} "
                 f"could not compile an empty Python extension (it needs Python's header files, "
-                f"which some systems package apart, as python3-dev or python3-devel):\n{error}"
+                f"which some systems package as python3-dev or python3-devel):\n{error}"
             )
         return [flag for flag in UNIX_FLAGS if self.try_compile([flag]) is None]
 
     def try_compile(self, flags):
-        """None if an empty extension compiles with these flags, else what the compiler said."""
+        """Compile an empty extension; return None, or the output of the compiler if it fails."""
         with tempfile.TemporaryDirectory() as folder:
             source = os.path.join(folder, "empty.c")
             with open(source, "w") as file:

@@ -1,4 +1,4 @@
-"""Results of a table that is measured cell by cell, and kept in a file: a run may be continued."""
+"""Measure a table cell by cell, and store the results in a file, so that a run can be resumed."""
 
 import json
 
@@ -6,18 +6,18 @@ from joblib import Parallel, delayed, parallel_config
 
 
 def measured(path, tasks, measure, *, again=lambda task: False, n_jobs=2):
-    """Return the results of all tasks, by their names; what the file lacks is measured.
+    """Return the results of all tasks by name; measure those that the file does not have.
 
     Parameters
     ----------
     path : Path
         JSON file, written after each task.
     tasks : list of tuple
-        Arguments of `measure`, which make the name of a result.
+        Arguments of `measure`; they also form the name of the result.
     measure : callable
         Returns a dict of numbers.
     again : callable
-        ``again(task)`` tells whether a task is measured although the file has its result.
+        ``again(task)`` returns whether to measure a task again if the file has its result.
     n_jobs : int, default=2
         Number of processes, with one thread each.
     """

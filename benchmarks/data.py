@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 def load_images(path=None):
     """Return images (float32 pixels in [0, 1)) and labels: MNIST's training set or a substitute.
 
-    `path` is that of an mnist.npz with `X_train` and `y_train`. Without it, the substitute is
+    `path` is the path of an mnist.npz with `X_train` and `y_train`. Without it, the substitute is
     scikit-learn's digits, enlarged and repeated to MNIST's width and 10,000 samples: suitable for
     timing, not for learning.
     """

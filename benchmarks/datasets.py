@@ -36,7 +36,7 @@ class Split:
 
 
 def load(name, path, seed=0):
-    """Return the dataset of this name; `path` is that of mnist.npz."""
+    """Return the dataset of this name; `path` is the path of mnist.npz."""
     if name == "rectangles":
         return shapes(rectangle_images, seed)
     if name == "convex":
@@ -68,7 +68,7 @@ def shapes(draw, seed):
 
 
 def rectangle_images(tall, rng):
-    """Draw outlines of rectangles, taller or wider by at least three pixels; classify which."""
+    """Draw outlines of rectangles, tall or wide (by at least three pixels)."""
     images = np.zeros((len(tall), SIDE, SIDE))
     for image, is_tall in zip(images, tall):
         while True:

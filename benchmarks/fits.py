@@ -1,7 +1,8 @@
-"""Compare whole fits of an autoencoder with those of the packages that a user might pick instead.
+"""Compare whole fits of an autoencoder with those of other packages.
 
-The same net, one hidden layer of relu units with squared error, is trained by Adam on the same
-samples, in batches of 32, for as many epochs. Each package is used as its documentation shows:
+The same network, one hidden layer of relu units with squared error, is trained by Adam on the same
+samples, in batches of 32, for the same number of epochs. Each package is used as its documentation
+shows:
 
 skae      DenoisingAutoencoder, without corruption
 mlp       scikit-learn's MLPRegressor(X, X)
@@ -13,7 +14,7 @@ skorch    skorch's NeuralNetRegressor
     pip install -e '.[bench]'
     python benchmarks/fits.py [--data mnist.npz] [--threads 1 2] [--only 569x30] [--json out.json]
 
-Columns run in turns, with a pause between them. A package that is not installed is left out.
+Columns run in turns, with a pause between them. Packages that are not installed are skipped.
 """
 
 import argparse
@@ -39,7 +40,7 @@ try:
 except ImportError:
     torch = None
 
-# Units, epochs and how many times each fit is run.
+# Units, epochs and repetitions of each fit.
 TABLES = {
     "569x30": (64, 20, 5),
     "20000x30": (64, 5, 5),
@@ -50,7 +51,7 @@ BATCH, RATE = 32, 0.001
 
 
 def table(name, path):
-    """The samples, float32: standardised features, or pixels."""
+    """Return the samples as float32: standardised features, or pixels."""
     if name == "MNIST":
         return np.ascontiguousarray(load_images(path)[0])
     if name == "569x30":
@@ -115,7 +116,7 @@ def fit_torch(X, units, epochs, prepare=lambda model: model):
 
 def fit_compiled(X, units, epochs):
     torch.compiler.reset()
-    fit_torch(X[: 2 * BATCH + 1], units, 1, torch.compile)()  # the compiler must work
+    fit_torch(X[: 2 * BATCH + 1], units, 1, torch.compile)()  # check that the compiler works
     return fit_torch(X, units, epochs, torch.compile)
 
 
@@ -144,13 +145,13 @@ FITS = {
 
 
 def measure(X, units, epochs, repeats):
-    """Seconds of each run of each fit, in turns."""
+    """Measure the seconds of each run of each fit, in turns."""
     fits = {}
     for name, make in FITS.items():
         try:
             fits[name] = make(X, units, epochs)
-            make(X[: 4 * BATCH], units, 1)()  # imports, and what else is done the first time
-        except (ImportError, AttributeError) as error:  # torch is None
+            make(X[: 4 * BATCH], units, 1)()  # imports and other work of the first call
+        except (ImportError, AttributeError) as error:  # if torch is None
             print(f"without {name}: {error}")
             fits.pop(name, None)
     if "compiled" in fits:

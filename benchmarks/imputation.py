@@ -1,31 +1,32 @@
-"""Compare imputers: how well they fill in values that were taken out of complete tables.
+"""Compare imputers on values removed from complete tables.
 
-Features are standardised, and values are taken out in five ways, three times each:
+Features are standardised, and values are removed in five ways, three times each:
 
     10 %, 30 %, 50 %   of all values, completely at random (MCAR)
-    MAR                in every other column, 30 % of the values, mostly where the column before
-                       it, which is complete, is large
+    MAR                in every other column, 30 % of the values, mostly where the previous,
+                       complete column has large values
     MNAR               in every column, 30 % of the values, mostly large ones
 
-Each imputer fills the table that it is fitted on. Its error is the root of the mean squared error
-of the filled values, in standard deviations of the complete feature (NRMSE):
+Each imputer is fitted on the table that it imputes. Its error is the root mean squared error of
+the imputed values, in standard deviations of the complete feature (NRMSE):
 
     skae       StackedAutoencoderImputer, at its defaults
     mean       SimpleImputer
     KNN        KNNImputer
-    BR         IterativeImputer with BayesianRidge, as MICE does
-    ET         IterativeImputer with ExtraTreesRegressor, as missForest does
-    softImpute completion by a matrix of low rank (Mazumder, Hastie, Tibshirani 2010), its penalty
+    BR         IterativeImputer with BayesianRidge, similar to MICE
+    ET         IterativeImputer with ExtraTreesRegressor, similar to missForest
+    softImpute low-rank matrix completion (Mazumder, Hastie, Tibshirani 2010); the penalty is
                chosen on a tenth of the observed values
 
-A cell of the table is the mean over the three masks. Peers see standardised features, too, as
-nearest neighbours and low rank depend on the scale. ET has 50 trees and 5 rounds, for time.
+A cell of the table is the mean over the three masks. All imputers get standardised features, as
+nearest neighbours and low rank depend on the scale. To save time, ET has 50 trees and
+5 iterations.
 
     python benchmarks/imputation.py [--adbench DIR] [--tables wine,digits] [--methods skae,mean]
 
-DIR holds tables of ADBench (Han et al., 2022) as .npz with `X`; without it, only tables that
-scikit-learn ships are measured. Results that results/imputation.json has are kept, unless
---again names their method.
+DIR contains tables of ADBench (Han et al., 2022) as .npz with `X`; without it, only datasets of
+scikit-learn are measured. Results in results/imputation.json are reused, except for methods in
+--again.
 """
 
 import argparse
@@ -51,22 +52,22 @@ OF_ADBENCH = ["satellite", "letter"]
 PATTERNS = ["10 %", "30 %", "50 %", "MAR", "MNAR"]
 N_MASKS = 3
 MOST_SAMPLES = 2_000
-SHARE = 0.3  # of the values of a column that MAR and MNAR take out
-STEEPNESS = 3.0  # how much more often they take out large ones
+SHARE = 0.3  # of the values of a column that MAR and MNAR remove
+STEEPNESS = 3.0  # slope of the probability of removal
 
 
 # ---- tables and masks -------------------------------------------------------------------------
 
 
 def table(name, adbench):
-    """Standardised features that vary, of at most `MOST_SAMPLES` samples."""
+    """Return the standardised features that vary, of at most `MOST_SAMPLES` samples."""
     X = load(name, adbench, None)[0]
     X = X[np.random.default_rng(0).permutation(len(X))[:MOST_SAMPLES]].astype(np.float64)
     return StandardScaler().fit_transform(X[:, X.std(axis=0) > 0])
 
 
 def mask(X, pattern, seed):
-    """Which values are taken out; at least one of each sample and of each feature is left."""
+    """Return the mask of values to remove; each sample and feature keeps at least one value."""
     rng = np.random.default_rng([seed, PATTERNS.index(pattern)])
     if pattern == "MNAR":
         missing = larger_more_often(X, rng)
@@ -83,7 +84,7 @@ def mask(X, pattern, seed):
 
 
 def larger_more_often(X, rng):
-    """A mask of `SHARE` of each column, by a logistic function of the rank of the value."""
+    """Draw a mask of `SHARE` of each column, by a logistic function of the rank of the value."""
     ranks = (X + 1e-9 * rng.random(X.shape)).argsort(axis=0).argsort(axis=0) / len(X)
     odds = 1 / (1 + np.exp(-STEEPNESS * (2 * ranks - 1)))
     return rng.random(X.shape) < odds * SHARE / odds.mean(axis=0)
@@ -93,7 +94,7 @@ def larger_more_often(X, rng):
 
 
 class SoftImpute:
-    """Iterated singular value decompositions, soft-thresholded; from large penalties to small."""
+    """Iterated soft-thresholded singular value decompositions, with decreasing penalties."""
 
     def __init__(self, n_penalties=20, n_rounds=100, tol=1e-4):
         self.n_penalties, self.n_rounds, self.tol = n_penalties, n_rounds, tol
@@ -141,7 +142,7 @@ PEERS = [name for name in METHODS if name != "skae"]
 
 
 def measure(name, pattern, seed, method, adbench=None):
-    """NRMSE, and seconds of fit and transform."""
+    """Return the NRMSE, and the seconds of fit and transform."""
     X = table(name, adbench)
     missing = mask(X, pattern, seed)
     begin = time.perf_counter()
@@ -157,7 +158,7 @@ def measure(name, pattern, seed, method, adbench=None):
 
 
 def cells(results):
-    """Mean NRMSE over the masks, for each table, pattern and method."""
+    """Return the mean NRMSE over the masks, for each table, pattern and method."""
     found = {}
     for (name, pattern, _, method), values in results.items():
         found.setdefault((name, pattern), {}).setdefault(method, []).append(values["nrmse"])
@@ -168,7 +169,7 @@ def cells(results):
 
 
 def summary(rows):
-    """Mean rank of each method; cells where skae is better than all peers; worse than the mean."""
+    """Return mean ranks, and counts of cells where skae beats all peers, or loses to the mean."""
     ranks = {method: [] for method in METHODS}
     best, worse = [], []
     for cell, row in rows.items():

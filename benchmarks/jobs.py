@@ -1,4 +1,4 @@
-"""Measure the jobs that an autoencoder is taken for, one table over many data sets.
+"""Measure the typical uses of an autoencoder in one table over many data sets.
 
 Each setting is fitted on the training part of every set, and measured on the held-out part:
 
@@ -12,17 +12,17 @@ Each setting is fitted on the training part of every set, and measured on the he
                tested on the others and the anomalies; mean of three draws
     seconds    of a fit on all samples, and its ratio to `MLPClassifier().fit`, in turns
 
-Beside them stand the features themselves (raw), PCA with 95 % of the variance, and for the AUC the
-mean distance to five neighbours (kNN). Folds are stratified and shuffled: 5, or 3 beyond 3,000
+Baselines are the raw features, PCA with 95 % of the variance, and for the AUC the mean distance to
+five neighbours (kNN). Folds are stratified and shuffled: 5, or 3 beyond 3,000
 samples, or one split beyond 20,000. Features are standardised, pixels divided by their maximum.
 
-Defaults are to be chosen on one half of the sets; the other half is "untouched".
+Defaults are chosen on one half of the sets; the other half is "untouched".
 
     python benchmarks/jobs.py [--adbench DIR] [--data mnist.npz] [--jobs r2,novelty]
         [--setting "StackedAutoencoder(hidden_layer_sizes=(256, 128), max_iter='auto')"] ...
 
-DIR holds tables of ADBench (Han et al., 2022) as .npz with `X` and `y` (1 = anomaly); mnist.npz
-has `X_train` and `y_train`. Without them, only sets that scikit-learn ships are measured.
+DIR contains tables of ADBench (Han et al., 2022) as .npz with `X` and `y` (1 = anomaly); mnist.npz
+has `X_train` and `y_train`. Without them, only datasets of scikit-learn are measured.
 """
 
 import argparse
@@ -55,7 +55,7 @@ SETTINGS = {
     "single layer": "DenoisingAutoencoder()",
 }
 
-# Tables of one origin are in the same half, except for MNIST, whose subsets are disjoint.
+# Tables from the same source are in the same half, except for MNIST, whose subsets are disjoint.
 CHOSEN_ON = [
     *["digits", "wine", "diabetes", "MNIST 2,000"],
     *["Cardiotocography", "Ionosphere", "SpamBase", "Waveform", "breastw", "cardio", "letter"],
@@ -69,8 +69,8 @@ UNTOUCHED = [
 SHIPPED = ["digits", "wine", "diabetes", "breast cancer", "iris", "mixture 100,000"]
 MNIST = {"MNIST 2,000": slice(0, 2_000), "MNIST 10,000": slice(2_000, 12_000)}
 PIXELS = ["digits", *MNIST]
-# Of ADBench, all tables are used for the AUC, these for the other jobs too. Logistic regression
-# needs more than a few samples of each class.
+# All tables of ADBench are used for the AUC, and these also for the other jobs, as logistic
+# regression needs more than a few samples of each class.
 TABLES = ["Cardiotocography", "Ionosphere", "SpamBase", "breastw", "WPBC", "satellite"]
 UNLABELLED = ["shuttle", "annthyroid", "mammography"]
 # Normal classes, for the AUC without ADBench.
@@ -88,8 +88,9 @@ COLUMNS = {
 }
 # The worst set is shown for these columns, by the difference to the baseline.
 GAPS = {"R2": None, "LR": "LR raw", "LR std": "LR raw", "LR both": "LR raw", "AUC": "AUC kNN"}
-# Goals: column, set, bound, and whether it is an upper one. Instead of a set, "mean" is that of
-# all, "worst" the worst difference to the baseline, "worst untouched" that of the untouched half.
+# Goals: column, set, bound, and whether it is an upper bound. Instead of a set, "mean" is the mean
+# over all sets, "worst" the worst difference to the baseline, and "worst untouched" the same on
+# the untouched half.
 GOALS = [
     ("R2", "digits", 0.85, False),
     ("R2", "breast cancer", 0.90, False),
@@ -138,7 +139,7 @@ def sets_of(job, adbench, mnist):
 
 
 def scaled(name, train, *others):
-    """Standardise by the training samples, except for pixels."""
+    """Standardise with statistics of the training samples, except for pixels."""
     if name in PIXELS:
         return train, *others
     scaler = StandardScaler().fit(train)
@@ -290,7 +291,7 @@ def measure(text, name, jobs, seed, n_folds, n_labels, paths):
 
 
 def tasks(args, settings):
-    """Return what is to be measured, without the times."""
+    """Return the tasks, without the times."""
     found, paths = [], (args.adbench, args.data)
     held_out = tuple(job for job in JOBS[:3] if job in args.jobs)
     for jobs in filter(None, (held_out, ("novelty",) * ("novelty" in args.jobs))):
@@ -371,7 +372,7 @@ def worst(rows, column, names=None):
 
 
 def goals(rows):
-    """Return what was measured, the value, the bound, and whether it is an upper one."""
+    """Return description, value and bound of a goal, and whether it is an upper bound."""
     found = []
     for column, where, bound, upper in GOALS:
         if where == "mean":
@@ -486,7 +487,7 @@ def main():
     if args.setting:
         settings = {text: text for text in args.setting}
     for text in settings.values():
-        make(text, 0)  # a mistake in a setting shows here
+        make(text, 0)  # raises the error of a mistake in a setting
     results = run(args, settings)
     columns = [column for job in JOBS if job in args.jobs for column in COLUMNS[job]]
     for name, text in settings.items():

@@ -1,8 +1,9 @@
-"""Compare novelty detectors on many tables: half of the normal samples teach, the rest is told.
+"""Compare novelty detectors on many tables.
 
-At most 1,000 normal samples are trained on; the other normal ones and the anomalies are the test.
-With contamination, so many of the training samples are anomalies, which the test then lacks.
-Features are standardised by the training samples. Three draws of each.
+They are trained on half of the normal samples, at most 1,000, and tested on the other normal
+samples and the anomalies. With contamination, this share of the training samples are anomalies,
+which are removed from the test samples. Features are standardised with statistics of the training
+samples. Each table is drawn three times.
 
     skae       StackedAutoencoderDetector, at its defaults
     PyOD       PyOD's AutoEncoder, at its defaults
@@ -12,16 +13,16 @@ Features are standardised by the training samples. Three draws of each.
     OCSVM      OneClassSVM
     PCA        squared error of the reconstruction by components with 95 % of the variance
 
-The table has the area under the ROC curve. Of skae there are also the share of normal test samples
-that `predict` flags (at most 5 % by its default), and how often `feature_scores` put a feature
-first that was moved by three standard deviations in a normal test sample.
+The table shows the area under the ROC curve. For skae it also shows the share of normal test
+samples that `predict` flags (5 % by default), and how often the largest error of `feature_scores`
+is that of a feature that was moved by three standard deviations in a normal test sample.
 
     python benchmarks/novelty.py [--adbench DIR] [--methods skae,kNN] [--contamination 0 0.05]
     python benchmarks/novelty.py --times    seconds of `fit`, skae and PyOD in turns
 
-DIR holds tables of ADBench (Han et al., 2022) as .npz with `X` and `y` (1 = anomaly); without it,
-only sets that scikit-learn ships are measured. Results that results/novelty.json has are kept,
-unless --again names their method.
+DIR contains tables of ADBench (Han et al., 2022) as .npz with `X` and `y` (1 = anomaly); without
+it, only datasets of scikit-learn are measured. Results in results/novelty.json are reused, except
+for methods in --again.
 """
 
 import argparse
@@ -51,7 +52,7 @@ N_DRAWS, MOST_SAMPLES, MOVED_BY = 3, 1_000, 3.0
 
 
 def parts(name, share, seed, adbench):
-    """Standardised training samples, test samples, and which of these are anomalies."""
+    """Return standardised training samples, test samples, and the mask of test anomalies."""
     X, y = load(name, adbench, None)
     anomaly = ~np.isin(y, NORMAL[name]) if name in NORMAL else y == 1
     rng = np.random.default_rng(seed)
@@ -65,7 +66,7 @@ def parts(name, share, seed, adbench):
     return scaler.transform(X[train]), scaler.transform(X[test]), anomaly[test]
 
 
-# ---- methods: each fits, and gives a function that scores samples, higher is more normal --------
+# ---- methods: each is fitted, and returns a function that scores samples (higher: more normal) --
 
 
 def fit_pyod(A, seed):
@@ -92,7 +93,7 @@ METHODS = {
 
 
 def measure(name, share, seed, method, adbench=None):
-    """The area under the curve; of skae, on clean samples, the other numbers, too."""
+    """Return the area under the curve; for skae, on clean samples, also the other numbers."""
     A, B, anomaly = parts(name, share, seed, adbench)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,7 +114,7 @@ def measure(name, share, seed, method, adbench=None):
 
 
 def times(tables, adbench, path):
-    """Seconds of `fit` of skae and PyOD, in turns, with all threads."""
+    """Measure the seconds of `fit` of skae and PyOD, in turns, with all threads."""
     rows = {}
     for name in tables:
         A, _, _ = parts(name, 0.0, 0, adbench)
@@ -135,7 +136,7 @@ def times(tables, adbench, path):
 
 
 def rows_of(results, share):
-    """Means over the draws, for each table: of each method's area, and of skae's numbers."""
+    """Return means over the draws for each table: the area of each method, and skae's numbers."""
     found = {}
     for (name, of, _, method), values in results.items():
         if of == share:

@@ -1,9 +1,9 @@
-"""The peak of the machine: multiply-adds a second of one core, in registers alone.
+"""Peak performance of the machine: multiply-adds per second of one core, in registers only.
 
-    python benchmarks/peak.py     prints those of float32 and float64
+    python benchmarks/peak.py     prints the peak for float32 and float64
 
-A loop of independent multiply-adds is compiled, with the compiler of this Python, for the
-instruction set that skae's own products use. No product of matrices can be faster.
+A loop of independent multiply-adds is compiled with the compiler of this Python, for the
+instruction set that skae's own products use. No matrix product can be faster.
 """
 
 import ctypes
@@ -59,7 +59,7 @@ PEAK(double)
 
 @cache
 def peaks():
-    """Multiply-adds a second by dtype."""
+    """Return multiply-adds per second by dtype."""
     best = [*_blas.INSTRUCTIONS][-1]
     target = TARGETS.get(best)
     attribute = f'__attribute__((target("{target}")))' if target else ""

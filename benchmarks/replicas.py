@@ -1,16 +1,16 @@
-"""Measure what replicas cost, and what processes gain: `skae.dask.fit` beside an ordinary fit.
+"""Compare `skae.dask.fit` with an ordinary fit: loss of accuracy, and speed.
 
 Three tables on MNIST, 50,000 samples of its training set:
 
     loss       of the training samples without corruption, relative to the fit of one network with
                the same number of epochs, for several numbers of replicas; and the loss of the last
-               epoch, which is that of corrupted samples while the weights change
+               epoch, on corrupted samples while the weights change
     error      of the classifier on the other 10,000 samples, in percent
-    time       of an epoch with one process, with two, and without Dask; one thread each
+    time       per epoch with one process, with two, and without Dask; one thread each
 
     python benchmarks/replicas.py [--data mnist.npz] [--replicas 2,4,8] [--only loss] [--json F]
 
-The replicas share two processes: the results do not depend on how many there are.
+The replicas share two processes; the results do not depend on the number of processes.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def in_blocks(X, n_blocks=N_BLOCKS):
 
 
 def fitted(estimator, X, y, replicas):
-    """The estimator, fitted here, or by replicas."""
+    """Fit the estimator here, or with replicas."""
     if replicas is None:
         with threadpool_limits(1):
             return clone(estimator).fit(X, y)
@@ -101,7 +101,7 @@ def errors(X, y, X_test, y_test, args):
 
 
 def seconds_an_epoch(fit):
-    """The time of five epochs more, by an epoch."""
+    """Return the time per epoch of five more epochs."""
     times = []
     for max_iter in (1, 6):
         begin = time.perf_counter()

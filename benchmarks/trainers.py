@@ -53,7 +53,7 @@ def initial_params(network, dtype):
 
 
 def multiplications(case):
-    """Of a sample, in the matrix products of a step: forward, backward and gradients."""
+    """Count the multiplications per sample in a step: forward, backward and gradients."""
     mirrored = [] if case.net in (CLASSIFIER, SMALL) else case.sizes[-2::-1]
     products = [n_in * n_out for n_in, n_out in pairwise([*case.sizes, *mirrored])]
     return 3 * sum(products) - products[0]

@@ -3,7 +3,7 @@
 Each row of the table is a network and its training settings. The columns are the trainers, which
 run in turns in one process, with the same number of threads:
 
-peak      the multiplications of these products, at the peak rate of the cores (see peak.py)
+peak      the multiplications of these products at the peak rate of the cores (see peak.py)
 floor     only the matrix products of the steps, one after the other, with SciPy's BLAS
 skae      the same products and everything else: noise, activations, loss, update
 torch     PyTorch, from the same weights, on the same samples in the same order

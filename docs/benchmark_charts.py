@@ -1,4 +1,4 @@
-"""The charts of the benchmarks page, from the same files as its tables."""
+"""Draw the charts of the benchmarks page, from the same files as its tables."""
 
 from statistics import mean
 
@@ -44,7 +44,7 @@ def times():
 
 
 def errors():
-    """Draw what detectors and imputers get wrong, and the errors with 100 labels of MNIST."""
+    """Draw the errors of detectors and imputers, and those with 100 labels of MNIST."""
     areas = by_cell("novelty", (0, 1, 3), "auc")
     clean = [row for (_, share), row in areas.items() if share == "0.0"]
     detectors = {"skae": "skae", "PyOD": "PyOD", "LOF": "LOF", "IForest": "IsolationForest"}

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/results/*.json as reStructuredText, so that no figure is typed twice.
+"""Convert benchmarks/results/*.json to tables in reStructuredText.
 
 Each function of `TABLES` reads its file and returns the text of one or several tables. Only the
 standard library is needed.
@@ -22,7 +22,7 @@ RATIOS = {
 }
 BATCHES = (20, 100, 500)
 # Goals for batches of 20, 100 and 500, by ratio and number of threads: upper bounds for
-# skae / floor, lower bounds for the others. Of the peak there is no goal.
+# skae / floor, lower bounds for the others. There is no goal for the peak.
 GOALS = {
     ("peak/skae", 1): (None, None, None),
     ("peak/skae", 2): (None, None, None),
@@ -366,7 +366,7 @@ GOAL_NAMES = {
 
 
 def jobs():
-    """What each job gains on each set, in a collapsed table for each setting and half."""
+    """The results of each job on each set, in a collapsed table for each setting and half."""
     found, parts = Jobs(), []
     for setting, text in found.file["settings"].items():
         rows = found.rows(setting)
@@ -405,7 +405,7 @@ def job_goals():
 def by_cell(name, places, value):
     """The mean of a value in a file of cells, over the draws: {(table, variant): {method: mean}}.
 
-    `places` are those of the table, the variant and the method in the name of a result.
+    `places` are the positions of table, variant and method in the name of a result.
     """
     found = {}
     for key, values in load(name).items():
@@ -425,7 +425,7 @@ IMPUTERS = ["skae", "mean", "KNN", "BR", "ET", "softImpute"]
 
 
 def novelty():
-    """The mean area under the curve of each detector, and beside it that of each table."""
+    """The mean area under the curve of each detector, overall and for each table."""
     areas = by_cell("novelty", (0, 1, 3), "auc")
     shares = sorted({share for _, share in areas}, key=float)
     rows, parts = [], []

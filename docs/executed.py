@@ -1,7 +1,7 @@
-"""Run the examples of a page when the site is built, and show what they print.
+"""Run the examples of a page when the site is built, and show their output.
 
-What a page says below an example is what its test expects, with few digits, as numbers differ
-between processors (`pytest docs/guide`, with pytest's option NUMBER). Readers see all digits.
+The output written below an example is what its test expects (`pytest docs/guide`, with pytest's
+option NUMBER). It has few digits, as numbers differ between processors. Readers see all digits.
 """
 
 import doctest
@@ -30,7 +30,7 @@ class Recorder(doctest.DocTestRunner):
 
 
 def executed(text, page):
-    """Return the text of a page, with what its examples print below them."""
+    """Return the text of a page, with the output of its examples below them."""
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
     if not any(has_output(example) for example in test.examples):
         return text

@@ -15,7 +15,7 @@ PICTURE = Path(__file__).parent / "_static" / "progress.svg"
 
 
 class Picture(ProgressBar):
-    """Progress bars that are drawn once, after so many tasks."""
+    """Progress bars that are drawn once, after a number of tasks."""
 
     def on_fit_task_end(self, estimator, context):
         super().on_fit_task_end(estimator, context)

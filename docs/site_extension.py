@@ -3,7 +3,7 @@
 - Renders formulas as MathML.
 - Links names of scikit-learn to its site by URL, without fetching an inventory.
 - Adds ``.. benchmark-table:: name``, which inserts a table of benchmark_tables.py.
-- Shows what the examples of the guide print.
+- Shows the output of the examples of the guide.
 - Groups the parameters of the estimators; lets names break at underscores.
 - Converts included Markdown (the changelog) to reStructuredText, and escapes numpydoc's types.
 """
@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import skae
 
-# The parameters of the estimators, in the order of their pages. Each must have its group.
+# Groups of the parameters, in the order of the pages. Each parameter must have a group.
 GROUPS = {
     "Architecture": [
         *("n_components", "hidden_layer_sizes", "activation", "loss", "tied_weights", "code"),
@@ -130,7 +130,7 @@ def escape_types(app, what, name, obj, options, lines):
 
 
 def group_parameters(app, what, name, obj, options, lines):
-    """Make a field of each group of an estimator's parameters, in place of a single one."""
+    """Make a field for each group of an estimator's parameters, instead of a single field."""
     if what != "class" or not hasattr(obj, "get_params") or ":Parameters:" not in lines:
         return
     begin = lines.index(":Parameters:")

@@ -39,7 +39,7 @@ ACCEPTED = [*FLOATS, *map(np.dtype, "?bBhHiIlLqQ")]
 BEST = ("best_loss_", "best_validation_score_")
 TRAINING_ATTRIBUTES = ("loss_", *BEST, "reconstruction_r2_", "baseline_loss_")
 
-# How far outside [0, 1] the rounding of a scaler may put a value.
+# Tolerance of checks for [0, 1], as the values of a scaler are rounded.
 UNIT_INTERVAL_TOLERANCE = 1e-6
 
 STATES = ("_state", "_joint_state")  # attributes that are a `TrainingState` or None
@@ -50,7 +50,7 @@ CALLBACK_ATTRIBUTES = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 @contextmanager
 def unchanged_on_error(estimator):
-    """Leave the estimator as it was if its fit raises."""
+    """Restore the estimator if its fit raises an error."""
     before = vars(estimator).copy()
     try:
         yield
@@ -85,9 +85,9 @@ def weights_of_mean(sample_weight, X):
 
 
 def check_sparse(X):
-    """Refuse a sparse matrix with indices outside its shape, where SciPy would read and write.
+    """Refuse a sparse matrix with out-of-bounds indices, at which SciPy would access memory.
 
-    Returns X; of a sparse matrix a copy that shares its arrays, for SciPy's check changes it.
+    Returns X; for a sparse matrix, a copy that shares its arrays, as SciPy's check modifies it.
     """
     if not issparse(X):
         return X
@@ -96,7 +96,7 @@ def check_sparse(X):
     if X.format == "dia":
         return type(X)((X.data, X.offsets), shape=X.shape)
     X = copy(X) if hasattr(X, "check_format") else X.tocsr()
-    if (X.indptr[1:] < X.indptr[:-1]).any():  # SciPy looks at them only if there are values
+    if (X.indptr[1:] < X.indptr[:-1]).any():  # SciPy checks them only if there are values
         raise ValueError("X is not a valid sparse matrix: its index pointers decrease")
     try:
         X.check_format()
@@ -106,7 +106,7 @@ def check_sparse(X):
 
 
 def in_canonical_format(X):
-    """A sparse matrix without duplicates; of another one a copy. Anything else is returned."""
+    """Return a sparse X in canonical format, copied if it was not; any other X as it is."""
     if issparse(X) and not X.has_canonical_format:
         X = X.copy()  # SciPy would sort the caller's indices in place
         X.sum_duplicates()
@@ -119,7 +119,7 @@ def is_collection(X):
 
 
 def refuse_collection(X):
-    """Refuse a Dask collection, of which NumPy would make an array in this process."""
+    """Refuse a Dask collection, which NumPy would convert to an array in this process."""
     if is_collection(X):
         raise TypeError(
             f"X is a Dask collection, {type(X).__name__}. Use skae.dask.fit(estimator, X) to fit, "
@@ -128,15 +128,15 @@ def refuse_collection(X):
 
 
 class BaseModel(CallbackSupportMixin, BaseEstimator):
-    """Base of all estimators: persistence and validation of X. Subclasses have `_lacks_epochs`.
+    """Base of all estimators: persistence and validation of X. Subclasses define `_lacks_epochs`.
 
     Attributes
     ----------
     _lacks_epochs : bool
-        Whether the last fit has ended too soon.
+        Whether the last fit was interrupted before its end.
     _to_resume : dict or None
-        In a checkpoint of an unfinished fit, what is known of that fit. The next one goes on with
-        it, whatever `warm_start` is.
+        Information about an unfinished fit, in an estimator from a checkpoint. The next fit
+        resumes that fit, whatever `warm_start` is.
     """
 
     _to_resume: dict[str, Any] | None = None
@@ -151,7 +151,7 @@ class BaseModel(CallbackSupportMixin, BaseEstimator):
     }
 
     def __copy__(self):
-        """A shallow copy; by `__getstate__`, it would be one of all curves."""
+        """Make a shallow copy; the default one, by `__getstate__`, would copy all curves."""
         other = type(self).__new__(type(self))
         vars(other).update(vars(self))
         return other
@@ -207,7 +207,7 @@ class BaseModel(CallbackSupportMixin, BaseEstimator):
 
 
 class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
-    """Base of the estimators with codes. Subclasses have `_encode`, `_n_features_out`, `_network`.
+    """Base of estimators with codes. Subclasses define `_encode`, `_n_features_out`, `_network`.
 
     Attributes
     ----------
@@ -216,7 +216,7 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
     """
 
     _curves_of = "_state"  # the attribute with the curves
-    _interrupted = False  # whether Ctrl-C has ended the last fit too soon
+    _interrupted = False  # whether the last fit was interrupted, e.g. by Ctrl-C
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -224,7 +224,7 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
         return tags
 
     def _params(self, dtype=None):
-        """The flat buffer of the fitted parameters, in another type if one is given."""
+        """Return the flat buffer of the fitted parameters, converted to `dtype` if it is given."""
         params = self._state.params
         if dtype is None:
             return params
@@ -245,12 +245,12 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
         return self
 
     def _fitted_as(self, state):
-        """A copy, fitted with this training state."""
+        """Return a copy of the estimator with this training state."""
         other = copy(self)
         return other if state is self._state else other._set_state(state)
 
     def _fitted_attributes(self, state):
-        """The attributes that `_set_state` would leave."""
+        """Return the attributes that the estimator would have after `_set_state`."""
         return vars(self._fitted_as(state))
 
     def _set_training_attributes(self, state):
@@ -276,13 +276,13 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
         return self._curve("validation_loss_curve", *BEST)
 
     def _curve(self, name, *beside):
-        """A curve of the training state, an attribute only beside one of the others."""
+        """Return a curve of the training state, if an attribute in `beside` is set."""
         if not any(attribute in vars(self) for attribute in beside):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute '{name}_'")
         return list(getattr(getattr(self, self._curves_of), name))
 
     def _can_partial_fit(self):
-        """Return True, or raise AttributeError if training needs to know where it ends."""
+        """Return True, or raise AttributeError if training needs the number of epochs."""
         for name, value in {"early_stopping": True, "learning_rate": "cosine"}.items():
             if getattr(self, name) == value:
                 raise AttributeError(f"partial_fit does not support {name}={value!r}")
@@ -294,19 +294,19 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples to encode. Missing values, nan, go in as zeros.
+            Samples to encode. Missing values (nan) are replaced by zeros.
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            Codes (latent representations) of the top layer, or as the parameter `code` of a
-            stack says; float32 if X is float32, else float64.
+            Codes (latent representations) of the top layer, or of all layers of a stack with
+            ``code='all'``; float32 if X is float32, else float64.
         """
         return self._encode(self._check_X(X))
 
 
 class BaseAutoencoder(BaseEncoder):
-    """Base of the unsupervised estimators. Subclasses have `_fit`, `_decode`, `_sample_losses`,
+    """Base of the unsupervised estimators. Subclasses define `_fit`, `_decode`, `_sample_losses`,
     `_reconstructed` and `_trained_layers`.
     """
 
@@ -316,12 +316,12 @@ class BaseAutoencoder(BaseEncoder):
     reconstruction_r2_ : float
         R^2 of the reconstruction, without corruption: 1 minus the ratio of the squared errors of
         the reconstructions to those of the mean sample. 1 is perfect, 0 is as good as the mean;
-        nan if the samples do not vary. It is that of the held-out samples with
-        ``early_stopping=True``, else of the training samples; of at most 10,000 of them, evenly
-        spaced. Only after ``fit``: ``partial_fit`` drops it.
+        nan if the samples do not vary. It is computed on the held-out samples with
+        ``early_stopping=True``, else on the training samples, on at most 10,000 of them, evenly
+        spaced. Set by ``fit``, removed by ``partial_fit``.
     baseline_loss_ : float
-        Mean loss, in the units of `loss`, of the same samples if each is reconstructed by their
-        mean. Only after ``fit``: ``partial_fit`` drops it.
+        Mean loss of the same samples, in the units of `loss`, if each is reconstructed as their
+        mean. Set by ``fit``, removed by ``partial_fit``.
 """,
     }
 
@@ -332,13 +332,13 @@ class BaseAutoencoder(BaseEncoder):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples, at least two. Scale the features, e.g. to [0, 1]. A missing value is
-            nan: it goes in as zero, which is the mean of a standardised feature, and has no loss.
+            Training samples, at least two. Scale the features, e.g. to [0, 1]. Missing values
+            (nan) are replaced by zero, the mean of a standardised feature, and have no loss.
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the cost of its mini-batch, not negative. Samples of weight
-            zero are left out.
+            Non-negative weight of each sample in the cost of its mini-batch. Samples of weight
+            zero are ignored.
 
         Returns
         -------
@@ -348,8 +348,8 @@ class BaseAutoencoder(BaseEncoder):
         Raises
         ------
         ValueError
-            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
-            infinite or nan. The estimator is then as it was before the call.
+            If X, `sample_weight` or a parameter is invalid, or if the loss becomes infinite or
+            nan. The estimator is then left unchanged.
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
@@ -362,7 +362,7 @@ class BaseAutoencoder(BaseEncoder):
 
         The first call initialises the weights as ``fit`` does. Not available with
         ``early_stopping=True``, ``learning_rate='cosine'`` or, in a stack, ``joint=True``,
-        which need to know where training ends.
+        which need the number of epochs in advance.
 
         Parameters
         ----------
@@ -371,7 +371,7 @@ class BaseAutoencoder(BaseEncoder):
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the cost of its mini-batch, not negative.
+            Non-negative weight of each sample in the cost of its mini-batch.
 
         Returns
         -------
@@ -381,7 +381,7 @@ class BaseAutoencoder(BaseEncoder):
         Raises
         ------
         ValueError
-            As ``fit``.
+            As in ``fit``.
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
@@ -429,8 +429,8 @@ class BaseAutoencoder(BaseEncoder):
     def reconstruct(self, X: MatrixLike) -> Any:
         """Encode samples and decode their codes, without corruption.
 
-        This denoises: what does not fit the features learned is left out. The values are those
-        of ``inverse_transform(transform(X))``, but never are all codes in memory.
+        This removes noise that the learned features do not represent. The result is that of
+        ``inverse_transform(transform(X))``, computed in blocks to save memory.
 
         Parameters
         ----------
@@ -451,7 +451,7 @@ class BaseAutoencoder(BaseEncoder):
         return adapter.create_container(reconstructed, X, columns=_check_feature_names_in(self))
 
     def _measure(self, dataset, seed, name):
-        """Set what tells how good the fit is; return whether Ctrl-C came meanwhile."""
+        """Set the attributes of the reconstruction quality; return whether Ctrl-C interrupted."""
         self.reconstruction_r2_ = self.baseline_loss_ = np.nan
         try:
             dataset, index = dataset.part(measured(dataset, self, seed))
@@ -469,7 +469,7 @@ class BaseAutoencoder(BaseEncoder):
         return False
 
     def _team(self, dataset):
-        """A team for the largest layer, so that each block of samples needs not start its own."""
+        """Return a team for the largest layer, which all blocks of samples share."""
         largest = max(prod(layer._architecture["sizes"]) for layer in self._trained_layers)
         return team_to_apply(len(dataset) * largest)
 
@@ -478,34 +478,35 @@ class BaseAutoencoder(BaseEncoder):
             return dataset.toarray()
 
     def score_samples(self, X: MatrixLike) -> NDArray[np.float64]:
-        """Minus the reconstruction error of each sample, without corruption.
+        """Compute the negative reconstruction error of each sample, without corruption.
 
-        Samples unlike the training data score low, as novelty detection needs it.
+        Samples unlike the training data have low scores, as in novelty detection.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples to score. Cross-entropy takes values outside [0, 1] here; their scores have
-            no bound. What is missing, nan, counts as the mean of the sample's other features.
+            Samples to score. With cross-entropy, values outside [0, 1] are accepted; their
+            scores are unbounded. The error of a missing value (nan) counts as the mean error of
+            the sample's other features.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,), float64
-            Higher is more normal. Minus the squared error, in squared units of X, or
-            minus the cross-entropy, in nats, summed over the features. nan for a sample of which
-            nothing is observed.
+            Higher is more normal. The negative squared error, in squared units of X, or the
+            negative cross-entropy, in nats, summed over the features; nan for a sample without
+            observed values.
         """
         X = self._check_X(X)
         losses = self._sample_losses(X)
-        losses[np.isnan(losses)] = np.inf  # infinity less infinity, where the codes overflow
+        losses[np.isnan(losses)] = np.inf  # inf - inf, if the codes overflow
         losses[all_missing(X)] = np.nan
         return -losses
 
     def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """Mean of `score_samples`: minus the mean reconstruction error.
+        """Compute the mean of `score_samples`, the negative mean reconstruction error.
 
-        For a number without units, see the attribute ``reconstruction_r2_``; ``-baseline_loss_``
-        is the score of the mean sample.
+        For a unitless measure, see the attribute ``reconstruction_r2_``; ``-baseline_loss_`` is
+        the score of the mean sample.
 
         Parameters
         ----------
@@ -514,18 +515,18 @@ class BaseAutoencoder(BaseEncoder):
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the mean, not negative.
+            Non-negative weight of each sample in the mean.
 
         Returns
         -------
         score : float
-            Higher is better. In the units of `score_samples`. Samples of which nothing is
-            observed are left out; nan if there are no others.
+            Higher is better. In the units of `score_samples`. Samples without observed values
+            are ignored; nan if there are no others.
         """
         scores = self.score_samples(X)
         weights = weights_of_mean(sample_weight, scores)
         known = ~np.isnan(scores)
-        if weights is not None:  # a score may be infinite
+        if weights is not None:  # an infinite score times zero is nan
             known &= weights > 0
             weights = weights[known]
         if not known.any():

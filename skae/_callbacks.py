@@ -1,6 +1,6 @@
 """A fit as a tree of tasks, for scikit-learn's callbacks and for checkpoints.
 
-Before scikit-learn 1.9 there are no callbacks; checkpoints there are.
+Callbacks need scikit-learn 1.9; checkpoints also work with earlier versions.
 """
 
 from contextlib import contextmanager
@@ -20,15 +20,16 @@ TRANSIENT = (
     "_stop",
 )
 
-# What saves the next fit in this thread: each is called with the estimator, and gives a function
-# ``save(task_name, make)`` that is called at the end of each task; ``make()`` gives the estimator
-# as if its fit ended there, without what is `TRANSIENT`; None if the fit could not be resumed.
+# Functions that save the next fit in this thread. Each is called with the estimator and returns a
+# function ``save(task_name, make)``, which is called at the end of each task. ``make()`` returns
+# the estimator as if its fit ended there, without `TRANSIENT` attributes, or None if the fit could
+# not be resumed from there.
 savers: ContextVar[tuple] = ContextVar("savers", default=())
 
 
 @contextmanager
 def saved_by(begins):
-    """Let these save the fits within."""
+    """Save the fits in the context by these functions, see `savers`."""
     token = savers.set(tuple(begins))
     try:
         yield
@@ -48,12 +49,12 @@ class FitTask:
     data : dict, default=None
         X, y and metadata, as the hooks take them.
     fitted : callable, default=None
-        ``fitted(state)`` gives the attributes that the estimator would have if its fit ended with
-        this training state.
+        ``fitted(state)`` returns the attributes that the estimator would have if its fit ended
+        with this training state.
     stop : threading.Event, default=None
-        Set from another thread, it stops the task as a callback does.
+        Event by which another thread stops the task, as a callback can.
     saves : tuple of callables, default=()
-        ``save(name, make)`` at the end of each task.
+        Functions ``save(name, make)`` to call at the end of each task.
     name : str, default="fit"
         The name of the task.
     """
@@ -76,22 +77,22 @@ class FitTask:
     def fit_of(cls, estimator, n_subtasks, incremental=False):
         """Make the root of the tree, and set up the callbacks."""
         name, context = "partial_fit" if incremental else "fit", None
-        if hasattr(estimator, "_init_callback_context"):  # a callback may be one that saves
+        if hasattr(estimator, "_init_callback_context"):  # a callback may add a saver
             context = estimator._init_callback_context(task_name=name, max_subtasks=n_subtasks)
-        # A stream has no end from which its epochs would be missing.
+        # A call of partial_fit is not resumed: a stream has no known end.
         saves = () if incremental else tuple(begin(estimator) for begin in savers.get())
         return cls(estimator, context, stop=vars(estimator).get("_stop"), saves=saves, name=name)
 
     def begin(self, X, y=None, sample_weight=None, fitted=None):
         """Notify callbacks that the fit begins; `fitted` builds the estimator for them.
 
-        A fit that goes on from a checkpoint is refused other samples.
+        A fit that is resumed from a checkpoint refuses a different number of samples.
         """
         self.n_samples = X.shape[0]
         given = vars(self.estimator).pop("_to_resume", None) or {}
         if given.get("n_samples", self.n_samples) != self.n_samples:
             raise ValueError(
-                f"The fit that is to be resumed had {given['n_samples']} samples to train on, "
+                f"The fit to resume had {given['n_samples']} samples to train on, "
                 f"but there are {self.n_samples} now. Give the same data."
             )
         X = X.given if isinstance(X, Samples) else X
@@ -102,7 +103,7 @@ class FitTask:
             self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def subtask(self, name, n_subtasks=0, *, fitted=None):
-        """Begin a part of this task."""
+        """Begin a subtask and return it."""
         if self.context is None and not self.saves:
             return self
         context = None
@@ -116,11 +117,11 @@ class FitTask:
         return part
 
     def end(self, state=None, *, is_last=False):
-        """Notify callbacks of the end; return whether one asks to stop on this level.
+        """Notify callbacks that the task ends; return whether one asks to stop at this level.
 
-        ``state()`` gives the training state, if a callback asks for it; None: the estimator has
-        been given it already. `is_last`: nothing can be resumed here, as no epoch is missing, but
-        what follows the last one is.
+        ``state()`` returns the training state, if a callback asks for it; None means that the
+        estimator already has it. `is_last` tells that this is the last epoch: the fit cannot be
+        resumed from here, because only the work after the epochs is missing.
         """
         attributes = lambda: {} if state is None else self.fitted(state())
         for save in self.saves:
@@ -133,9 +134,9 @@ class FitTask:
         return asked or self.stopped
 
     def _saved(self, attributes, name="part"):
-        """The estimator with these attributes, as it is saved at the end of a task.
+        """Return the estimator with these attributes, to be saved at the end of a task.
 
-        None if it lacks no epochs, and yet its fit has not ended.
+        None if all epochs are done, but the fit has not ended.
         """
         other = copy(self.estimator)
         vars(other).update(attributes)
@@ -152,10 +153,10 @@ class FitTask:
 
     @contextmanager
     def delegated(self, name, other, fitted=None):
-        """Run a part of this task that is the fit of another estimator, with its callbacks.
+        """Run the fit of another estimator as a subtask, with its callbacks.
 
-        ``fitted(part)`` gives the attributes that the estimator would have if its fit ended where
-        that of the other ends with `part`. None: nothing is saved meanwhile.
+        ``fitted(part)`` returns the attributes that this estimator would have if the fit of the
+        other one ended as `part`. None: nothing is saved meanwhile.
         """
         begins = [partial(self._begin_part, fitted, save) for save in self.saves if fitted]
         with saved_by(begins):
@@ -176,7 +177,7 @@ class FitTask:
                 context.call_on_fit_task_end(estimator=self.estimator, **self.data)
 
     def _begin_part(self, fitted, save, other):
-        """What saves this fit while another estimator is fitted as a part of it."""
+        """Return a function that saves this fit during the fit of another estimator in it."""
 
         def save_part(name, make):
             def whole():

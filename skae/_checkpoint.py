@@ -17,7 +17,7 @@ from skae._callbacks import savers
 from skae._compat import Interval, validate_parameter_constraints
 from skae._typing import ArrayLike, MatrixLike
 
-# Types that a file may hold beside those that skops trusts.
+# Types that a file may hold in addition to those that skops trusts.
 TRUSTED = [
     "skae._classifier.StackedAutoencoderClassifier",
     "skae._denoising.DenoisingAutoencoder",
@@ -41,53 +41,54 @@ def skops_io():
 class Checkpoint:
     """Save a fit after each epoch, so that it can be resumed.
 
-    A file holds all that the fit needs to go on to the same bits, in whichever part of it: a
-    layer of a stack, joint training, pretraining, fine-tuning, a network of a detector or imputer.
-    `resume` loads it and goes on. Each file replaces the last one atomically: whenever the process
-    ends, there is a whole file, and at most `every` epochs are lost.
+    A resumed fit gives exactly the same result as an uninterrupted one. This holds for each part
+    of a fit: a layer of a stack, joint training, pretraining, fine-tuning, a network of a detector
+    or imputer. `resume` loads the file and continues the fit. Each file replaces the previous one
+    atomically: whenever the process ends, a complete file exists, and at most `every` epochs are
+    lost.
 
-    A checkpoint is a context manager: it saves the first fit of an estimator of skae within, in
-    the same thread, also where that is a step of a pipeline. From scikit-learn 1.9 on it is a
-    callback as well: ``estimator.set_callbacks(Checkpoint(path))``. It saves the whole estimator
-    that is fitted, e.g. a classifier that pretrains a stack, and changes nothing of its fit.
+    A checkpoint is a context manager: it saves the first fit of an estimator of skae in its
+    context, in the same thread, even if the estimator is a step of a pipeline. With scikit-learn
+    1.9 or later it is a callback as well: ``estimator.set_callbacks(Checkpoint(path))``. It saves
+    the whole estimator, e.g. a classifier that pretrains a stack, and does not change the fit.
 
     Parameters
     ----------
     path : str or path-like
-        The file. Its folder must exist.
+        Path of the file. Its folder must exist.
     every : int in [1, inf), default=1
-        Number of epochs, counted over all parts of a fit, from one file to the next.
+        Number of epochs between two files, counted over all parts of a fit.
 
     Raises
     ------
     ImportError
         If skops is not installed.
     ValueError
-        If a parameter is not as described. In ``fit``, if skops cannot save a parameter of the
-        estimator, e.g. a function without a name; and if a checkpoint is given another estimator
-        than before: each fit needs a file of its own. So it is not for all the fits of a grid
+        If a parameter is invalid. In ``fit``, if skops cannot save a parameter of the estimator,
+        e.g. a lambda function, or if the checkpoint was used for another estimator before: each
+        fit needs its own file. Therefore a checkpoint cannot be used for all fits of a grid
         search, nor for two steps of a pipeline; set it as a callback of one step.
     OSError
-        If the file cannot be written. The last one is still there. A folder that does not exist
-        or cannot be written to is refused before the fit begins.
+        If the file cannot be written. The previous file is kept. A folder that does not exist or
+        is not writable raises the error before the fit begins.
 
     See Also
     --------
-    resume : Go on with a fit that was saved.
+    resume : Resume a saved fit.
 
     Notes
     -----
-    At the end of ``fit``, the fitted estimator is saved. The last epoch is not saved by itself:
-    what follows it, e.g. the threshold of a detector or a `final_estimator`, is repeated with it.
+    At the end of ``fit``, the fitted estimator is saved. The last epoch is not saved separately:
+    the computations after it, e.g. of the threshold of a detector or of a `final_estimator`, are
+    repeated together with it.
 
-    A file is one of `skops.io`, which can be loaded without running code from it; see `resume`. It
-    holds no callbacks. `skops.io.load` gives the estimator, and its next ``fit`` goes on with the
-    fit that was saved, whatever `warm_start` is. The weights are those that the fit would have
-    returned if it had ended there; a detector or imputer is not ready to use before its fit has
-    ended.
+    Files have the format of `skops.io`, which can be loaded without running code from them; see
+    `resume`. Callbacks are not saved. `skops.io.load` returns the estimator, and its next ``fit``
+    resumes the saved fit, whatever `warm_start` is. The weights are those that the fit would have
+    returned if it had ended there. A detector or imputer cannot be used before its fit has ended.
 
-    ``partial_fit`` is not saved: save the estimator after a call of it. The networks of a detector
-    or imputer are trained one after the other.
+    ``partial_fit`` is not saved: save the estimator after the call. With a checkpoint, the
+    networks of a detector or imputer are trained one after the other.
 
     Examples
     --------
@@ -106,8 +107,8 @@ class Checkpoint:
     True
     """
 
-    _estimator: ref[Any] | None = None  # the one that is saved
-    _n_epochs = 0  # that are not saved yet
+    _estimator: ref[Any] | None = None  # whose fit is saved
+    _n_epochs = 0  # number of epochs since the last file
     _is_copy = False
 
     def __init__(self, path: str | os.PathLike[str], *, every: int = 1) -> None:
@@ -120,7 +121,7 @@ class Checkpoint:
             caller_name=type(self).__name__,
         )
         skops_io()
-        # Absolute, for the working directory may change; the file itself, not a link to it.
+        # Absolute, as the working directory may change; resolved, so that a link is not replaced.
         self.path, self.every = os.path.realpath(path), int(every)
         check_folder(self.path)
 
@@ -133,7 +134,7 @@ class Checkpoint:
     def __setstate__(self, state):
         vars(self).update(state, _is_copy=True)
 
-    # -- a context manager, and a callback that enters and leaves itself --------------------
+    # -- context manager and callback -------------------------------------------------------
 
     def __enter__(self) -> Self:
         savers.set((*self._others(), self._begin))
@@ -152,7 +153,7 @@ class Checkpoint:
         return tuple(begin for begin in savers.get() if begin != self._begin)
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Begin to save, as a callback of scikit-learn.
+        """Start saving, as a callback of scikit-learn.
 
         Parameters
         ----------
@@ -164,7 +165,7 @@ class Checkpoint:
         self.__enter__()
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """End it.
+        """Stop saving.
 
         Parameters
         ----------
@@ -187,7 +188,7 @@ class Checkpoint:
         """
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        """Do nothing: what scikit-learn shows of a part is not the whole estimator.
+        """Do nothing: scikit-learn does not pass the whole estimator here.
 
         Parameters
         ----------
@@ -200,7 +201,7 @@ class Checkpoint:
     # -- saving -----------------------------------------------------------------------------
 
     def _begin(self, estimator):
-        """Save the fit of this estimator from now on."""
+        """Prepare to save the fit of this estimator; return the function that saves it."""
         if self._is_copy or (self._estimator is not None and self._estimator() is not estimator):
             raise ValueError(
                 f"Each fit needs a file of its own, but {self!r} was "
@@ -226,18 +227,18 @@ class Checkpoint:
 
 
 def check_folder(path):
-    """Refuse a file that cannot be written, before any work."""
+    """Raise an error early if the file cannot be written."""
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"The folder of the checkpoint does not exist: {folder}")
     if os.path.isdir(path):
-        raise IsADirectoryError(f"The checkpoint is to be a file, but this is a folder: {path}")
+        raise IsADirectoryError(f"The checkpoint must be a file, but this is a folder: {path}")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"The folder of the checkpoint cannot be written to: {folder}")
 
 
 def check_params(estimator):
-    """Refuse parameters that skops cannot save and load, before any work."""
+    """Raise an error early if skops cannot save and load the parameters."""
     io = skops_io()
     try:
         saved = io.dumps(estimator.get_params(deep=False))
@@ -250,9 +251,9 @@ def check_params(estimator):
 
 
 def write(estimator, path):
-    """Replace a file by that of an estimator, or leave it as it is."""
+    """Save the estimator to a file, atomically."""
     folder, name = os.path.split(path)
-    # Always the same name, so that what a killed process has left is found.
+    # Always the same name, so that the file left by a killed process is removed.
     temporary = os.path.join(folder, f".{name}.tmp")
     try:
         with suppress(FileNotFoundError):
@@ -274,7 +275,7 @@ def write(estimator, path):
             path,
         ) from error
     if hasattr(os, "O_DIRECTORY"):  # not on Windows
-        with suppress(OSError):  # some file systems cannot
+        with suppress(OSError):  # not supported by all file systems
             descriptor = os.open(folder, os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)
@@ -283,7 +284,7 @@ def write(estimator, path):
 
 
 def load(path, trusted):
-    """Load an estimator, if its file holds trusted types only."""
+    """Load an estimator from a file with trusted types only."""
     io = skops_io()
     also = [
         item if isinstance(item, str) else f"{item.__module__}.{item.__qualname__}"
@@ -313,46 +314,45 @@ def resume(
     trusted: list[Any] | None = None,
     **dask_options: Any,
 ) -> Any:
-    """Load a fit that a `Checkpoint` has saved, and go on with it.
+    """Resume a fit that a `Checkpoint` has saved.
 
-    With the same data, the result is that of a fit without interruption, to the last bit. It takes
-    the same versions of the packages, and the same number of threads, too. While it goes on, the
-    fit is saved to the same file, after as many epochs as before. A file of a fit that has ended
-    gives the fitted estimator, without any work.
+    With the same data, package versions and number of threads, the result is exactly that of an
+    uninterrupted fit. The resumed fit is saved to the same file, after the same number of epochs.
+    If the saved fit had ended, the fitted estimator is returned directly.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
+        Path of the file.
     X : {array-like, sparse matrix, Dask collection} of shape (n_samples, n_features)
-        The samples that were given to ``fit``, all of them. Other numbers of samples or features
-        are refused; other values are not noticed.
+        All samples that were given to ``fit``. A different number of samples or features raises
+        an error; different values are not detected.
     y : array-like, default=None
         The y that was given to ``fit``.
     sample_weight : array-like of shape (n_samples,), default=None
         The weights that were given to ``fit``.
     trusted : list of str or type, default=None
-        Types that the file may hold beside NumPy's, scikit-learn's and skae's own, e.g. that of a
-        `final_estimator`; as `skops.io.load` takes them.
+        Types that the file may hold in addition to those of NumPy, scikit-learn and skae, e.g.
+        that of a `final_estimator`, as in `skops.io.load`.
     **dask_options
-        For a Dask collection, what `skae.dask.fit` was given: its `client`, `replicas` and
-        `averages`.
+        For a Dask collection, the options that were given to `skae.dask.fit`: `client`,
+        `replicas` and `averages`.
 
     Returns
     -------
     estimator : estimator
-        The fitted estimator, with the parameters that it was given.
+        The fitted estimator, with its saved parameters.
 
     Raises
     ------
     ImportError
         If skops is not installed.
     TypeError
-        If there are `dask_options`, and X is no Dask collection.
+        If `dask_options` are given, but X is not a Dask collection.
     ValueError
-        If the file holds types that are not trusted, or is no checkpoint, or as ``fit``.
+        If the file is not a checkpoint, or holds types that are not trusted; also as in ``fit``.
     OSError
-        If the file cannot be read, or written.
+        If the file cannot be read or written.
 
     See Also
     --------
@@ -360,14 +360,14 @@ def resume(
 
     Notes
     -----
-    Loading a file from elsewhere runs no code from it, as far as skops can tell: types that are
-    not trusted are named in the error, and not loaded. Read the source of a type before you trust
-    it. A type that is trusted may still be given any content: other weights, or arrays that fill
-    the memory.
+    Loading a file from an unknown source runs no code from it, as far as skops can tell: types
+    that are not trusted are named in the error, and not loaded. Read the source code of a type
+    before you trust it. Objects of a trusted type may still have any content, e.g. different
+    weights, or arrays that fill the memory.
 
     Examples
     --------
-    A program that can be started again until it has ended:
+    A script that can be restarted until the fit has ended:
 
     >>> import tempfile
     >>> from pathlib import Path

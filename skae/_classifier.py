@@ -19,11 +19,11 @@ from skae._parameters import BELOW_ONE, NOT_NEGATIVE, estimator, parameter
 from skae._propagation import class_shares, propagated
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
-# Weights of what is asked of the predictions for unlabelled samples beside smoothness: little
-# entropy, and the shares of the classes.
+# Weights of two terms of the loss for unlabelled samples, in addition to smoothness: the entropy
+# of the predictions, and the divergence of their mean from the shares of the classes.
 ENTROPY, BALANCE = 1.0, 2.0
 
-# Parameters that let unlabelled samples take part in fine-tuning.
+# Parameters that use unlabelled samples in fine-tuning.
 OF_UNLABELLED = ("smoothness_radius", "propagate_labels")
 
 
@@ -32,11 +32,12 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
     """Classifier on a stack of autoencoders: pretrained on all samples, fine-tuned on labels.
 
     A `StackedAutoencoder` learns its layers from all samples, those without a label (-1, None or
-    nan in y) included. A linear output layer is added, and the whole network is trained on the
-    labelled samples [1]_ [2]_: softmax for several classes, a logistic unit for two, or one for
-    each label.
-    Pretraining can only pay where labelled samples are few and unlabelled ones many. There, the
-    unlabelled samples help more if they take part in fine-tuning: by `propagate_labels` and
+    nan in y) included. An output layer is added, and the whole network is trained on the labelled
+    samples [1]_ [2]_. The output is softmax for several classes, one logistic unit for two
+    classes, or one logistic unit per label for multilabel y.
+
+    Pretraining can only improve results with few labelled and many unlabelled samples. Unlabelled
+    samples help more if they also take part in fine-tuning, see `propagate_labels` and
     `smoothness_radius`.
 
     Parameters
@@ -46,9 +47,9 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels; with several labels a sample, their numbers.
+        Class labels; the indices of the labels for multilabel y.
     loss_ : float
-        Mean cost of the last epoch of fine-tuning: log loss of a sample in nats,
+        Mean cost of the last epoch of fine-tuning: log loss per sample in nats,
         plus the L2 penalty.
     loss_curve_ : list of float
         `loss_` after each epoch.
@@ -96,43 +97,44 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         default=0.0,
         constraint=[BELOW_ONE],
         doc="""float in [0, 1)
-        Part of each target that is spread evenly over the classes.""",
+        Part of each target that is distributed evenly over the classes.""",
     )
     class_weight: dict[Any, float] | str | None = parameter(
         default=None,
         constraint=[dict, StrOptions({"balanced"}), None],
         doc="""dict, 'balanced' or None
         Weight of the samples of each class in fine-tuning, as in scikit-learn's classifiers.
-        'balanced' is not for ``partial_fit``.""",
+        'balanced' cannot be used with ``partial_fit``.""",
     )
     smoothness_radius: float = parameter(
         default=0.0,
         constraint=[NOT_NEGATIVE],
         doc="""float in [0, inf)
-        Virtual adversarial training [5]_: fine-tuning asks that the prediction for a sample,
-        labelled or not, stays the same when the sample is moved by this Euclidean distance, in the
-        units of X, in the direction that changes the prediction most. After the first quarter of
-        the epochs, it also asks that the predictions for unlabelled samples are confident, and
-        that the classes have the same shares among them as among the labelled samples (equal
-        ones, so far as chance explains the differences). About a fifth of the root of the sum of
-        the variances of all features serves well. An epoch then has all samples, labelled ones
-        repeatedly, and takes about three times as long. Not with several labels a sample.""",
+        Radius of virtual adversarial training [5]_. Fine-tuning then penalises changes of the
+        prediction for a sample, labelled or not, when the sample is moved by this Euclidean
+        distance, in the units of X, in the direction that changes the prediction most. After the
+        first quarter of the epochs, it also favours confident predictions for unlabelled samples,
+        with the same class proportions as among the labelled samples (equal proportions, as far as
+        the differences can be explained by chance). About a fifth of the square root of the total
+        variance of the features is a good value. An epoch then uses all samples, labelled ones
+        repeatedly, and takes about three times as long. Not available for multilabel y.""",
     )
     propagate_labels: bool = parameter(
         default=False,
         constraint=["boolean"],
         doc="""bool
-        Whether unlabelled samples are given labels along a graph of nearest neighbours [6]_, as by
-        `sklearn.semi_supervised.LabelSpreading`. The network is fine-tuned on these pseudo-labels,
-        weighted by their confidence; with a `smoothness_radius`, only in the first quarter of the
-        epochs, and on the labelled samples after that. Not with several labels a sample.""",
+        Whether to propagate labels to unlabelled samples on a graph of nearest neighbours [6]_, as
+        in `sklearn.semi_supervised.LabelSpreading`. The network is fine-tuned on these
+        pseudo-labels, weighted by their confidence; with a `smoothness_radius`, only in the first
+        quarter of the epochs, and on the labelled samples after that. Not available for
+        multilabel y.""",
     )
     _unlabelled_as = "-1, None or nan"
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         if self.final_estimator is not None:
-            final = tags_of(self.final_estimator)  # fit refuses what is no classifier
+            final = tags_of(self.final_estimator)  # fit refuses anything but a classifier
             its = None if final is None else final.classifier_tags
             tags.classifier_tags.multi_label = its is not None and its.multi_label
         return tags
@@ -144,17 +146,17 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples. Scale the features, e.g. to [0, 1]. Missing values, nan, go in as
-            zeros.
+            Training samples. Scale the features, e.g. to [0, 1]. Missing values (nan) are
+            replaced by zeros.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Labels: numbers, strings, or an indicator (it may be sparse) of several labels a
-            sample. Samples with -1, None or nan (in all columns) are unlabelled. Exception: if
-            the numbers in y are only -1 and 1, both are classes. Three classes -1, 0 and 1 are
-            not: those of -1 count as unlabelled, so encode the classes otherwise, e.g. with
-            `sklearn.preprocessing.LabelEncoder`.
+            Class labels, numbers or strings, or a multilabel indicator matrix, which may be
+            sparse. Samples with -1, None or nan (in all columns) are unlabelled. Exception: if y
+            contains only the numbers -1 and 1, both are classes. Three classes -1, 0 and 1 are not
+            supported: samples of -1 count as unlabelled, so encode the classes differently, e.g.
+            with `sklearn.preprocessing.LabelEncoder`.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the cost of its mini-batch, not negative. Samples of weight
-            zero are left out.
+            Non-negative weight of each sample in the cost of its mini-batch. Samples of weight
+            zero are ignored.
 
         Returns
         -------
@@ -164,8 +166,8 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Raises
         ------
         ValueError
-            If X, y, `sample_weight` or a parameter is not as described, or if the loss becomes
-            infinite or nan. The estimator is then as it was before the call.
+            If X, y, `sample_weight` or a parameter is invalid, or if the loss becomes infinite or
+            nan. The estimator is then left unchanged.
         """
         with unchanged_on_error(self):
             if not self.warm_start:
@@ -183,8 +185,8 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
     ) -> Self:
         """Fine-tune for one epoch over the labelled samples of X.
 
-        The first call pretrains on its own X as ``fit`` does; a later one without a labelled
-        sample changes nothing. Not available with ``early_stopping=True``,
+        The first call pretrains on its X, as ``fit`` does. A later call without labelled samples
+        changes nothing. Not available with ``early_stopping=True``,
         ``learning_rate='cosine'``, ``propagate_labels=True`` or a `final_estimator`.
 
         Parameters
@@ -192,11 +194,11 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training samples.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            As for ``fit``.
+            As in ``fit``.
         classes : array-like of shape (n_classes,), default=None
-            All classes that y may hold, now or later. Needed in the first call.
+            All classes that y may contain in this and later calls. Required in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the cost of its mini-batch, not negative.
+            Non-negative weight of each sample in the cost of its mini-batch.
 
         Returns
         -------
@@ -228,7 +230,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         if UNLABELLED in classes.tolist() and not is_plus_minus_one(classes):
             raise ValueError(
                 f"classes={classes} names -1, which marks unlabelled samples in y. Encode the "
-                "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
+                "classes differently, e.g. with sklearn.preprocessing.LabelEncoder."
             )
         return classes
 
@@ -248,9 +250,9 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         if weights is not None:
             unlabelled &= weights > 0
         if first and y.ndim == 2:
-            known = None  # labels are numbered, whatever was declared
+            known = None  # labels have indices, whatever was declared
         head = classification_head(y, known, self.label_smoothing)
-        self.classes_ = head.classes  # those of samples that weigh nothing, too
+        self.classes_ = head.classes  # also of samples with weight zero
         if weights is not None:
             y, mask = y[weights[mask] > 0], mask & (weights > 0)
             weights = weights[mask]
@@ -277,14 +279,14 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         given = " and ".join(f"{name}={getattr(self, name)}" for name in wanted)
         if labels.head.label_ndim == 2:
             raise ValueError(
-                f"{given} is for one class a sample, but y holds several labels a sample."
+                f"{given} needs one class per sample, but y has several labels a sample."
             )
         if not labels.unlabelled.any():
             return dataset
         if isinstance(X, Samples):
             raise ValueError(
                 f"{given} needs the unlabelled samples in this process, but X is a Dask "
-                "collection. Leave it out, or give the labelled samples alone."
+                "collection. Leave it out, or pass only the labelled samples."
             )
         return labels.mixture(X, dataset.dtype, weights)
 
@@ -331,12 +333,12 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
             )
 
     def _class_weighted(self, y, head, weights):
-        """Sample weights, multiplied by those of the classes."""
+        """Multiply the sample weights by the class weights."""
         if self.class_weight == "balanced":
             balance = compute_sample_weight("balanced", y)
         elif y.ndim == 2:
             raise ValueError(
-                "class_weight must be 'balanced' or None where y holds several labels a sample, "
+                "class_weight must be 'balanced' or None if y has several labels a sample, "
                 f"got {self.class_weight!r}."
             )
         else:
@@ -358,7 +360,7 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
     # -- predict ------------------------------------------------------------------------
 
     def predict(self, X: MatrixLike) -> NDArray[Any]:
-        """Predict the class, or the indicator of the labels, of each sample.
+        """Predict the class, or the labels, of each sample.
 
         Parameters
         ----------
@@ -368,33 +370,33 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Predicted classes; never -1 for unlabelled.
+            Predicted classes, or an indicator matrix for multilabel y.
         """
         return self._predict_by("predict", X)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy of the predictions for the labelled samples.
+        """Return the accuracy of the predictions for the labelled samples.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Test samples.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            As for ``fit``; unlabelled samples are left out. With several labels a sample, all
-            must be right.
+            As in ``fit``; unlabelled samples are ignored. For multilabel y, this is the subset
+            accuracy.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the mean, not negative.
+            Non-negative weight of each sample in the mean.
 
         Returns
         -------
         score : float
-            Proportion of right predictions, in [0, 1].
+            Proportion of correct predictions, in [0, 1].
         """
         return self._score(X, y, sample_weight)
 
     @available_if(final_estimator_has("decision_function"))
     def decision_function(self, X: MatrixLike) -> NDArray[Any]:
-        """Score of each class, or label, before it becomes a probability.
+        """Compute the confidence scores (logits) of each class, or of each label.
 
         Parameters
         ----------
@@ -404,14 +406,13 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Returns
         -------
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Logits; of the second class if there are two. The scores of the `final_estimator` if
-            there is one.
+            Logits, for binary y those of the second class; with a `final_estimator`, its scores.
         """
         return self._predict_by("decision_function", X)
 
     @available_if(final_estimator_has("predict_proba"))
     def predict_proba(self, X: MatrixLike) -> NDArray[Any]:
-        """Probability of each class, or of each label.
+        """Predict the probability of each class, or of each label.
 
         Parameters
         ----------
@@ -421,13 +422,13 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`. With several labels a sample, the probability of each.
+            Probabilities in the order of `classes_`; for multilabel y, that of each label.
         """
         return self._predict_by("predict_proba", X)
 
     @available_if(final_estimator_has("predict_proba"))
     def predict_log_proba(self, X: MatrixLike) -> NDArray[Any]:
-        """Logarithm of the probability of each class, or of each label.
+        """Predict the logarithm of the probability of each class, or of each label.
 
         Parameters
         ----------
@@ -437,9 +438,9 @@ class StackedAutoencoderClassifier(ClassifierMixin, FineTunedStack):
         Returns
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes)
-            As `predict_proba`, computed so that none underflows.
+            Logarithms of `predict_proba`, computed without underflow.
         """
-        if hasattr(self, "final_estimator_"):  # it may have no such method
+        if hasattr(self, "final_estimator_"):  # which may not have this method
             with np.errstate(divide="ignore"):  # the probability may be zero
                 return np.log(self._predict_by("predict_proba", X))
         return self._predict_by("predict_log_proba", X)

@@ -1,4 +1,4 @@
-"""Names of scikit-learn: the only importer of private or version-dependent ones.
+"""Names imported from scikit-learn; only this module imports private or version-dependent ones.
 
 _compat.pyi has their types, as scikit-learn has no annotations.
 """
@@ -29,7 +29,7 @@ try:
 except ImportError:  # before scikit-learn 1.9
 
     class CallbackSupportMixin:
-        """There are no callbacks to support."""
+        """Stand in for the mixin of scikit-learn 1.9."""
 
 
 __all__ = [

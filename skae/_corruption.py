@@ -1,4 +1,4 @@
-"""The noise on the input of a layer, and what it must know of the samples."""
+"""Noise on the input of a layer, and the statistics of the samples that it needs."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ from skae._dataset import BLOCK_NUMBERS, over
 from skae._kernel import _sgd
 from skae._parameters import GAUSSIAN
 
-# Most samples whose values 'swap' takes.
+# Maximum number of samples from which 'swap' takes values.
 POOL_SIZE = 1024
 
 
 def statistics(kind, dataset, earlier=None):
-    """What a kind of noise goes by: a dict of arrays of shape (n_features,), or None.
+    """Compute the statistics that a kind of noise needs: a dict of arrays, or None.
 
     Parameters
     ----------
     kind : str or None
     dataset : Dataset
-        Samples of weight zero are left out.
+        Samples of weight zero are ignored.
     earlier : dict, default=None
-        The statistics of earlier samples, to which those of `dataset` are added.
+        Statistics of earlier samples, to be updated.
     """
     if kind == "salt_and_pepper":
         low, high = dataset.feature_ranges()
@@ -27,13 +27,13 @@ def statistics(kind, dataset, earlier=None):
             low, high = np.fmin(low, earlier["low"]), np.fmax(high, earlier["high"])
         return {"low": low, "high": high}
     if kind in GAUSSIAN:
-        with np.errstate(over="ignore", invalid="ignore"):  # training refuses what is infinite
+        with np.errstate(over="ignore", invalid="ignore"):  # training raises the error
             return dataset.moments(earlier)
     return None
 
 
 def make_corruption(kind, level, statistics, dataset, rng):
-    """The kernel's noise for the samples of a data set; `rng` draws those that 'swap' takes."""
+    """Make the kernel's noise for a data set; `rng` draws the samples of the pool of 'swap'."""
     if kind == "swap":
         size = min(POOL_SIZE, max(2, BLOCK_NUMBERS // dataset.n_features))
         index = dataset.weighted

@@ -1,7 +1,7 @@
-"""Samples as the kernel takes them: dense, C-contiguous, aligned, of one floating type.
+"""Samples in the format of the kernel: dense, C-contiguous, aligned, of one floating dtype.
 
-An array that already is all of that is passed on without a copy. Anything else (sparse, Fortran
-order, another type, codes of a layer below) is converted a block at a time, never as a whole.
+An array in this format is passed on without a copy. Anything else (sparse, Fortran order, another
+dtype, codes of a layer below) is converted a block at a time, never as a whole.
 """
 
 import sys
@@ -15,26 +15,26 @@ from sklearn.utils.sparsefuncs import min_max_axis
 
 from skae._kernel._sgd import Batches
 
-# Most samples in a block when nothing is learned, for all threads together, and the part of
-# scikit-learn's `working_memory` that they may take: at its default, 64 MiB.
+# Maximum number of samples in a block outside training, for all threads together, and the fraction
+# of scikit-learn's `working_memory` that they may take: by default 64 MiB.
 BLOCK_SIZE, BLOCK_SHARE = 512, 1 / 16
 
-# Most numbers of a block whose moments are added.
+# Maximum size of a block in `Dataset.moments`.
 BLOCK_NUMBERS = 2**20
 
 
 def working_memory():
-    """scikit-learn's `working_memory`, in bytes."""
+    """Return scikit-learn's `working_memory` in bytes."""
     return get_config()["working_memory"] * 2**20
 
 
 def compute_dtype(X):
-    """The type that X is computed in: float32 for float32, else float64."""
+    """Return the dtype of computations on X: float32 for float32, else float64."""
     return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
 
 
 def has_missing(block):
-    """Whether there is a nan among the numbers of an array; never copies it."""
+    """Whether an array contains nan; does not copy it."""
     if block.dtype.kind != "f" or block.size == 0:
         return False
     if not block.flags.forc:
@@ -45,12 +45,12 @@ def has_missing(block):
 
 
 def filled(block):
-    """The samples of a block with zeros in place of missing values; the block if it has none."""
+    """Replace the missing values of a block by zeros; return the block itself if it has none."""
     return np.where(np.isnan(block), block.dtype.type(0), block) if has_missing(block) else block
 
 
 def all_missing(X):
-    """Whether nothing of a sample is observed, for each sample of an array or a CSR matrix."""
+    """Return a mask of the samples of an array or CSR matrix without observed values."""
     if not has_missing(X.data if issparse(X) else X):
         return np.zeros(X.shape[0], dtype=bool)
     if issparse(X):
@@ -62,34 +62,34 @@ def all_missing(X):
 class Dataset:
     """Samples, with their targets and weights if they have any.
 
-    Subclasses have ``len``, `n_features`; `astype`, the same samples in another type;
+    Subclasses define ``len``, `n_features`; `astype`, the same samples in another dtype;
     `feature_ranges`, the extremes of each feature as float64, shape (2, n_features); `take`, the
-    samples of an index (a slice, or an array of positions) as a dense block; and `width`, the most
-    numbers a sample that `take` holds at once.
+    samples of an index (a slice, or an array of positions) as a dense block; and `width`, the
+    maximum number of values per sample that `take` holds at once.
 
     Parameters
     ----------
     dtype : dtype
-        Type to compute in.
+        Type of the computations.
     target : ndarray of shape (n_samples, n_outputs), default=None
         Desired outputs; the samples themselves if None.
     sample_weight : ndarray of shape (n_samples,), float64, default=None
     strata : ndarray of shape (n_samples,), default=None
-        Classes that a held-out part should have in the same proportions.
+        Classes, by which the held-out part is stratified.
     ids : ndarray of shape (n_samples,), int64, default=None
-        Numbers of the samples, by which their noise goes; their positions if None.
+        Numbers of the samples, which determine their noise; their positions if None.
     labelled : ndarray of bool, shape (n_samples,), default=None
-        Which samples have a target; all if None. The targets of the others are not read.
+        Mask of the samples with a target; all if None. The targets of the others are not read.
 
     Attributes
     ----------
     pseudo_labels : PseudoLabels or None
-        Targets for the samples that have none.
+        Targets for the samples without one.
     """
 
-    here, n_replicas = True, 1  # whether steps are taken in this process; networks that take them
-    zero_copy = False  # whether the kernel can read the samples where they are
-    most_held_out = sys.maxsize  # most samples that early stopping holds out
+    here, n_replicas = True, 1  # whether training runs in this process; number of its networks
+    zero_copy = False  # whether the kernel can read the samples in place
+    most_held_out = sys.maxsize  # maximum number of samples for early stopping
     pseudo_labels = None
 
     def __init__(
@@ -101,46 +101,46 @@ class Dataset:
 
     @property
     def labels(self):
-        """Everything but the samples, as keyword arguments."""
+        """Return everything except the samples, as keyword arguments."""
         names = "target", "sample_weight", "strata", "ids", "labelled"
         return {name: getattr(self, name) for name in names}
 
     @property
     def weighted(self):
-        """Positions of the samples, without those of weight zero."""
+        """Positions of the samples with nonzero weight."""
         if self.sample_weight is None:
             return np.arange(len(self))
         return np.flatnonzero(self.sample_weight)
 
     @property
     def unlabelled(self):
-        """Positions of the samples without a target, but for those of weight zero."""
+        """Positions of the samples with nonzero weight and without a target."""
         if self.labelled is None:
             return np.empty(0, dtype=np.intp)
         every = self.weighted
         return every[~self.labelled[every]]
 
     def weights_of_mean(self, index):
-        """Weights of some samples, relative to the largest, so that no product overflows."""
+        """Return weights of some samples relative to the largest, so that no product overflows."""
         if self.sample_weight is None:
             return None
         weights = self.sample_weight[index]
         return weights / weights.max()
 
     def epoch(self, loop, number, team):
-        """Take the steps of an epoch of a training loop; return the sum of the costs."""
+        """Run an epoch of a training loop; return the sum of the costs."""
         return loop.step_through(number, team)
 
     def part(self, index):
-        """A data set in this process, and the positions in it of the samples of `index`."""
+        """Return a data set in this process, and the positions of the samples of `index` in it."""
         return self, index
 
     def moments(self, total=None, *, by_weight=False):
-        """The sums of `add_moments` for all samples, added to earlier ones.
+        """Compute the sums of `add_moments` over all samples, added to earlier ones in `total`.
 
-        Each sample counts once, but for those of weight zero; or by its weight.
+        All samples of nonzero weight count equally, or by their weights with `by_weight`.
         """
-        # The same blocks, and so the same sums, whatever X is stored in.
+        # The blocks, and so the rounded sums, do not depend on the storage of X.
         size, index = max(1, min(512, BLOCK_NUMBERS // self.n_features)), self.weighted
         weights = self.sample_weight if by_weight else None
         weights = None if weights is None else weights[index]
@@ -150,10 +150,10 @@ class Dataset:
         return total
 
     def block_size(self, workspace_width=0):
-        """Number of samples in a block when nothing is learned, at least one.
+        """Return the number of samples in a block outside training, at least one.
 
-        With `workspace_width` numbers more for each sample, the block takes at most `BLOCK_SHARE`
-        of the working memory.
+        Together with `workspace_width` values per sample, the block takes at most `BLOCK_SHARE` of
+        the working memory.
         """
         width = self.width + workspace_width
         if self.target is not None:
@@ -165,7 +165,7 @@ class Dataset:
         """Yield (where, block) for consecutive samples, or those of `index`.
 
         A block has `size` samples, unless all can be passed on at once without a copy. Delete each
-        before the next, so that there is one at a time.
+        block before the next one is made, to hold only one in memory.
         """
         if index is None and self.zero_copy:
             yield slice(None), self.X
@@ -176,11 +176,12 @@ class Dataset:
             yield where, self.take(where if index is None else index[where])
 
     def batches(self, order, size, key, weights=None, *, n_labelled=-1, ids=None):
-        """Yield the samples of `order` for the kernel to step through, in mini-batches of `size`.
+        """Yield the samples of `order` for training in mini-batches of `size`.
 
-        Either everything at once, by reference, or a copy of one mini-batch after another. `key`
-        is that of the noise; `weights` are those of all samples, relative to their mean; the first
-        `n_labelled` of each mini-batch have a target. `ids` take the place of the samples' own.
+        They come either all at once, by reference, or as a copy of one mini-batch after another.
+        `key` is the key of the noise. `weights` are those of all samples, relative to their mean.
+        The first `n_labelled` samples of each mini-batch have a target. `ids` replace the samples'
+        own.
         """
         target = self.target
         if ids is None:
@@ -203,12 +204,12 @@ class Dataset:
             )
 
     def encoded(self, encode, n_components):
-        """The codes of the samples, computed at once if `working_memory` has room for them.
+        """Return the codes of the samples, computed at once if they fit into `working_memory`.
 
         Parameters
         ----------
         encode : callable
-            ``encode(dataset)`` gives the codes, shape (len(dataset), n_components).
+            ``encode(dataset)`` returns the codes, shape (len(dataset), n_components).
         n_components : int
         """
         size = len(self) * n_components * self.dtype.itemsize
@@ -220,7 +221,7 @@ class Dataset:
         return codes
 
     def toarray(self):
-        """All samples, dense; not a copy if the kernel can read them where they are."""
+        """Return all samples as a dense array, without a copy if the kernel can read them."""
         if self.zero_copy:
             return self.X
         out = np.empty((len(self), self.n_features), dtype=self.dtype)
@@ -232,15 +233,15 @@ class Dataset:
 
 @dataclass
 class PseudoLabels:
-    """Targets that samples without one probably have, to train on in the first epochs.
+    """Estimated targets of unlabelled samples, to train on in the first epochs.
 
     Attributes
     ----------
     find : callable
-        ``find(index)`` gives the targets of all samples, by those of some, and the weights of all:
-        how far the targets are to be trusted, times the weight of the sample.
+        ``find(index)`` estimates the targets of all samples from those of some; it returns the
+        targets and their weights: the confidence in the target, times the weight of the sample.
     n_epochs : float
-        Number of these epochs; infinite for all.
+        Number of epochs on pseudo-labels; infinite for all.
     """
 
     find: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -248,20 +249,20 @@ class PseudoLabels:
 
 
 class Samples:
-    """Samples in blocks, wherever they are, which a fit takes in place of X.
+    """Samples in blocks, in this process or elsewhere, which a fit can take instead of X.
 
-    Subclasses have `shape`, `dtype`, `given`, which is what the user gave, and `header`, an X of
-    the same features, with or without samples. A block is an array, a CSR matrix, or a pair of
-    samples and their targets.
+    Subclasses define `shape`, `dtype`, `given`, the X of the user, and `header`, an X with the
+    same features, with or without samples. A block is an array, a CSR matrix, or a pair of samples
+    and their targets.
 
     ``check(name, least)`` refuses too few samples for an estimator of this name;
-    ``dataset(dtype, **labels)`` gives all as a data set, ``labelled(labels, dtype)`` those that
-    have labels;
+    ``dataset(dtype, **labels)`` returns all samples as a data set, ``labelled(labels, dtype)``
+    only those with labels;
     ``results(function)`` lists ``function(block)`` for each block that is not empty;
-    ``made(function)`` gives the samples that ``function(block, number)`` makes of each block: as
-    many, or several copies of all of its samples, one after another;
-    ``of_copies(values)`` repeats the values that the samples had for those made of them;
-    ``selected(mask)`` gives some of the samples.
+    ``made(function)`` returns the samples that ``function(block, number)`` makes from each block:
+    the same number, or several copies of all samples of the block, one after another;
+    ``of_copies(values)`` repeats values of the original samples for these copies;
+    ``selected(mask)`` returns some of the samples.
     """
 
     ndim = 2
@@ -311,12 +312,12 @@ def len_of(block):
 
 
 def chosen(block, mask):
-    """Some samples of a block."""
+    """Select samples of a block."""
     return tuple(one[mask] for one in block) if isinstance(block, tuple) else block[mask]
 
 
 def dataset_of(X, dtype=None, **labels):
-    """A data set of samples, wherever they are."""
+    """Make a data set from an X or from `Samples`."""
     if isinstance(X, Samples):
         return X.dataset(dtype, **labels)
     return ArrayDataset(X, dtype, **labels)
@@ -366,20 +367,20 @@ class ArrayDataset(Dataset):
             except FloatingPointError:
                 raise ValueError(
                     f"X has values up to {np.abs(block).max():g}, too large for {self.dtype}, the "
-                    "type of the first fit. Scale X, or fit anew."
+                    "type of the first fit. Scale X, or fit a new estimator."
                 ) from None
 
 
 class EncodedDataset(Dataset):
-    """Codes of samples, computed block by block each time that they are asked for.
+    """Codes of samples, computed block by block whenever they are used.
 
-    For the arguments see `Dataset.encoded`.
+    For the arguments, see `Dataset.encoded`.
     """
 
     def __init__(self, dataset, encode, n_components):
         super().__init__(dataset.dtype, **dataset.labels)
         self.dataset, self.encode, self.n_components = dataset, encode, n_components
-        # Input and output of the encoder, and as much again for its workspace.
+        # Input and output of the encoder, and a workspace of the same size.
         self.width = max(dataset.width, 2 * (dataset.n_features + n_components) + 1)
 
     def __len__(self):
@@ -408,18 +409,18 @@ class EncodedDataset(Dataset):
 
 
 def add_moments(total, block, weights=None):
-    """Total weight, means and sums of squared deviations of each feature, with a block added.
+    """Add a block to the total weight, means and sums of squared deviations of the features.
 
-    With missing values, which are left out, each feature has a total weight of its own.
+    Missing values are ignored, so with them each feature has its own total weight. All sums are
+    float64, of differences from one sample, so that constant features contribute exactly zero.
 
     T. Chan, G. Golub, R. LeVeque. Updating Formulae and a Pairwise Algorithm for Computing Sample
-    Variances. Technical report, Stanford University, 1979. All sums are float64, and of
-    differences from one sample, so that a feature that does not vary adds nothing.
+    Variances. Technical report, Stanford University, 1979.
 
     Parameters
     ----------
     total : dict or None
-        The result for earlier blocks.
+        Result for the earlier blocks.
     block : ndarray of shape (n_samples, n_features)
     weights : ndarray of shape (n_samples,), default=None
     """
@@ -442,7 +443,7 @@ def add_moments(total, block, weights=None):
 
 
 def merge_moments(one, other):
-    """The moments of two sets of samples together; the first may be None."""
+    """Combine the moments of two sets of samples; the first may be None."""
     if one is None:
         return other
     step, earlier = other["mean"] - one["mean"], one["weight"]
@@ -455,7 +456,7 @@ def merge_moments(one, other):
 
 
 def over(sums, weight):
-    """Sums divided by their weights; zero where nothing was weighed."""
+    """Divide sums by their weights; zero where the weight is zero."""
     return np.divide(
         sums, weight, out=np.zeros(np.broadcast(sums, weight).shape), where=weight > 0
     )

@@ -32,8 +32,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     An encoder ``y = s(x~ W^T + b)`` and a decoder ``z = t(y W' + b')`` are trained to reconstruct
     each sample x from a corrupted version x~ of it. Features that achieve this must capture the
-    dependencies between columns [1]_. `transform` returns the code y (latent
-    representation, embedding) of an uncorrupted sample, `reconstruct` what is decoded from it.
+    dependencies between the columns of X [1]_. `transform` returns the code y (latent
+    representation, embedding) of an uncorrupted sample, `reconstruct` its reconstruction z.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         Bias b' of the reconstruction.
     loss_ : float
         Mean cost of the last epoch: reconstruction error of corrupted samples plus the penalties,
-        averaged while the weights changed.
+        averaged over the epoch while the weights change.
     loss_curve_ : list of float
         `loss_` after each epoch.
     validation_loss_curve_ : list of float
@@ -61,20 +61,20 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         Smallest value of `validation_loss_curve_`. Only with ``early_stopping=True``.
     {quality_attributes}
     n_iter_ : int
-        Number of epochs, over all calls that continued each other.
+        Number of epochs, summed over all consecutive fits that continue each other.
     {input_attributes}
 
     See Also
     --------
-    StackedAutoencoder : Several such layers on top of each other.
-    sklearn.neural_network.BernoulliRBM : Features of binary data by a restricted Boltzmann
+    StackedAutoencoder : Several layers on top of each other.
+    sklearn.neural_network.BernoulliRBM : Features of binary data, by a restricted Boltzmann
         machine.
     sklearn.decomposition.PCA : The linear case, exact and faster.
 
     Notes
     -----
-    Corruption is a hash of the seed, the epoch, the sample and the feature: the order of samples
-    and the size of mini-batches do not change it. The sparsity penalty is that of [2]_.
+    The noise is a hash of the seed, the epoch, the sample and the feature: it does not depend on
+    the order of samples or the size of mini-batches. The sparsity penalty is that of [2]_.
 
     The initial weights are uniform: within ``4 sqrt(6 / (n_features + n_components))`` for
     'logistic', as in the Theano tutorial [3]_, ``sqrt(6 / n_in)`` for 'relu' (He et al.
@@ -113,12 +113,12 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         kw_only=False,
         constraint=[POSITIVE_INT],
         doc="""int in [1, inf)
-        Length of the code. Fewer than there are features compresses; more ("over-complete") is
-        fine with corruption or a sparsity penalty.""",
+        Length of the code. A code shorter than the number of features compresses; a longer one
+        (over-complete) works with corruption or a sparsity penalty.""",
     )
 
     def _fit(self, X, y, sample_weight, *, incremental):
-        self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
+        self._validate_params()  # scikit-learn does not if partial_fit continues a fit
         self._check_combination()
         first = self._is_first_fit(incremental)
         # With 'auto', the number of epochs is not known before X is validated.
@@ -134,9 +134,9 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return self
 
     def _check_combination(self, place=str):
-        """Refuse parameters that cannot work together, before any work.
+        """Raise an error early for incompatible parameters.
 
-        ``place(name)`` is what a message calls a parameter: in a stack, a value of a list.
+        ``place(name)`` returns the name of a parameter in messages: in a stack, with an index.
         """
         level, drops = self.corruption_level, self.corruption == "dropout"
         if self.corruption not in (None, *GAUSSIAN) and (level > 1 or (drops and level == 1)):
@@ -151,10 +151,10 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
                 f"'logistic' or 'tanh', but {place('activation')}={self.activation!r}."
             )
 
-    # -- a layer, by itself or of a stack -----------------------------------------------
+    # -- a layer, alone or in a stack -----------------------------------------------
 
     def _fit_layer(self, dataset, first, incremental, task, name=None):
-        """Train on samples, or on codes of the layer below; return whether it was interrupted."""
+        """Train on samples or on codes of the layer below; return whether it was interrupted."""
         architecture = self._new_architecture(dataset.n_features)
         network = Network.autoencoder(**architecture)
         options = _training.Options.of(self, len(dataset), incremental=incremental)
@@ -167,7 +167,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         dataset = dataset.astype(state.buffers.dtype)
         self._note_statistics(dataset, first, incremental)
         self._drop_training_attributes()  # a callback may copy the estimator
-        self._architecture, self._state = architecture, state  # a pair that fits
+        self._architecture, self._state = architecture, state  # always consistent
         objective = _sgd.Objective(
             self.loss,
             alpha=self.alpha,
@@ -188,12 +188,12 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
             task=task,
         )
         self._set_state(state)
-        measures = options.max_iter > 0 and not incremental  # 0 in a stack with joint="only"
+        measures = options.max_iter > 0 and not incremental  # 0 epochs with joint="only"
         interrupted = measures and self._measure(dataset, state.seed, name)
         return task.end(lambda: state) or state.interrupted or interrupted
 
     def _new_architecture(self, n_features):
-        """Arguments of `Network.autoencoder` for the network to be trained."""
+        """Return the arguments of `Network.autoencoder` for the network to train."""
         return {
             "sizes": [n_features, int(self.n_components)],
             "activations": [self.activation],
@@ -207,8 +207,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return self._state.interrupted
 
     def _check_continues(self, architecture, size="n_components"):
-        """Refuse another network than the fitted one; `size` names the parameter of its size."""
-        # The joint training of a stack gives a decoder another output, which may stay.
+        """Refuse a change of the fitted network; `size` is the parameter of its size."""
+        # Joint training of a stack changes the output of a decoder, which is not a change here.
         if {**architecture, "output": None} != {**self._architecture, "output": None}:
             raise ValueError(
                 f"{size}, activation, loss and tied_weights cannot change between fits that "
@@ -217,27 +217,30 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         architecture["output"] = self._architecture["output"]
 
     def _continued_as(self, other, size):
-        """A copy with the parameters of another, unfitted layer, to be trained further."""
+        """Return a copy with the parameters of an unfitted layer, to be trained further."""
         self._check_continues(other._new_architecture(self.n_features_in_), size)
-        # The seed stays that of the weights.
+        # Keep the seed that the weights were drawn with.
         params = {**other.get_params(), "random_state": self.random_state}
         return copy(self).set_params(**params)
 
     def _note_statistics(self, dataset, first, incremental):
-        """Store what the noise goes by: extremes up to now, deviations of a fit or a stream."""
+        """Store the statistics for the noise.
+
+        Extremes are those of all samples so far; deviations those of this fit, or of a stream.
+        """
         kind, earlier = self.corruption, None
         if not first and kind == self._noise["kind"] and (incremental or kind not in GAUSSIAN):
             earlier = self._noise["statistics"]
         self._noise = {"kind": kind, "statistics": statistics(kind, dataset, earlier)}
 
     def _corruption(self, dataset, seed):
-        """The noise on the input, which is this data set."""
+        """Make the noise on the input, which is this data set."""
         rng = _training.random_stream(seed, _training.POOL)
         learned = self._noise["statistics"]
         return make_corruption(self.corruption, self.corruption_level, learned, dataset, rng)
 
     def _corrupted(self, X, seed):
-        """Samples as training sees them, dense."""
+        """Return dense samples, corrupted as in training."""
         dataset = ArrayDataset(X)
         block = dataset.take(slice(None))
         out, key = np.empty_like(block), _training.noise_key(seed, 0)
@@ -246,22 +249,22 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return out
 
     def _encode_dataset(self, dataset):
-        """The codes of a data set, as one."""
+        """Return the codes of a data set, as a data set."""
         dataset = dataset.astype(self._params().dtype)
         return dataset.encoded(self._applied(dataset.dtype, stop=1), self._n_features_out)
 
     def _encoded(self, dataset):
-        """The codes of a data set, as one that computes them when asked, in its own type."""
+        """Return the codes of a data set, as a lazy data set of the same dtype."""
         return EncodedDataset(dataset, self._applied(dataset.dtype, stop=1), self._n_features_out)
 
     def _decoded(self, dataset):
-        """The reconstructions from a data set of codes, in the same way."""
+        """Return the reconstructions from a data set of codes, as a lazy data set."""
         return EncodedDataset(
             dataset, self._applied(dataset.dtype, start=1), self._architecture["sizes"][0]
         )
 
     def _reconstructed(self, dataset):
-        """The reconstructions of samples, in the same way."""
+        """Return the reconstructions of a data set, as a lazy data set."""
         return EncodedDataset(dataset, self._applied(dataset.dtype), dataset.n_features)
 
     @property
@@ -269,10 +272,10 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return [self]
 
     def _with_parameters(self, parameters, output):
-        """A copy with other weights and biases of encoder and decoder.
+        """Return a copy with other weights and biases of encoder and decoder.
 
-        `output` is the activation of its decoder, None for that of the loss. The moments of
-        the solver start afresh.
+        `output` is the activation of the decoder, None for that of the loss. The moments of the
+        solver are reset.
         """
         other = copy(self)
         other._architecture = {**self._architecture, "output": output}
@@ -317,7 +320,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     # -- use --------------------------------------------------------------------------
 
     def _applied(self, dtype, **layers):
-        """A function that gives the outputs of the layers `start` to `stop` for a data set."""
+        """Return a function that computes outputs of the layers `start` to `stop`."""
         return partial(_inference.outputs, self._network, self._params(dtype), **layers)
 
     def _encode(self, X):
@@ -329,7 +332,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         return self._applied(dataset.dtype, start=1)(dataset)
 
     def _sample_losses(self, X, codes=None):
-        """Reconstruction error of each sample, from a data set of codes or from its own code."""
+        """Compute the reconstruction error of each sample, from its code or from given codes."""
         dataset, objective = ArrayDataset(X), _sgd.Objective(self._architecture["loss"])
         return _inference.sample_losses(
             self._network, self._params(dataset.dtype), objective, dataset, codes=codes

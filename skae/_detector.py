@@ -1,4 +1,4 @@
-"""StackedAutoencoderDetector: samples that a deep autoencoder reconstructs badly are novel."""
+"""StackedAutoencoderDetector: novelty detection by reconstruction error."""
 
 from functools import partial
 from numbers import Real
@@ -12,25 +12,25 @@ from skae._parameters import NOT_NEGATIVE, estimator, parameter
 from skae._standardized import StandardizedStack
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
-USUAL = 0.05  # the share of normal samples that are flagged with contamination='auto'
+USUAL = 0.05  # the contamination of 'auto'
 
 
 @estimator
 class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
     """Novelty detection by the reconstruction error of a denoising autoencoder.
 
-    Deep autoencoders learn to reconstruct the training samples from noisy ones. The noise is of
-    all sizes: it hits a share of the features that is drawn for each sample, with a standard
-    deviation that is drawn, too. So a network brings a sample back to where the training
-    samples are, from near and from far. The way back tells how unusual the sample is, and
-    `feature_scores` tells which of its features are.
+    Deep autoencoders learn to reconstruct the training samples from noisy ones. Both the fraction
+    of noisy features and the standard deviation of the noise are drawn at random for each sample.
+    A network thus learns to map samples back to the training data from any distance. The
+    reconstruction error tells how unusual a sample is, and `feature_scores` tells which of its
+    features are unusual.
 
-    The training samples should be normal ones ("novelty detection", as with
-    ``LocalOutlierFactor(novelty=True)``). With anomalies among them, the network learns these,
-    too, and `sklearn.ensemble.IsolationForest` may serve better.
+    The training samples should be normal (novelty detection, as with
+    ``LocalOutlierFactor(novelty=True)``). The networks also learn anomalies in the training data;
+    if there are many, `sklearn.ensemble.IsolationForest` may work better.
 
-    Features are standardised inside, so they may have any scale. Missing values, nan, have no
-    error, and the others count for them.
+    Features are standardised internally, so they may have any scale. Missing values (nan) are
+    ignored, and the errors of the other features are scaled up accordingly.
 
     Parameters
     ----------
@@ -41,30 +41,30 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     feature_errors_ : ndarray of shape (n_features_in_,)
-        Mean squared error of each feature, in its squared standard deviations, of samples that
-        were not trained on: what is usual. Compare with minus `feature_scores`.
+        Usual error of each feature: mean squared error on samples not used to train the network,
+        in squared standard deviations of the feature. Compare with ``-feature_scores(X)``.
     {stack_attributes}
     {input_attributes}
 
     See Also
     --------
-    sklearn.ensemble.IsolationForest : Finds outliers among the training samples themselves.
-    sklearn.neighbors.LocalOutlierFactor : Compares the density with that of the neighbours.
-    StackedAutoencoder : The network, and more that can be done with it.
+    sklearn.ensemble.IsolationForest : Outlier detection, also in the training samples.
+    sklearn.neighbors.LocalOutlierFactor : Compare the local density with that of the neighbours.
+    StackedAutoencoder : The autoencoder by itself.
 
     Notes
     -----
-    Each network scores the training samples that it has not seen, and the threshold is a
-    quantile of these scores. Those of samples that it has seen are higher, so that more of the
-    new ones would be flagged than was asked for.
+    Each network scores the training samples that were held out from its training, and the
+    threshold is a quantile of these scores. Scores of samples used in training are higher; with
+    them, `predict` would flag more new samples than `contamination`.
 
-    Small networks are trained side by side, in as many threads as BLAS may use; one after the
-    other if there are callbacks or `verbose` is set. They are trained in single precision,
-    whatever the type of X. Sparse X is converted to a dense matrix of that type in ``fit``, and a
-    block at a time afterwards.
+    Small networks are trained in parallel, in as many threads as BLAS may use, but one after the
+    other with callbacks or `verbose`. They are trained in single precision, whatever the dtype of
+    X. Sparse X is converted to a dense float32 array in ``fit``, and a block at a time by the
+    other methods.
 
-    Ctrl-C ends the training with a warning. The networks that have been trained by then make up
-    the detector; fitting it again with ``warm_start=True`` makes up for the missing ones.
+    Ctrl-C ends the training with a warning. The detector then consists of the networks trained so
+    far; fitting it again with ``warm_start=True`` trains the missing ones.
 
     References
     ----------
@@ -96,21 +96,20 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
     (369, 30)
     """
 
-    #: As in `sklearn.neighbors.LocalOutlierFactor`: the threshold is one for new samples.
+    #: As in `sklearn.neighbors.LocalOutlierFactor`: the threshold is for new samples.
     novelty = True
 
     contamination: float | str = parameter(
         default="auto",
         constraint=[StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         doc="""'auto' or float in (0, 0.5]
-        Share of samples like the training samples that `predict` calls outliers. 'auto' is
-        0.05.""",
+        Proportion of new normal samples that `predict` flags as outliers. 'auto' is 0.05.""",
     )
     corruption_level: float = parameter(
         default=4.0,
         constraint=[NOT_NEGATIVE],
         doc="""float in [0, inf)
-        Largest standard deviation of the noise, in standard deviations of the feature; see
+        Maximum standard deviation of the noise, in standard deviations of the feature; see
         ``corruption='variable_gaussian'`` of `StackedAutoencoder`.""",
     )
 
@@ -120,17 +119,17 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn what normal samples are like.
+        """Fit the detector on normal samples.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples, at least four, normal ones. Missing values are nan.
+            Normal training samples, at least four. Missing values are nan.
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in training, not negative. Samples of weight zero are left
-            out. The threshold counts the others once each.
+            Non-negative weight of each sample in training. Samples of weight zero are ignored. All
+            others have the same weight in the threshold.
 
         Returns
         -------
@@ -140,18 +139,18 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         Raises
         ------
         ValueError
-            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
-            infinite or nan. The estimator is then as it was before the call.
+            If X, `sample_weight` or a parameter is invalid, or if the loss becomes infinite or
+            nan. The estimator is then left unchanged.
         """
         return self._fit(X, y, sample_weight)
 
     def fit_predict(
         self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.int64]:
-        """Fit, and tell which of the training samples are outliers.
+        """Fit the detector and predict which of the training samples are outliers.
 
-        With a `contamination` that is a number, this share of the samples of X are outliers: those
-        with the lowest scores. The threshold of `predict` is one for new samples.
+        If `contamination` is a number, this proportion of the samples of X, those with the lowest
+        scores, are labelled outliers. (`predict` uses a threshold for new samples instead.)
 
         Parameters
         ----------
@@ -160,7 +159,7 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in training, not negative.
+            Non-negative weight of each sample in training.
 
         Returns
         -------
@@ -177,7 +176,7 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         return samples.made(self._standardize())
 
     def _learn(self, left_out):
-        """Set the usual errors and the threshold, by networks that have not seen the samples."""
+        """Set the usual errors and the threshold, by the samples held out from each network."""
         found = [
             result
             for stack, part in zip(self.autoencoders_, left_out)
@@ -194,7 +193,7 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
     # -- use --------------------------------------------------------------------------
 
     def score_samples(self, X: MatrixLike) -> NDArray[np.float64]:
-        """Minus the reconstruction error of each sample.
+        """Compute the negative reconstruction error of each sample.
 
         Parameters
         ----------
@@ -204,15 +203,15 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         Returns
         -------
         scores : ndarray of shape (n_samples,), float64
-            Higher is more normal: minus the squared error in squared standard deviations of the
-            features, summed over them. nan for a sample of which nothing is observed.
+            Higher is more normal. The negative squared error, in squared standard deviations of
+            the features, summed over the features; nan for a sample without observed values.
         """
         X = self._check_X(X)
         with self.autoencoders_[0]._team(range(X.shape[0])):
             return sample_scores(self.autoencoders_, self._standardized(X))
 
     def feature_scores(self, X: MatrixLike) -> NDArray[np.float64]:
-        """Minus the reconstruction error of each feature: which give a sample away.
+        """Compute the negative reconstruction error of each feature of each sample.
 
         Parameters
         ----------
@@ -222,9 +221,9 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         Returns
         -------
         scores : ndarray of shape (n_samples, n_features), float64
-            Minus the squared error of each feature, in its squared standard deviations; compare
-            with minus `feature_errors_`. Rows sum to `score_samples`: with missing values,
-            which have 0, the others are multiplied by n_features / n_observed.
+            The negative squared error of each feature, in its squared standard deviations;
+            compare with ``-feature_errors_``. Rows sum to `score_samples`: missing values have
+            score 0, and the others in their row are multiplied by n_features / n_observed.
         """
         X = self._check_X(X)
         scores = np.empty(X.shape)
@@ -234,7 +233,7 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         return scores
 
     def decision_function(self, X: MatrixLike) -> NDArray[np.float64]:
-        """Score of each sample beyond the threshold.
+        """Compute the score of each sample relative to the threshold.
 
         Parameters
         ----------
@@ -249,7 +248,7 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: MatrixLike) -> NDArray[np.int64]:
-        """Tell which samples are outliers.
+        """Predict which samples are outliers.
 
         Parameters
         ----------
@@ -259,7 +258,7 @@ class StackedAutoencoderDetector(OutlierMixin, StandardizedStack):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            1 for inliers, -1 for outliers, and for samples of which nothing is observed.
+            1 for inliers; -1 for outliers and for samples without observed values.
         """
         return labels_of(self.decision_function(X))
 
@@ -271,8 +270,9 @@ def labels_of(decision):
 def feature_errors(stacks, dataset):
     """Yield (where, errors) for consecutive samples: the squared error of each feature, float64.
 
-    It is the mean over the networks. What is missing has none, and the others of its sample are
-    scaled up; all are nan if nothing is observed. Infinite if a network overflows.
+    The errors are means over the networks. Missing values have error zero, and the other errors of
+    the sample are scaled up; without observed values all are nan. If a network overflows, the
+    error is infinite.
     """
     for where, block in dataset.blocks(dataset.block_size(4 * dataset.n_features)):
         errors, samples = np.zeros(block.shape), ArrayDataset(block)
@@ -293,7 +293,7 @@ def feature_errors(stacks, dataset):
 
 
 def errors_and_scores(stack, Z):
-    """The sum of the errors of each feature, and the scores of the samples."""
+    """Return the sum of the errors of each feature, and the scores of the samples."""
     total, scores = np.zeros(Z.shape[1]), np.empty(len(Z))
     for where, errors in feature_errors([stack], ArrayDataset(Z)):
         total += np.nansum(errors, axis=0)
@@ -302,7 +302,7 @@ def errors_and_scores(stack, Z):
 
 
 def sample_scores(stacks, dataset):
-    """Minus the sum of the errors of each sample."""
+    """Return the negative sum of the errors of each sample."""
     scores = np.empty(len(dataset))
     for where, errors in feature_errors(stacks, dataset):
         scores[where] = -errors.sum(axis=1)

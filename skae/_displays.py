@@ -1,4 +1,4 @@
-"""Plots of fitted estimators, as scikit-learn's Display objects, with matplotlib."""
+"""Plots of fitted estimators: Display objects, as in scikit-learn, with matplotlib."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def shape_of_images(n_features, image_shape):
-    """Shape to draw a sample in: as given, else a square in grey or colour, else a column."""
+    """Return the shape to draw a sample in: as given, else a grey or RGB square, else a column."""
     if image_shape is not None:
         shape = tuple(image_shape)
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)):
@@ -47,7 +47,7 @@ def shape_of_images(n_features, image_shape):
 
 def tiles(images, n_columns):
     """Arrange images, shape (n_images, height, width, ...), with gaps of nan between them."""
-    gap = 0 if images.shape[2] == 1 else 1  # columns of a table stand side by side
+    gap = 0 if images.shape[2] == 1 else 1  # columns are drawn without gaps
     n_images, height, width, *channels = images.shape
     n_lines = -(-n_images // n_columns)
     sheet = np.full((n_lines, height + 1, n_columns, width + gap, *channels), np.nan)
@@ -58,7 +58,7 @@ def tiles(images, n_columns):
 
 
 def show_tiles(ax, images, n_columns, **im_kw):
-    """Draw images without axes. Gaps between colour images, which cannot be nan, are white."""
+    """Draw images without axes. Gaps between colour images are white, as they cannot be nan."""
     sheet = tiles(images, n_columns)
     if sheet.ndim == 3:
         sheet = np.nan_to_num(np.clip(sheet, 0, 1), nan=1.0)
@@ -72,7 +72,7 @@ def show_tiles(ax, images, n_columns, **im_kw):
 
 
 class _Display:
-    """Base of the displays: makes axes where none are given."""
+    """Base of the displays: makes axes if none are given."""
 
     def _open(self, ax):
         check_matplotlib_support(f"{type(self).__name__}.plot")
@@ -93,9 +93,9 @@ class FilterDisplay(_Display):
     filters : ndarray of shape (n_filters, n_features)
         One filter in each row.
     image_shape : tuple of int, default=None
-        (height, width) of a sample, or (height, width, 3) for colours, which vary fastest. None
-        is a square if the number of features allows it, in grey or else in colour; otherwise each
-        filter is drawn as a column with one cell a feature.
+        (height, width) of a sample, or (height, width, 3) for RGB images with the channels last.
+        None means a square in grey or RGB if the number of features allows it; otherwise each
+        filter is drawn as a column with one cell per feature.
 
     Attributes
     ----------
@@ -143,13 +143,13 @@ class FilterDisplay(_Display):
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         n_columns : int, default=None
-            Filters in a line. None makes the picture about square.
+            Number of filters per line. None makes the picture about square.
         scale_each : bool, default=True
-            Whether the colours span the range of each filter, not of all of them.
+            Whether to scale the colours to the range of each filter instead of all filters.
         **im_kw : dict
-            For `matplotlib.axes.Axes.imshow`, such as ``cmap``.
+            Passed to `matplotlib.axes.Axes.imshow`, e.g. ``cmap``.
 
         Returns
         -------
@@ -163,7 +163,7 @@ class FilterDisplay(_Display):
         limit = np.maximum(largest if scale_each else largest.max(), np.finfo(np.float64).tiny)
         images = (filters / limit).reshape(-1, *shape)
         if len(shape) == 3:
-            images = (images + 1) / 2  # no weight is grey
+            images = (images + 1) / 2  # a weight of zero is grey
         if n_columns is None:
             n_columns = len(images) if shape[1] == 1 else isqrt(len(images) - 1) + 1
         style = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1, **im_kw}
@@ -192,14 +192,14 @@ class FilterDisplay(_Display):
         image_shape : tuple of int, default=None
             See `FilterDisplay`.
         layer : int, default=0
-            Which layer, from the bottom up. Filters of a higher layer are rows of the product of
-            the weight matrices up to that layer, i.e. ignoring the activations below.
+            Index of the layer, from the bottom up. Filters of a higher layer are rows of the
+            product of the weight matrices up to that layer, i.e. ignoring the activations below.
         n_filters : int or None, default=100
-            Maximum number of filters, those with the largest norm first. None draws all.
+            Maximum number of filters, in decreasing order of norm. None draws all.
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **plot_kw : dict
-            For `plot`.
+            Passed to `plot`.
 
         Returns
         -------
@@ -218,7 +218,7 @@ class FilterDisplay(_Display):
 
 
 def encoder_weights(estimator):
-    """Weight matrices of the encoding layers, shapes (n_out, n_in)."""
+    """Return the weight matrices of the encoding layers, shapes (n_out, n_in)."""
     check_is_fitted(estimator)
     if hasattr(estimator, "coefs_"):
         return [weights.T for weights in estimator.coefs_[:-1]]
@@ -233,7 +233,7 @@ class ReconstructionDisplay(_Display):
     Parameters
     ----------
     lines : dict of str to ndarray of shape (n_rows, n_features)
-        Lines of samples to draw one below the other, by name.
+        Lines of samples to draw below each other, by name.
     image_shape : tuple of int, default=None
         See `FilterDisplay`.
 
@@ -275,14 +275,14 @@ class ReconstructionDisplay(_Display):
         self.lines, self.image_shape = lines, image_shape
 
     def plot(self, ax: Axes | None = None, **im_kw: Any) -> Self:
-        """Draw the lines one below the other.
+        """Draw the lines below each other.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **im_kw : dict
-            For `matplotlib.axes.Axes.imshow`, such as ``cmap``.
+            Passed to `matplotlib.axes.Axes.imshow`, e.g. ``cmap``.
 
         Returns
         -------
@@ -315,14 +315,14 @@ class ReconstructionDisplay(_Display):
         ax: Axes | None = None,
         **im_kw: Any,
     ) -> Self:
-        """Draw the first samples of X, corrupted as in training, and reconstructed from that.
+        """Draw the first samples of X, their corrupted versions, and the reconstructions of these.
 
         Parameters
         ----------
         estimator : DenoisingAutoencoder or StackedAutoencoder
-            Fitted autoencoder. Without corruption, the line of corrupted samples is left out.
+            Fitted autoencoder. Without corruption, the line of corrupted samples is omitted.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, preferably not those of the training set.
+            Samples, preferably not from the training set.
         image_shape : tuple of int, default=None
             See `FilterDisplay`.
         n_rows : int, default=10
@@ -330,9 +330,9 @@ class ReconstructionDisplay(_Display):
         random_state : int, RandomState instance or None, default=None
             Seed of the noise.
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **im_kw : dict
-            For `plot`.
+            Passed to `plot`.
 
         Returns
         -------
@@ -343,7 +343,7 @@ class ReconstructionDisplay(_Display):
         if not hasattr(estimator, "inverse_transform"):
             raise TypeError(
                 f"{type(estimator).__name__} cannot reconstruct. Pass a DenoisingAutoencoder or a "
-                "StackedAutoencoder, such as the pretrained_ of a classifier."
+                "StackedAutoencoder, e.g. pretrained_ of a classifier."
             )
         X = estimator._check_X(X)[:n_rows]
         bottom = estimator._trained_layers[0]
@@ -358,16 +358,16 @@ class ReconstructionDisplay(_Display):
 
 
 class LossCurveDisplay(_Display):
-    """Loss after each epoch, of the training samples and of held-out ones if there are any.
+    """Learning curves: loss of training and held-out samples after each epoch.
 
     Use `from_estimator` to make one.
 
     Parameters
     ----------
     curves : dict of str to tuple of (list of float, list of float or None)
-        Losses of training and held-out samples, by the name of the layer or stage.
+        Losses of training and held-out samples, by the name of the layer or training stage.
     baselines : dict of str to float, default=None
-        Loss of the mean sample, by the same names; a dashed line.
+        Loss of the mean sample, by the same names, drawn as dashed lines.
 
     Attributes
     ----------
@@ -404,14 +404,14 @@ class LossCurveDisplay(_Display):
         self.curves, self.baselines = curves, baselines or {}
 
     def plot(self, ax: Axes | None = None, **line_kw: Any) -> Self:
-        """Draw the curves; those of held-out samples are dotted.
+        """Draw the curves, dotted for held-out samples.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **line_kw : dict
-            For `matplotlib.axes.Axes.plot`.
+            Passed to `matplotlib.axes.Axes.plot`.
 
         Returns
         -------
@@ -422,12 +422,12 @@ class LossCurveDisplay(_Display):
         self.lines_, self.baselines_ = [], []
         for name, (training, held_out) in self.curves.items():
             epochs = np.arange(1, len(training) + 1)
-            # A single epoch is a point.
+            # A line of a single epoch would be invisible.
             style = {"marker": "o" if len(training) == 1 else None, **line_kw}
             [line] = ax.plot(epochs, training, **{"label": name, **style})
             self.lines_.append(line)
             if held_out:
-                # A fit that continued one without early stopping has fewer of them.
+                # They are fewer if an earlier fit had no early stopping.
                 style |= {"color": line.get_color(), "linestyle": ":"}
                 label = "held out" if name == "training" else f"{name}, held out"
                 self.lines_ += ax.plot(epochs[-len(held_out) :], held_out, label=label, **style)
@@ -446,17 +446,16 @@ class LossCurveDisplay(_Display):
     ) -> Self:
         """Draw the curves of a fitted estimator: of each layer of a stack, or of fine-tuning.
 
-        Beside a curve of an autoencoder, a dashed line is the loss of the mean sample,
-        ``baseline_loss_``.
+        For autoencoders, a dashed line shows the loss of the mean sample, ``baseline_loss_``.
 
         Parameters
         ----------
         estimator : estimator
             Any fitted estimator of this package.
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **line_kw : dict
-            For `plot`.
+            Passed to `plot`.
 
         Returns
         -------
@@ -486,18 +485,18 @@ def _is_continuous(y):
 
 
 class FeatureScoreDisplay(_Display):
-    """Which features give a sample away: the errors behind the score of a detector.
+    """Errors of the features that make up the score of a detector.
 
     Use `from_estimator` to make one.
 
     Parameters
     ----------
     feature_scores : ndarray of shape (n_samples, n_features)
-        Scores of features, as `StackedAutoencoderDetector.feature_scores` returns them.
+        Scores of the features, from `StackedAutoencoderDetector.feature_scores`.
     feature_errors : ndarray of shape (n_features,), default=None
-        What is usual for each feature: `StackedAutoencoderDetector.feature_errors_`.
+        Usual error of each feature, from `StackedAutoencoderDetector.feature_errors_`.
     feature_names : array-like of str of shape (n_features,), default=None
-        Names of the features. None is x0, x1 and so on.
+        Names of the features. None means x0, x1 and so on.
 
     Attributes
     ----------
@@ -536,16 +535,16 @@ class FeatureScoreDisplay(_Display):
         self.feature_errors, self.feature_names = feature_errors, feature_names
 
     def plot(self, ax: Axes | None = None, *, n_features: int = 10, **bar_kw: Any) -> Self:
-        """Draw the errors of the features with the largest, as bars.
+        """Draw a bar chart of the largest errors of features.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         n_features : int, default=10
-            Number of features to draw, at most.
+            Maximum number of features to draw.
         **bar_kw : dict
-            For `matplotlib.axes.Axes.barh`.
+            Passed to `matplotlib.axes.Axes.barh`.
 
         Returns
         -------
@@ -579,20 +578,20 @@ class FeatureScoreDisplay(_Display):
         ax: Axes | None = None,
         **bar_kw: Any,
     ) -> Self:
-        """Draw the errors of a sample, or the means over some samples, with what is usual.
+        """Draw the errors of a sample, or means over samples, and the usual errors.
 
         Parameters
         ----------
         estimator : StackedAutoencoderDetector
             A fitted detector.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            One sample, or several.
+            One or several samples.
         n_features : int, default=10
             See `plot`.
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **bar_kw : dict
-            For `plot`.
+            Passed to `plot`.
 
         Returns
         -------
@@ -610,17 +609,17 @@ class FeatureScoreDisplay(_Display):
 
 
 class CodeDisplay(_Display):
-    """Codes of samples: as points in a plane, or as a histogram of mean activations.
+    """Codes of samples: a scatter plot, or a histogram of mean activations.
 
     Use `from_estimator` to make one.
 
     Parameters
     ----------
     codes : ndarray of shape (n_samples, n_components)
-        Codes, as `transform` returns them.
+        Codes, as returned by `transform`.
     y : array-like of shape (n_samples,), default=None
         Labels or numbers that colour the points. Unlabelled samples are grey: None, nan, pandas'
-        NA, and -1 among numbers unless the only labels are -1 and 1.
+        NA, and -1 in numeric y unless the only labels are -1 and 1.
 
     Attributes
     ----------
@@ -655,13 +654,13 @@ class CodeDisplay(_Display):
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         kind : {'scatter', 'histogram'}, default='scatter'
-            'scatter' draws each sample at its code, or at the first two principal components if
-            the code has more dimensions. 'histogram' counts the units by their mean activation
+            'scatter' draws each sample at its code, or at the first two principal components of
+            codes with more dimensions. 'histogram' counts the units by their mean activation
             over the samples.
         **plot_kw : dict
-            For `matplotlib.axes.Axes.scatter` or `hist`.
+            Passed to `matplotlib.axes.Axes.scatter` or `hist`.
 
         Returns
         -------
@@ -692,17 +691,17 @@ class CodeDisplay(_Display):
         if self.y is None:
             ax.scatter(*codes.T, **style)
         else:
-            # As objects: NumPy would make nan among strings a string.
+            # As objects: NumPy would convert nan among strings to a string.
             self._scatter_by(column_or_1d(np.asarray(self.y, dtype=object)), codes, style)
         ax.set(xlabel=f"{name} 1", ylabel=f"{name} 2")
 
     def _scatter_by(self, y, codes, style):
-        """Draw points in the colours of their labels or numbers, unlabelled ones below them."""
+        """Draw points coloured by labels or numbers, unlabelled ones below the others."""
         from matplotlib import colormaps
 
         ax, unlabelled = self.ax_, is_missing(y)
         labels = plain(y[~unlabelled])
-        if not _is_continuous(labels):  # where -1 is a number
+        if not _is_continuous(labels):  # in which -1 is an ordinary number
             unlabelled[~unlabelled] = ~is_label(labels)
         if unlabelled.any():
             grey = {**style, "color": "lightgrey"}
@@ -713,7 +712,7 @@ class CodeDisplay(_Display):
             if unlabelled.any():
                 ax.legend(markerscale=2)
             return
-        if y.dtype.kind == "f":  # integers beside nan
+        if y.dtype.kind == "f":  # integers with nan
             y = y.astype(np.int64)
         labels = np.unique(y)
         if len(labels) <= 10:
@@ -748,9 +747,9 @@ class CodeDisplay(_Display):
         kind : {'scatter', 'histogram'}, default='scatter'
             See `plot`.
         ax : matplotlib.axes.Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **plot_kw : dict
-            For `plot`.
+            Passed to `plot`.
 
         Returns
         -------

@@ -34,12 +34,12 @@ from skae._stacked import StackedAutoencoder, check_each, per_layer, set_auto_si
 from skae._threads import single_threaded_blas
 from skae._typing import NDArray, PerLayer
 
-# The parameters that decide on the shape of the layers, and their names in a single layer.
+# Parameters that define the layers, and their names in a single layer.
 OF_A_LAYER = {"hidden_layer_sizes": "n_components", "activation": "activation"}
 
 
 def final_estimator_has(name):
-    """For `available_if`: whether the estimator that predicts has this method."""
+    """Return a check for `available_if`: whether the predicting estimator has this method."""
     return lambda self: (
         self.final_estimator is None
         or hasattr(getattr(self, "final_estimator_", self.final_estimator), name)
@@ -47,7 +47,7 @@ def final_estimator_has(name):
 
 
 def tags_of(estimator):
-    """The tags of an estimator; None if it is none."""
+    """Return the tags of an estimator; None for any other object."""
     try:
         return get_tags(estimator)
     except (AttributeError, TypeError):
@@ -63,41 +63,42 @@ class FineTuningParameters:
         kw_only=False,
         constraint=[StrOptions({"auto"}), "array-like", POSITIVE_INT, None],
         doc="""int in [1, inf), array-like of shape (n_layers,), 'auto' or None
-        Length of the code of each layer, from the bottom up. 'auto' goes by the shape of X, as
-        in `StackedAutoencoder`. None is 'auto', or that of the stack in `pretrain`.""",
+        Length of the code of each layer, from the bottom up. 'auto' depends on the shape of X, as
+        in `StackedAutoencoder`. None means that of the stack in `pretrain`, or 'auto'.""",
     )
     activation: PerLayer[str] | None = parameter(
         default=None,
         constraint=[StrOptions(set(CODE_ACTIVATIONS)), "array-like", None],
         doc=f"""{{{", ".join(map(repr, CODE_ACTIVATIONS))}}}, list with one per layer, or None
-        Activation of the codes. None is 'relu', or that of the stack in `pretrain`.""",
+        Activation of the codes. None means that of the stack in `pretrain`, or 'relu'.""",
     )
     pretrain: bool | StackedAutoencoder | FrozenEstimator = parameter(
         default=True,
         constraint=["boolean", StackedAutoencoder, FrozenEstimator],
         doc="""bool, StackedAutoencoder or FrozenEstimator
-        How the layers are initialised. True: a `StackedAutoencoder` of these `hidden_layer_sizes`
-        and `activation` is fitted on all samples, labelled or not. An unfitted
-        `StackedAutoencoder`: a clone of it is fitted so, with the `hidden_layer_sizes` and
-        `activation` of this estimator unless they are None. Its parameters can be set and
-        searched as ``pretrain__corruption_level``, which makes a stack of True. A fitted one is
-        used as it is, and not changed; inside a `sklearn.frozen.FrozenEstimator` it stays fitted
-        when this estimator is cloned, e.g. by a grid search. False: random weights.""",
+        How the layers are initialised. True: a `StackedAutoencoder` with these
+        `hidden_layer_sizes` and `activation` is fitted on all samples, labelled or not. An
+        unfitted `StackedAutoencoder`: a clone of it is fitted in the same way, with the
+        `hidden_layer_sizes` and `activation` of this estimator unless they are None. Its
+        parameters can be set, and tuned in a search, as e.g. ``pretrain__corruption_level``; if
+        `pretrain` is True, this replaces it by a `StackedAutoencoder`. A fitted stack is used
+        without refitting, and is not changed; inside a `sklearn.frozen.FrozenEstimator` it stays
+        fitted when this estimator is cloned, e.g. by a grid search. False: random weights.""",
     )
     fine_tune: str = parameter(
         default="all",
         constraint=[StrOptions({"all", "top", "top_then_all"})],
         doc="""{'all', 'top', 'top_then_all'}
-        Which layers the labelled samples train: all of them end to end; the output layer alone,
-        on fixed codes (without dropout and adversarial training); or first the output layer and
-        then all, `max_iter` epochs each.""",
+        Which layers are trained on the labelled samples: 'all' layers, end to end; only the output
+        layer ('top'), on fixed codes, without dropout and adversarial training; or first the
+        output layer and then all layers, for `max_iter` epochs each.""",
     )
     final_estimator: Any = parameter(
         default=None,
         constraint=[None, HasMethods(["fit", "predict"])],
         doc="""estimator or None
-        Fitted on the fine-tuned codes of the labelled samples, to predict in place of the output
-        layer.""",
+        Estimator that is fitted on the fine-tuned codes of the labelled samples, and predicts
+        instead of the output layer.""",
     )
     dropout: PerLayer[float] = parameter(
         default=0.0,
@@ -115,23 +116,23 @@ class FineTuningParameters:
         default=None,
         constraint=[POSITIVE, None],
         doc="""float in (0, inf) or None
-        Largest Euclidean norm of the weights into a unit, enforced after each step.""",
+        Maximum Euclidean norm of the weights into a unit, enforced after each step.""",
     )
     adversarial_radius: float = parameter(
         default=0.0,
         constraint=[NOT_NEGATIVE],
         doc="""float in [0, inf)
-        Adversarial training by the fast gradient sign method: each step is taken at samples whose
-        features are moved by this much, in the units of X, in the direction that raises the loss
-        [4]_. A step takes two thirds more time. On images it helps more than dropout; with a
+        Adversarial training by the fast gradient sign method [4]_: each step uses samples whose
+        features are perturbed by this amount, in the units of X, in the direction that increases
+        the loss. A step takes two thirds more time. On images it helps more than dropout. With a
         large radius, a network that was not pretrained may fail to train.""",
     )
     learning_rate_factors: Sequence[float] | NDArray[Any] | None = parameter(
         default=None,
         constraint=["array-like", None],
         doc="""array-like of shape (n_layers + 1,) or None
-        Factor of the learning rate of each layer, the output layer last, in [0, inf). 0 leaves a
-        layer as pretrained. None is 1 for all.""",
+        Layer-wise factors of the learning rate, the output layer last, in [0, inf). 0 keeps the
+        pretrained weights of a layer. None means 1 for all layers.""",
     )
     n_warmup_epochs: int = parameter(
         default=0,
@@ -143,14 +144,16 @@ class FineTuningParameters:
         default=0,
         constraint=[NOT_NEGATIVE_INT],
         doc="""int in [0, inf)
-        Weight averaging: the fitted weights are the mean of those after each of so many last
-        epochs; 0 keeps the weights of the last one. Not with `early_stopping`.""",
+        Weight averaging: the fitted weights are the mean of the weights after each of the last
+        `n_averaged_epochs` epochs; 0 keeps the weights of the last epoch. Cannot be used with
+        `early_stopping`.""",
     )
 
 
 class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
-    """Base of classifier and regressor. Subclasses have `_read_labels`, `_labelled`, `_head` and
-    `_metric`.
+    """Base of classifier and regressor.
+
+    Subclasses define `_read_labels`, `_labelled`, `_head` and `_metric`.
     """
 
     _documentation = {
@@ -161,20 +164,20 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
     best_validation_score_ : float
         Largest value of `validation_scores_`, that of the fitted weights.
     n_iter_ : int
-        Number of epochs of fine-tuning, over all calls that continued each other.
+        Number of epochs of fine-tuning, summed over all consecutive fits that continue each other.
     n_labelled_ : int
         Number of labelled samples in the y of the last fit.
     pretrained_ : StackedAutoencoder
         The pretrained stack, before fine-tuning. Only with ``warm_start=True`` or after
-        ``partial_fit``, and not with ``pretrain=False``. To have it otherwise, fit a stack, and
-        give it as `pretrain`.
+        ``partial_fit``, and not with ``pretrain=False``. To keep the stack in other cases, fit it
+        first, and pass it as `pretrain`.
     coefs_ : list of ndarray of shape (n_in, n_out)
         Weights of each layer after fine-tuning, the output layer last. Views: copy them to keep
         them.
     intercepts_ : list of ndarray of shape (n_out,)
         Biases of each layer.
     final_estimator_ : estimator
-        The fitted `final_estimator`. Only with one.
+        The fitted `final_estimator`. Only if it is not None.
 """,
         "references": """\
     .. [1] Y. Bengio, P. Lamblin, D. Popovici, H. Larochelle. Greedy Layer-Wise Training of Deep
@@ -217,8 +220,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         Parameters
         ----------
         **params : dict
-            Parameters; ``pretrain__<name>`` sets one of the stack in `pretrain`, which is made
-            if `pretrain` is True.
+            Estimator parameters. ``pretrain__<name>`` sets a parameter of the stack in `pretrain`;
+            if `pretrain` is True, it is replaced by a `StackedAutoencoder`.
 
         Returns
         -------
@@ -233,7 +236,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
 
     def _fit(self, X, y, sample_weight, *, incremental=False):
         first = self._is_first_fit(incremental)
-        starts = first or self._interrupted  # in pretraining: the network is yet to be trained
+        starts = first or self._interrupted  # fine-tuning has not begun yet
         stack, layers = self._check_parameters()
         pretrains = starts and stack is not None and not hasattr(stack, "layers_")
         task = FitTask.fit_of(self, self._n_stages(pretrains, starts), incremental)
@@ -247,14 +250,14 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                     "The first call of partial_fit pretrains the layers on its X, which has 1 "
                     "sample. Give at least 2 samples, or set pretrain=False."
                 )
-            if starts and hasattr(stack, "layers_"):  # the same features, in the same order
+            if starts and hasattr(stack, "layers_"):  # X must have the features of the stack
                 header = given.header if isinstance(given, Samples) else given
                 validate_data(stack, header, reset=False, skip_check_array=True)
             weights = check_weights(sample_weight, X)
             labels = self._read_labels(X, y, weights, first, incremental)
             if not labels.mask.any():
                 if incremental and not first:
-                    return self  # a batch without labels has nothing to fine-tune by
+                    return self  # nothing to fine-tune on
                 raise ValueError(self._no_labels)
             self.n_labelled_ = labels.n_labelled
             if self.verbose:
@@ -267,14 +270,14 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                 set_auto_sizes(layers, X, weights, fitted, incremental)
                 if pretrains:
                     with_attributes(stack, hidden_layer_sizes=shape_of(layers)[0])
-            # Fits that continue each other are computed in the type of the first.
+            # Fits that continue each other use the dtype of the first.
             dataset = labels.dataset(X, compute_dtype(X) if first else self._params().dtype)
             samples = self._samples_to_train_on(dataset, labels, X, weights)
             options = _training.Options.of(self, len(samples), incremental=incremental)
             task.begin(dataset.X, labels.y, dataset.sample_weight, self._fitted_attributes)
             with single_threaded_blas():
                 if starts:
-                    _training.split(dataset, options, 0)  # refuse before any work
+                    _training.split(dataset, options, 0)  # raise errors before pretraining
                     state = self._start(stack, layers, X, weights, labels.head, options, task)
                 else:
                     self._check_continues(layers, labels.head)
@@ -292,15 +295,15 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return self
 
     def _n_stages(self, pretrains, starts):
-        """Number of subtasks of a fit, for callbacks."""
+        """Return the number of subtasks of a fit, for callbacks."""
         in_output = starts or (self._state.output_only and self._state.interrupted)
         twice = in_output and self.fine_tune == "top_then_all"
         return pretrains + 1 + twice + (self.final_estimator is not None)
 
     def _check_parameters(self):
-        """Refuse what cannot work; return the stack to start from, if any, and its layers.
+        """Validate the parameters; return the stack to start from, if any, and its layers.
 
-        They are fitted only if they were given so.
+        They are fitted only if `pretrain` is a fitted stack.
         """
         self._validate_params()
         stack = self.pretrain
@@ -325,7 +328,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
                 if per_layer(name, mine, len(layers)) != its[name]:
                     raise ValueError(
                         f"{name}={mine!r}, but that of the fitted stack in pretrain is "
-                        f"{its[name]}. Leave it at None to take that of the stack."
+                        f"{its[name]}. Set it to None to use that of the stack."
                     )
         else:
             given = isinstance(stack, StackedAutoencoder)
@@ -365,7 +368,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return (stack if self.pretrain else None), layers
 
     def _check_continues(self, layers, head):
-        """Refuse another network than the fitted one."""
+        """Refuse a change of the fitted network."""
         sizes, activations = shape_of(layers)
         if (
             sizes != self._architecture["sizes"][1:-1]
@@ -379,16 +382,16 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             )
 
     def _pretrained(self, stack, X, weights, task, fitted):
-        """The stack to start from: fitted now, or a copy of a fitted one."""
+        """Return the stack to start from: fitted now, or a copy of a fitted one."""
         if hasattr(stack, "layers_"):
             return deepcopy(stack)
         begun = self.pretrained_ if self._interrupted else None
-        if begun is not None and not begun._lacks_epochs:  # fine-tuning had not begun
+        if begun is not None and not begun._lacks_epochs:  # interrupted before fine-tuning
             stack = copy(begun)
         else:
             if not isinstance(self.pretrain, StackedAutoencoder):
                 stack.set_params(verbose=self.verbose)
-            if begun is not None:  # goes on where it was
+            if begun is not None:  # resume it
                 its = {"random_state": begun.random_state, "_to_resume": begun._to_resume or {}}
                 stack = with_attributes(copy(begun), **{**vars(stack), **its})
             stack._other_title = f"{type(self).__name__}, pretraining"
@@ -400,9 +403,9 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return stack
 
     def _start(self, stack, layers, X, weights, head, options, task):
-        """Pretrain, or take a pretrained stack; return the state of the network made of it."""
+        """Pretrain, or use a pretrained stack; return the initial state of the network."""
         pretrains = stack is not None and not hasattr(stack, "layers_")
-        if self._interrupted:  # a random_state that is no int would give others now
+        if self._interrupted:  # drawing again from a RandomState would give another seed
             seed = self._state.seed
         else:
             rng = check_random_state(self.random_state)
@@ -427,7 +430,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return self._set_start(stack, pretrains and stack._lacks_epochs, *start)
 
     def _set_start(self, stack, interrupted, architecture, output, options, dtype, seed):
-        """Store where fine-tuning starts: after pretraining, or in it if that was interrupted."""
+        """Store the state before fine-tuning, or the state of an interrupted pretraining."""
         network = Network(**architecture)
         state = _training.initial_state(network, options, dtype, seed)
         # The output layer starts at zero, as in the Theano tutorials, so the first predictions
@@ -445,11 +448,11 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return state
 
     def _samples_to_train_on(self, dataset, labels, X, weights):
-        """The data set of the labelled samples, or one with others besides."""
+        """Return the data set to fine-tune on: labelled samples, possibly unlabelled ones too."""
         return dataset
 
     def _pseudo_labels(self, dataset, labels, options, seed):
-        """How to find targets for the unlabelled samples, or None."""
+        """Return the `PseudoLabels` of the unlabelled samples, or None."""
 
     def _objective(self, dataset, head, options, seed):
         return _sgd.Objective(
@@ -465,7 +468,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             if self.fine_tune == "top" or state.interrupted:
                 return state
         if state.output_only:
-            # The solver has seen nothing of the other layers yet: begin its moments afresh.
+            # The solver has no moments for the other layers yet: reset all of them.
             state = replace(
                 state, buffers=state.buffers[:1], best_loss=np.inf, n_stale=0, output_only=False
             ).as_complete()
@@ -489,12 +492,12 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return state
 
     def _fine_tune_output(self, state, dataset, head, options, task):
-        """Train the output layer alone, on the codes of the layers below."""
+        """Train only the output layer, on the codes of the top layer."""
         network = self._network
         if not state.output_only:
             state = state.as_complete()
         codes = self._codes(dataset, state.params)
-        if codes.pseudo_labels is not None:  # nothing follows in this stage
+        if codes.pseudo_labels is not None:  # for all epochs of this stage
             codes.pseudo_labels = replace(codes.pseudo_labels, n_epochs=np.inf)
         place = self._output_layer_place()
         stage = task.subtask(
@@ -517,23 +520,23 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return self._with_output(state, trained)
 
     def _codes(self, dataset, params):
-        """The codes of the top layer, as a data set."""
+        """Return the codes of the top layer, as a data set."""
         encode = partial(_inference.outputs, self._network, params, stop=-1)
         return dataset.encoded(encode, self._n_features_out)
 
     def _output_layer_place(self):
-        """Places of the output layer's parameters in the flat buffer."""
+        """Return the indices of the output layer's parameters in the flat buffer."""
         return np.r_[self._network.span(-1, "weight"), self._network.span(-1, "bias")]
 
     def _with_output(self, state, trained):
-        """A state of the whole network, from one of the layers below and one of the top."""
+        """Combine a state of the whole network with a trained state of the output layer."""
         buffers = np.zeros((len(trained.buffers), state.buffers.shape[1]), state.buffers.dtype)
         buffers[0] = state.params
         buffers[:, self._output_layer_place()] = trained.buffers
         return replace(trained, buffers=buffers, output_only=True)
 
     def _attributes_with_output(self, state, trained):
-        """The fitted attributes, with the output layer as `trained`."""
+        """Return the fitted attributes with the output layer of `trained`."""
         return self._fitted_attributes(self._with_output(state, trained))
 
     def _fit_final_estimator(self, dataset, y, task):
@@ -548,7 +551,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         self.best_validation_score_ = -state.best_loss
 
     def _state_to_train(self):
-        """The state as it was trained; `_set_state` may have changed the output layer."""
+        """Return the state for further training; `_set_state` may rescale the output layer."""
         return self._state
 
     # -- use ----------------------------------------------------------------------------
@@ -584,7 +587,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return _inference.outputs(self._network, self._params(dataset.dtype), dataset, stop=-1)
 
     def _predict_by(self, method, X):
-        """Call a method of the final estimator, or of the head."""
+        """Call a method of the final estimator, or of the head, for the samples of X."""
         X = self._check_X(X)
         if hasattr(self, "final_estimator_"):
             return getattr(self.final_estimator_, method)(self._encode(X))
@@ -595,7 +598,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return getattr(head, method)(logits.astype(head.dtype or logits.dtype, copy=False))
 
     def _score(self, X, y, sample_weight):
-        """The metric of the labelled samples."""
+        """Compute the metric on the labelled samples."""
         predicted = self.predict(X)
         weights = weights_of_mean(sample_weight, predicted)
         y, labelled = self._labelled(predicted, y)
@@ -606,11 +609,11 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
 
 
 def with_attributes(stack, **values):
-    """Set parameters of a stack, also those that are none of its subclass; return it."""
+    """Set attributes of a stack, even if they are no parameters of its subclass; return it."""
     vars(stack).update(values)
     return stack
 
 
 def shape_of(layers):
-    """Lengths of the codes of the layers, and their activations."""
+    """Return the code lengths and the activations of the layers."""
     return [int(one.n_components) for one in layers], [one.activation for one in layers]

@@ -7,18 +7,20 @@ import numpy as np
 
 from skae._dataset import filled
 
-# Rounds of expectation maximisation, and the ridge on the variances of standardised features.
+# Iterations of expectation maximisation, and the ridge on the variances of standardised features.
 N_ROUNDS, RIDGE = 10, 0.01
 
-# A round takes d^3 operations for each sample: more features, or samples, are too many.
+# Limits, because an iteration takes n_features^3 operations for each sample.
 MOST_FEATURES, MOST_SAMPLES = 128, 2000
 
-# Most numbers of the matrices, one a sample, that are inverted at once: what a cache holds.
+# Numbers in the matrices, one per sample, that are inverted together: they fit into a cache.
 BLOCK_NUMBERS = 2**17
 
 
 def fit_precision(Z, weights):
-    """The inverse covariance of standardised features with missing values, by maximum likelihood.
+    """Estimate the inverse covariance of standardised features with missing values.
+
+    This is the maximum likelihood estimate, by expectation maximisation.
 
     Parameters
     ----------
@@ -29,7 +31,7 @@ def fit_precision(Z, weights):
     Returns
     -------
     precision : ndarray of shape (n_features, n_features), or None
-        None for so many features that their covariance is not estimated.
+        None if there are more than `MOST_FEATURES` features.
     """
     d = Z.shape[1]
     if d > MOST_FEATURES:
@@ -41,7 +43,7 @@ def fit_precision(Z, weights):
         precision = np.linalg.inv(covariance)
         for where, values, missing in _blocks(Z):
             inverse = np.linalg.inv(_of_missing(precision, missing))
-            inverse *= missing[:, np.newaxis, :]  # the covariance of what is missing
+            inverse *= missing[:, np.newaxis, :]  # the covariance of the missing values
             means = values - np.einsum("ijk,ik->ij", inverse, values @ precision) * missing
             w = weights[where]
             total += (means.T * w) @ means + np.einsum("i,ijk->jk", w, inverse)
@@ -50,13 +52,13 @@ def fit_precision(Z, weights):
 
 
 def evenly_spaced(n_samples):
-    """The indices of as many samples as the inverse covariance is worth estimating from."""
+    """Return indices of at most `MOST_SAMPLES` evenly spaced samples."""
     n_taken = min(n_samples, MOST_SAMPLES)
     return np.arange(n_taken) * n_samples // n_taken
 
 
 def fill(Z, precision):
-    """Samples with the conditional means in place of missing values; zeros without a precision."""
+    """Fill missing values with their conditional means, or with zeros without a precision."""
     if precision is None:
         return filled(Z)
     out = np.empty(Z.shape)
@@ -68,7 +70,7 @@ def fill(Z, precision):
 
 
 def _blocks(Z):
-    """Yield (where, values, missing) of consecutive samples, with zeros for what is missing."""
+    """Yield (where, values, missing) of consecutive samples, with zeros for missing values."""
     size = max(1, BLOCK_NUMBERS // Z.shape[1] ** 2)
     for start in range(0, len(Z), size):
         where = slice(start, start + size)
@@ -77,6 +79,6 @@ def _blocks(Z):
 
 
 def _of_missing(precision, missing):
-    """For each sample, the precision of what is missing, and ones on the rest of the diagonal."""
+    """Return the precision of the missing values of each sample, padded with an identity."""
     both = missing[:, :, np.newaxis] & missing[:, np.newaxis, :]
     return np.where(both, precision, np.eye(len(precision)))

@@ -1,8 +1,8 @@
 """Heads: the meaning of the output layer of a supervised estimator.
 
-A head knows the activation and the loss of the output layer, how y becomes targets, and how
-logits (outputs before their activation) become scores, probabilities, predictions and ONNX nodes.
-Nothing else asks which kind of output there is.
+A head defines the activation and the loss of the output layer, how y is converted to targets, and
+how logits (outputs before the activation) are converted to scores, probabilities, predictions and
+ONNX nodes. No other module depends on the kind of output.
 """
 
 import numpy as np
@@ -12,18 +12,18 @@ from sklearn.utils.multiclass import type_of_target
 
 
 class Softmax:
-    """One class of several: probabilities that sum to one.
+    """Multiclass output: class probabilities that sum to one.
 
     Parameters
     ----------
     classes : ndarray of shape (n_classes,)
     label_smoothing : float, default=0.0
-        Part of each target that is spread evenly over the classes.
+        Part of each target that is distributed evenly over the classes.
     """
 
     activation, loss = "softmax", "log_loss"
-    dtype = np.float64  # of logits: in single precision, a probability near one would be one
-    label_ndim = 1  # dimensions of what `predict` gives
+    dtype = np.float64  # of logits: in float32, probabilities near one would round to one
+    label_ndim = 1  # dimensions of the predictions
 
     def __init__(self, classes, label_smoothing=0.0):
         self.classes, self.label_smoothing = classes, label_smoothing
@@ -33,18 +33,18 @@ class Softmax:
         return len(self.classes)
 
     def strata(self, y):
-        """Numbers of the classes, of which a held-out part should have its share."""
+        """Return the class indices of y, to stratify by."""
         return np.searchsorted(self.classes, y)
 
     def encode(self, y, dtype):
-        """Targets of the labels, shape (n_samples, n_outputs)."""
+        """Convert labels to targets of shape (n_samples, n_outputs)."""
         spread = self.label_smoothing / self.n_outputs
         targets = np.full((len(y), self.n_outputs), spread, dtype=dtype)
         targets[np.arange(len(y)), self.strata(y)] += 1 - self.label_smoothing
         return targets
 
     def score(self, targets, outputs, sample_weight):
-        """Accuracy of activated outputs."""
+        """Compute the accuracy from outputs after the activation."""
         right = outputs.argmax(axis=1) == targets.argmax(axis=1)
         return np.average(right, weights=sample_weight)
 
@@ -61,7 +61,7 @@ class Softmax:
         return log_softmax(bounded(logits), axis=1)
 
     def onnx(self, graph, logits, labels):
-        """Nodes of the label, the scores and the probabilities; `labels` are ONNX's classes."""
+        """Make the nodes of label, scores and probabilities; `labels` are the classes in ONNX."""
         label = self._onnx_largest(graph, logits, labels)
         return label, logits, graph.node("Softmax", logits, axis=1)
 
@@ -71,7 +71,7 @@ class Softmax:
 
 
 class Logistic(Softmax):
-    """One class of two: the probability of the second."""
+    """Binary output: the probability of the second class."""
 
     activation, loss = "logistic", "cross_entropy"
 
@@ -81,7 +81,7 @@ class Logistic(Softmax):
         return self._smoothed((y == self.classes[1])[:, np.newaxis], dtype)
 
     def _smoothed(self, indicator, dtype):
-        """Targets of a logistic unit for each column."""
+        """Convert an indicator to targets, with one logistic unit per column."""
         targets = indicator.astype(dtype)
         targets *= 1 - self.label_smoothing
         targets += self.label_smoothing / 2
@@ -110,7 +110,7 @@ class Logistic(Softmax):
 
 
 class Multilabel(Logistic):
-    """Any number of labels a sample: the probability of each."""
+    """Multilabel output: the probability of each label."""
 
     label_ndim = 2
     n_outputs = Softmax.n_outputs
@@ -139,7 +139,7 @@ class Multilabel(Logistic):
 
 
 class Linear:
-    """Numbers: one or several a sample.
+    """Regression output: one or several numbers per sample.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Linear:
     """
 
     activation, loss = "identity", "squared_error"
-    dtype = None  # that of X
+    dtype = None  # the dtype of X
 
     def __init__(self, ndim, mean=None, scale=None):
         self.ndim, self.mean, self.scale = ndim, mean, scale
@@ -169,7 +169,7 @@ class Linear:
         return targets
 
     def score(self, targets, outputs, sample_weight):
-        """R^2."""
+        """Compute R^2."""
         return r2_score(targets, outputs, sample_weight=sample_weight)
 
     def predict(self, logits):
@@ -177,7 +177,7 @@ class Linear:
 
 
 def bounded(logits):
-    """Infinite logits as large numbers, whose differences are finite."""
+    """Clip infinite logits to large numbers with finite differences."""
     limit = np.finfo(logits.dtype).max / 4
     return logits.clip(-limit, limit)
 
@@ -186,14 +186,14 @@ HEADS = {head.__name__: head for head in (Softmax, Logistic, Multilabel)}
 
 
 def classification_head(y, known=None, label_smoothing=0.0):
-    """The head for labels y; ValueError if they don't fit the classes that are `known`.
+    """Make the head for labels y; raise ValueError if they do not match the `known` classes.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,) or (n_samples, n_labels)
         Labels of the labelled samples.
     known : ndarray of shape (n_classes,), default=None
-        Classes that were declared or fitted before.
+        Classes from `partial_fit` or from an earlier fit.
     label_smoothing : float, default=0.0
     """
     if y.ndim == 2:
@@ -216,6 +216,6 @@ def classification_head(y, known=None, label_smoothing=0.0):
         raise ValueError(
             f"The labelled samples of y have one class only, {classes[0]!r}; at least 2 classes "
             "are needed. Samples with y == -1 count as unlabelled: if -1 is a class, encode the "
-            "classes otherwise, e.g. with sklearn.preprocessing.LabelEncoder."
+            "classes differently, e.g. with sklearn.preprocessing.LabelEncoder."
         )
     return (Logistic if len(classes) == 2 else Softmax)(classes, label_smoothing)

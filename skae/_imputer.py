@@ -1,4 +1,4 @@
-"""StackedAutoencoderImputer: missing values filled by deep autoencoders."""
+"""StackedAutoencoderImputer: imputation of missing values by deep autoencoders."""
 
 from functools import partial
 from numbers import Real
@@ -22,15 +22,15 @@ from skae._parameters import estimator, parameter
 from skae._standardized import StandardizedStack, standardize
 from skae._typing import ArrayLike, MatrixLike, NDArray
 
-# So many copies of each sample, with other values hidden, make about so many rows to train on:
-# the more features, the more there is to learn.
+# Training rows per feature, and bounds of the number of rows and of the copies of each sample.
+# Different values are hidden in each copy. More features need more training data.
 ROWS_PER_FEATURE, N_ROWS, COPIES = 650, (20_000, 40_000), (2, 50)
 
-# The share of the observed values of a copy that are hidden is drawn between these.
+# Range from which the proportion of hidden values of a copy is drawn.
 HIDDEN = (0.05, 0.6)
 
-# Shrinkage of the weight of a feature towards the common weight, relative to the sum of squares of
-# an average feature.
+# Shrinkage of the weight of a feature towards the common weight, relative to the sum of squares
+# of an average feature.
 PRIOR, TINY = 0.2, 1e-300
 
 
@@ -38,11 +38,11 @@ PRIOR, TINY = 0.2, 1e-300
 class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
     """Imputation of missing values by denoising autoencoders.
 
-    Missing values are first filled by their mean given the observed ones, as in a normal
-    distribution: a linear estimate. Deep autoencoders then learn to reconstruct the samples from
-    such estimates, and from which values are missing, with many more values hidden, and add what
-    is not linear. How far each feature goes by them is learned from hidden values of samples that
-    they were not trained on.
+    Missing values are first replaced by a linear estimate: their conditional mean given the
+    observed values, in a multivariate normal distribution. Deep autoencoders then learn the
+    nonlinear part. They reconstruct the samples from linear estimates and the mask of missing
+    values, with additional values hidden. For each feature, the two estimates are combined with a
+    weight that is learned from hidden values of samples not used to train the network.
 
     Observed values are not changed.
 
@@ -53,11 +53,11 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
     Attributes
     ----------
     weights_ : ndarray of shape (n_features_in_,)
-        Weight of the autoencoders in what is filled in, between 0 and 1; the rest is that of the
-        linear estimate.
+        Weight of the autoencoders in the imputed values, between 0 and 1; the linear estimate has
+        the remaining weight.
     precision_ : ndarray of shape (n_features_in_, n_features_in_) or None
         Inverse covariance of the standardised features, for the linear estimate. None for more
-        than 128 features: the estimate is their mean.
+        than 128 features, where the mean of the feature is used instead.
     indicator_ : MissingIndicator or None
         Indicator of missing values; None if ``add_indicator=False``.
     {stack_attributes}
@@ -65,17 +65,18 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
 
     See Also
     --------
-    sklearn.impute.KNNImputer : Fills in the mean of the nearest neighbours.
-    sklearn.impute.IterativeImputer : Predicts each feature from the others, in turns.
-    sklearn.impute.SimpleImputer : Fills in the mean, the median or a constant.
+    sklearn.impute.KNNImputer : Impute the mean of the nearest neighbours.
+    sklearn.impute.IterativeImputer : Predict each feature from the others, in turns.
+    sklearn.impute.SimpleImputer : Impute the mean, the median or a constant.
 
     Notes
     -----
-    Features are standardised inside. The networks are trained in single precision, whatever the
-    type of X, and one after the other only if there are callbacks or `verbose` is set.
+    Features are standardised internally. The networks are trained in single precision, whatever
+    the dtype of X. They are trained in parallel, but one after the other with callbacks or
+    `verbose`.
 
-    Ctrl-C ends the training with a warning. The networks that have been trained by then make up
-    the imputer.
+    Ctrl-C ends the training with a warning. The imputer then consists of the networks trained so
+    far.
 
     References
     ----------
@@ -106,24 +107,24 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         default=np.nan,
         constraint=[Real],
         doc="""int, float or nan
-        What stands for a missing value. Missing values of pandas' nullable dtypes become nan.""",
+        Placeholder of missing values. Missing values of pandas' nullable dtypes become nan.""",
     )
     add_indicator: bool = parameter(
         default=False,
         constraint=["boolean"],
         doc="""bool
-        Whether to add a column to the output for each feature that has missing values in ``fit``:
-        whether the value was missing.""",
+        Whether to add an indicator column to the output for each feature that has missing values
+        in ``fit``.""",
     )
     keep_empty_features: bool = parameter(
         default=False,
         constraint=["boolean"],
         doc="""bool
-        Whether features without any observed value in ``fit`` are kept, filled with 0, or left
-        out of the output.""",
+        Whether to keep features without any observed value in ``fit``, filled with 0, or to drop
+        them from the output.""",
     )
 
-    _noise = None, 0.0  # it is in the input already
+    _noise = None, 0.0  # hidden values take its place
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -133,7 +134,7 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         return tags
 
     def _validate(self, X, **options):
-        """Validate X; what is missing in the result is nan."""
+        """Validate X, and replace missing values by nan."""
         as_nan = is_scalar_nan(self.missing_values)
         needed = {
             "accept_sparse": False,
@@ -147,7 +148,7 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn to fill in what is missing.
+        """Fit the imputer.
 
         Parameters
         ----------
@@ -156,7 +157,7 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample, not negative. Samples of weight zero are left out.
+            Non-negative weight of each sample. Samples of weight zero are ignored.
 
         Returns
         -------
@@ -166,13 +167,13 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         Raises
         ------
         ValueError
-            If X, `sample_weight` or a parameter is not as described, or if the loss becomes
-            infinite or nan. The estimator is then as it was before the call.
+            If X, `sample_weight` or a parameter is invalid, or if the loss becomes infinite or
+            nan. The estimator is then left unchanged.
         """
         return self._fit(X, y, sample_weight)
 
     def _prepare(self, samples, weights):
-        """Linear estimates of samples with values hidden, several of each; what they should be."""
+        """Make copies of the samples with values hidden: linear estimates and targets."""
         (n_samples, d), standardize = samples.shape, self._standardize()
         observed, missing = np.any(samples.results(kinds_of_values), axis=0)
         self._observed, self.indicator_ = observed, None
@@ -190,7 +191,7 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         )
 
     def _learn(self, left_out):
-        """Set the weights, by hidden values of samples that a network has not seen."""
+        """Set the weights, by hidden values of the samples held out from each network."""
         products, squares = np.zeros((2, self.n_features_in_))
         for stack, part in zip(self.autoencoders_, left_out):
             for its_products, its_squares in part.results(partial(steps, stack)):
@@ -204,7 +205,7 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
     # -- use --------------------------------------------------------------------------
 
     def transform(self, X: MatrixLike) -> Any:
-        """Fill in what is missing.
+        """Impute the missing values.
 
         Parameters
         ----------
@@ -214,9 +215,9 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         Returns
         -------
         X_filled : ndarray of shape (n_samples, n_features_out)
-            The samples, float32 if X is float32, else float64. Observed values are as they were.
-            Features without an observed value in ``fit`` are left out, or are 0 with
-            ``keep_empty_features=True``. Indicators of missing values come last, with
+            Imputed samples, float32 if X is float32, else float64. Observed values are unchanged.
+            Features without an observed value in ``fit`` are dropped, or filled with 0 with
+            ``keep_empty_features=True``. Indicators of missing values are the last columns, with
             ``add_indicator=True``.
         """
         X = self._check_X(X)
@@ -233,9 +234,9 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         return np.hstack([filled, self.indicator_.transform(X).astype(filled.dtype)])
 
     def _estimates(self, X):
-        """What the samples are estimated to be, in the units and the type of X.
+        """Estimate all values of the samples, in the units and the dtype of X.
 
-        The mean where that is too large for it.
+        An estimate that overflows is replaced by the mean of the feature.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             Z = standardize(ArrayDataset(X, np.float64), self.mean_, self.scale_)
@@ -258,7 +259,7 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
         Returns
         -------
         feature_names_out : ndarray of str objects
-            The names of the features, and those of the indicators.
+            Names of the features, followed by those of the indicators.
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
@@ -269,13 +270,13 @@ class StackedAutoencoderImputer(TransformerMixin, StandardizedStack):
 
 
 def with_nan(X, missing_values):
-    """The samples with nan for missing values."""
+    """Replace missing values by nan."""
     if is_scalar_nan(missing_values):
         return X
     return np.where(X == missing_values, X.dtype.type(np.nan), X)
 
 
-# -- blocks of samples, wherever they are -----------------------------------------------
+# -- blocks of samples, in this process or on a cluster ---------------------------------
 
 
 def checked(needed, missing_values, block, number):
@@ -284,38 +285,39 @@ def checked(needed, missing_values, block, number):
 
 
 def kinds_of_values(X):
-    """Whether each feature has observed values, and missing ones."""
+    """Return masks of the features with observed values, and of those with missing values."""
     missing = np.isnan(X)
     return ~missing.all(axis=0), missing.any(axis=0)
 
 
 def with_values_hidden(standardize, precision, n_copies, seed, X, number):
-    """The linear estimates of copies of the samples with values hidden; what they should be."""
+    """Make the inputs of the networks, from copies with values hidden, and the targets."""
     Z = standardize(X)
     rng, inputs = np.random.default_rng((seed, number)), []
     for _ in range(n_copies):
         mask = rng.random(Z.shape) < rng.uniform(*HIDDEN, (len(Z), 1))
         inputs.append(estimates_and_inputs(np.where(mask, np.nan, Z), precision, Z.dtype)[1])
-    targets = np.hstack([Z, np.full_like(Z, np.nan)])  # which are missing is no target
+    targets = np.hstack([Z, np.full_like(Z, np.nan)])  # the mask is not reconstructed
     return np.concatenate(inputs), np.tile(targets, (n_copies, 1))
 
 
 def estimates_and_inputs(Z, precision, dtype):
-    """The linear estimates; what the networks are given: these, and which are no more."""
+    """Return the linear estimates, and the inputs of the networks: estimates and mask."""
     linear = fill(Z, precision)
     return linear, np.hstack([linear, np.isnan(Z)]).astype(dtype)
 
 
 def outputs_of(stack, inputs):
-    """What a network makes of the features."""
+    """Reconstruct the features by a network."""
     outputs = stack._toarray(stack._reconstructed(ArrayDataset(inputs)))
     return outputs[:, : inputs.shape[1] // 2]
 
 
 def steps(stack, block):
-    """For each feature, sums over hidden values of products of two steps from the linear estimate.
+    """Return the sums over the hidden values of a feature that determine its weight.
 
-    The step that the network takes is multiplied by the one to the true value, and by itself.
+    A step is the difference to the linear estimate. The first sum is that of the network's step
+    times the step to the true value, the second that of the network's squared step.
     """
     inputs, targets = block
     linear, missing = np.hsplit(inputs, 2)

@@ -1,4 +1,4 @@
-"""Run a trained network over samples: in blocks, in threads, without noise."""
+"""Apply a trained network to samples: in blocks, with several threads, without noise."""
 
 from contextlib import contextmanager
 
@@ -12,9 +12,9 @@ from skae._threads import team_to_apply
 
 @contextmanager
 def _resources(network, n_samples, dataset, width=0):
-    """A team, a workspace for each member, and the number of samples that it is for.
+    """Yield a team, the workspaces of its members, and the number of samples of a workspace.
 
-    The samples come from `dataset`, and take `width` numbers more each.
+    The samples are those of `dataset`, each with `width` more values in a block.
     """
     with team_to_apply(n_samples * network.largest_matrix) as team:
         block_size = dataset.block_size(network.workspace_width + 1 + width)
@@ -23,7 +23,7 @@ def _resources(network, n_samples, dataset, width=0):
 
 
 def outputs(network, params, dataset, *, start=0, stop=None, index=None):
-    """Outputs of layers `start` to `stop` for the samples, or for those of `index`."""
+    """Compute the outputs of layers `start` to `stop` for all samples, or those of `index`."""
     network.check(params)
     network = network.forward_only(start, stop)
     n_samples = len(dataset) if index is None else len(index)
@@ -37,10 +37,10 @@ def outputs(network, params, dataset, *, start=0, stop=None, index=None):
 
 
 def sample_losses(network, params, objective, dataset, *, index=None, codes=None):
-    """Loss of each sample, or of those of `index`, float64, without noise.
+    """Compute the loss of each sample, or of those of `index`, as float64, without noise.
 
-    With `codes` given, a data set, a sample is compared with the output of the last layer alone
-    for its code, else with the output of the whole network.
+    With a data set of `codes`, a sample is compared with the output of the last layer for its
+    code, else with the output of the whole network.
     """
     network.check(params)
     out = np.empty(len(dataset) if index is None else len(index), dtype=np.float64)
@@ -64,10 +64,10 @@ def sample_losses(network, params, objective, dataset, *, index=None, codes=None
 
 
 def reconstruction_quality(dataset, reconstructed, index, loss):
-    """R^2 of the reconstruction of the samples of `index`, and the loss of their mean.
+    """Compute R^2 of the reconstruction of the samples of `index`, and the loss of their mean.
 
-    Both are of the observed values. ``reconstructed(dataset)`` gives the reconstructions of a data
-    set, as one. R^2 is nan if no feature varies.
+    Missing values are ignored. ``reconstructed(dataset)`` returns the reconstructions of a data
+    set, as a data set. R^2 is nan if no feature varies.
     """
     weights = dataset.weights_of_mean(index)
     if weights is None:
@@ -77,7 +77,7 @@ def reconstruction_quality(dataset, reconstructed, index, loss):
     with np.errstate(over="ignore", invalid="ignore"):
         for where, block in dataset.blocks(size, index):
             w = weights[where]
-            if not w.any():  # so small beside the others
+            if not w.any():  # relative weights may underflow
                 continue
             difference = np.subtract(
                 block, reconstructed(ArrayDataset(block)).take(slice(None)), dtype=np.float64

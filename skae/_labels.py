@@ -1,7 +1,7 @@
-"""Reading y: which samples are labelled, and with what.
+"""Validation of y: labels, and the mask of the labelled samples.
 
-A sample is unlabelled if its y is None, nan or a missing value of pandas or polars; among the
-classes of a classifier, -1 marks it, too.
+A sample is unlabelled if its y is None, nan or a missing value of pandas or polars; in a
+classifier also if its y is -1.
 """
 
 from numbers import Real
@@ -22,23 +22,23 @@ MISSING_STRINGS = {"-1", ""}
 
 
 class Labels(SimpleNamespace):
-    """The samples to fine-tune by: labelled, and not of weight zero.
+    """The samples to fine-tune on: labelled, with nonzero weight.
 
     Attributes
     ----------
     mask : ndarray of bool, shape (n_samples,)
-        Which samples they are. The other attributes are about those alone.
+        Mask of these samples. `y` and `sample_weight` are those of these samples only.
     n_labelled : int
         Number of labelled samples, of any weight.
     y : ndarray of shape (mask.sum(),) or (mask.sum(), n_outputs)
     sample_weight : ndarray of shape (mask.sum(),) or None
     head : Head
     unlabelled : ndarray of bool, shape (n_samples,)
-        Which samples have no label, and are not of weight zero.
+        Mask of the unlabelled samples with nonzero weight.
     """
 
     def dataset(self, X, dtype):
-        """The labelled samples of X, for training."""
+        """Return the labelled samples of X, for training."""
         if isinstance(X, Samples):
             return X.labelled(self, dtype)
         return ArrayDataset(
@@ -50,7 +50,7 @@ class Labels(SimpleNamespace):
         )
 
     def mixture(self, X, dtype, weights):
-        """The unlabelled samples as well; `weights` are those of all samples, or None."""
+        """Return labelled and unlabelled samples; `weights` are those of all samples, or None."""
         kept = self.mask | self.unlabelled
         labelled = self.mask[kept]
         target = np.zeros((len(labelled), self.head.n_outputs), dtype)
@@ -73,11 +73,11 @@ class Labels(SimpleNamespace):
 
 
 def read_numbers(estimator, X, y):
-    """Validate the targets of a regressor; return y, float64, and the mask of the labelled."""
+    """Validate the targets of a regressor; return y as float64, and the mask of labelled ones."""
     y = _as_array(estimator, X, y)
     if y.dtype.kind == "O":
         y = np.where(is_missing(y), np.nan, y)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow gives inf, which is refused
         y = check_array(
             y, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y"
         )
@@ -93,7 +93,7 @@ def read_classes(estimator, X, y, known=None):
     X : array-like
     y : array-like or sparse matrix
     known : ndarray of shape (n_classes,), default=None
-        Classes that were declared or fitted before.
+        Classes from `partial_fit` or from an earlier fit.
     """
     y = _as_array(estimator, X, y)
     missing = is_missing(y)
@@ -104,7 +104,7 @@ def read_classes(estimator, X, y, known=None):
         if missing[mask].any():
             raise ValueError(
                 "y has samples of which only some labels are missing. Each sample must have all "
-                "its labels, or none (missing or -1 in all columns)."
+                "labels or none (missing or -1 in all columns)."
             )
         labels = plain(y[mask])
     else:
@@ -115,13 +115,13 @@ def read_classes(estimator, X, y, known=None):
         mask[mask] = labelled
         labels = plain(labels[labelled])
     if mask.any():
-        with np.errstate(invalid="ignore"):  # it looks for integers by a cast
+        with np.errstate(invalid="ignore"):  # it casts to find integers
             check_classification_targets(labels)
     return labels, mask
 
 
 def read_declared(classes):
-    """Validate the classes that a user declares; return them sorted, each once."""
+    """Validate the `classes` of `partial_fit`; return them sorted and unique."""
     if not hasattr(classes, "__array__"):
         classes = np.array(classes, dtype=object)
     labels = plain(column_or_1d(classes))
@@ -133,12 +133,12 @@ def read_declared(classes):
 
 
 def is_plus_minus_one(labels):
-    """Whether these are the two classes -1 and 1, so that -1 does not mean unlabelled."""
+    """Whether the classes are -1 and 1, so that -1 does not mark unlabelled samples."""
     return len(labels) == 2 and set(np.asarray(labels).tolist()) == {UNLABELLED, 1}
 
 
 def _as_array(estimator, X, y):
-    """y as an array of a value or several for each sample of X, missing values among them."""
+    """Convert y to an array with a row for each sample of X; missing values are allowed."""
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
@@ -147,9 +147,9 @@ def _as_array(estimator, X, y):
     if issparse(y):
         y = y.toarray()
     elif not hasattr(y, "__array__"):
-        y = np.array(y, dtype=object)  # NumPy makes strings of None and nan among strings
+        y = np.array(y, dtype=object)  # else NumPy converts None and nan among strings to strings
     y = np.asarray(y)
-    if y.dtype.kind == "T":  # strings of variable width, which may be missing
+    if y.dtype.kind == "T":  # variable-width strings, with missing values
         y = y.astype(object)
     if y.dtype.kind == "O":
         y = plain(y)
@@ -161,7 +161,7 @@ def _as_array(estimator, X, y):
 
 
 def plain(y):
-    """Make an array of numbers or of strings from one of objects, if it holds nothing else."""
+    """Convert an array of objects to numbers or strings, if it has only one of them."""
     if y.dtype.kind != "O":
         return y
     for kinds in ((Real, np.bool_), str):
@@ -171,7 +171,7 @@ def plain(y):
 
 
 def is_missing(y):
-    """Mask of the values that are None, nan or a missing value of pandas."""
+    """Return the mask of the values that are None, nan or a missing value of pandas."""
     if y.dtype.kind == "O":
         flat = [
             value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
@@ -181,8 +181,8 @@ def is_missing(y):
 
 
 def is_label(labels, known=None):
-    """Mask of the values that are labels, and not -1 for unlabelled."""
-    if labels.dtype.kind == "O":  # strings and -1, or what no classifier takes
+    """Return the mask of the values that are labels, not -1 for unlabelled."""
+    if labels.dtype.kind == "O":  # strings and -1, or an invalid mixture
         return np.array([not isinstance(v, Real) or v != UNLABELLED for v in labels], dtype=bool)
     if labels.dtype.kind in "iuf":
         if not is_plus_minus_one(np.unique(labels) if known is None else known):
@@ -191,7 +191,7 @@ def is_label(labels, known=None):
 
 
 def _refuse_strings_for_missing(labels):
-    """Refuse strings that are more likely to mean unlabelled than to be classes."""
+    """Refuse strings that probably mark unlabelled samples, and are not classes."""
     if labels.dtype.kind not in "UO":
         return
     strings = {label for label in labels.tolist() if isinstance(label, str)}
@@ -199,6 +199,6 @@ def _refuse_strings_for_missing(labels):
         name = max(found)
         raise ValueError(
             f"y has the string {name!r} among its labels. If it marks unlabelled samples, replace "
-            f"it by None, e.g. y = np.where(y == {name!r}, None, y); if it is a class, give the "
-            "class another name, or give numbers in place of strings."
+            f"it by None, e.g. y = np.where(y == {name!r}, None, y); if it is a class, rename the "
+            "class, or use numbers instead of strings."
         )

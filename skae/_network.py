@@ -1,8 +1,8 @@
-"""Networks: their layers, the flat buffer of their parameters, their initial weights.
+"""Networks: their layers, the layout of their parameters, their initial weights.
 
-A `Network` describes; it holds no numbers. The parameters of all layers share one flat
-buffer, first all matrices and then all biases, so that gradients and the moments of an
-optimiser have the same layout, and a whole network is copied, saved or restored at once.
+A `Network` describes the architecture; it does not hold the parameters. The parameters of all
+layers share one flat buffer, first all matrices and then all biases. Gradients and the moments of
+an optimiser have the same layout, and a whole network is copied, saved or restored at once.
 """
 
 import sys
@@ -16,18 +16,18 @@ import numpy as np
 
 from skae._kernel._sgd import ACTIVATIONS, LAYER
 
-# Most parameters that can be addressed: training holds up to four float64 of each.
+# Maximum number of parameters that can be addressed: training needs up to four float64 of each.
 MAX_PARAMS = sys.maxsize // (4 * 8)
 
-# Initial weights drawn by one call. Draws are float64: those of a float32 matrix would take twice
-# its memory if they were made at once.
+# Number of initial weights drawn at once. Draws are float64: for a float32 matrix, a single draw
+# would take twice the memory of the matrix.
 DRAW_SIZE = 2**20
 
-CACHE_LINE = 64  # bytes; a vector register holds no more
+CACHE_LINE = 64  # bytes; at least the size of a vector register
 
 
 def aligned_zeros(shape, dtype):
-    """Allocate zeros that begin at a cache line, which NumPy's own arrays rarely do."""
+    """Allocate zeros aligned to a cache line, as NumPy's own arrays rarely are."""
     dtype = np.dtype(dtype)
     size = dtype.itemsize * (prod(shape) if isinstance(shape, tuple) else shape)
     memory = np.zeros(size + CACHE_LINE - 1, dtype=np.uint8)
@@ -36,12 +36,12 @@ def aligned_zeros(shape, dtype):
 
 
 def glorot(m, n):
-    """Bound of uniform initial weights (Glorot and Bengio 2010)."""
+    """Return the bound of uniform initial weights (Glorot and Bengio 2010)."""
     return np.sqrt(6.0 / (m + n))
 
 
 # Properties of the activations of codes: formula, bound of the initial weights of n units with m
-# inputs, whether a sparsity penalty can hold the mean, name of the ONNX node.
+# inputs, whether the output is bounded (as sparsity needs it), name of the ONNX node.
 CODE_ACTIVATIONS = {
     "relu": SimpleNamespace(
         formula="max(0, a)", bound=lambda m, n: np.sqrt(6.0 / m), bounded=False, onnx="Relu"
@@ -59,9 +59,9 @@ CODE_ACTIVATIONS = {
 OUTPUT_ACTIVATION = {"squared_error": "identity", "cross_entropy": "logistic"}
 
 
-@lru_cache  # a pass of one sample should not wait for it
+@lru_cache  # for the speed of single predictions
 def _table(sizes, activations, tied):
-    """The records of the layers, their number of parameters, and columns of their workspace."""
+    """Return the table of the layers, the number of parameters, and the workspace width."""
     n_layers = len(sizes) - 1
     if min(sizes) < 1:
         raise ValueError(f"sizes {list(sizes)} are not all positive")
@@ -96,7 +96,7 @@ def _table(sizes, activations, tied):
 
 
 def _place_workspace(layers):
-    """Place inputs and deltas side by side; those of a tied pair as [D; A] and [A; D]."""
+    """Place inputs and deltas in the workspace, those of a tied pair as [D; A] and [A; D]."""
     place = 0
     for layer in layers:
         if layer["transposed"]:
@@ -117,31 +117,31 @@ class Network:
     Parameters
     ----------
     sizes : sequence of int
-        Units of each layer, from the input to the output; one more than there are layers.
+        Number of units of the input and of each layer, up to the output.
     activations : sequence of str
         Activation of each layer, one of the kernel's `ACTIVATIONS`.
     tied : bool, default=False
-        Whether the second half of the layers uses the matrices of the first half,
-        mirrored and transposed. `sizes` must read the same backwards.
+        Whether the second half of the layers uses the transposed matrices of the first half, in
+        reverse order. `sizes` must be symmetric.
 
     Attributes
     ----------
     layers : ndarray of dtype LAYER
-        One record a layer, for the kernel. Training may set its `dropout` and
+        One record per layer, for the kernel. Training may set `dropout` and
         `learning_rate_scale`.
     n_params : int
         Length of the flat buffer.
     """
 
     def __init__(self, sizes, activations, *, tied=False):
-        sizes = tuple(int(size) for size in sizes)  # as Python's integers do not overflow
+        sizes = tuple(int(size) for size in sizes)  # Python's integers do not overflow
         self.activations = list(activations)
         layers, self.n_params, self.workspace_width = _table(sizes, tuple(activations), tied)
         self.layers = layers.copy()
 
     @classmethod
     def autoencoder(cls, sizes, activations, loss, *, tied, output=None):
-        """Make an encoder of `sizes` and its mirror image, for a given loss.
+        """Make an encoder of `sizes` and the symmetric decoder, for a given loss.
 
         A hidden decoder reconstructs the code of the layer below, so it has the activation of
         that layer; the last one has the activation `output`, or that of the loss.
@@ -157,12 +157,12 @@ class Network:
         return len(self.layers)
 
     def check(self, params):
-        """Refuse parameters that are not this network's, or not as the kernel takes them.
+        """Refuse parameters that do not fit this network, or the format of the kernel.
 
         Parameters
         ----------
         params : ndarray of shape (n_params,) or (n, n_params)
-            Parameters, or what else has one number for each.
+            Parameters, or buffers with the same layout.
         """
         if (
             not isinstance(params, np.ndarray)
@@ -179,14 +179,14 @@ class Network:
             )
 
     def output_layer(self):
-        """The last layer as a network of its own."""
+        """Return the last layer as a separate network."""
         layer = self.layers[-1]
         return Network([layer["n_in"], layer["n_out"]], self.activations[-1:])
 
     def forward_only(self, start=None, stop=None):
-        """Layers `start` to `stop`, with a smaller workspace, for when nothing is learned.
+        """Return layers `start` to `stop` with a smaller workspace, for inference.
 
-        Their outputs take turns in two places, as no backward pass needs them again.
+        The outputs alternate between two places, because there is no backward pass.
         """
         other = copy(self)
         layers = other.layers = self.layers[start:stop].copy()
@@ -198,7 +198,7 @@ class Network:
         return other
 
     def span(self, k, part):
-        """The slice of the flat buffer that holds the "weight" or the "bias" of layer k."""
+        """Return the slice of the flat buffer for the "weight" or the "bias" of layer k."""
         layer = self.layers[k]
         size = layer["n_out"] * (layer["n_in"] if part == "weight" else 1)
         return slice(int(layer[part]), int(layer[part] + size))
@@ -209,35 +209,35 @@ class Network:
         return int((self.layers["n_in"] * self.layers["n_out"]).max())
 
     def weights(self, params, k):
-        """The matrix of layer k, shape (n_out, n_in), as a view of `params`."""
+        """Return the matrix of layer k, shape (n_out, n_in), as a view of `params`."""
         layer = self.layers[k]
         shape = (layer["n_out"], layer["n_in"])
         view = params[self.span(k, "weight")]
         return view.reshape(shape[::-1]).T if layer["transposed"] else view.reshape(shape)
 
     def bias(self, params, k):
-        """The bias of layer k, shape (n_out,), as a view of `params`."""
+        """Return the bias of layer k, shape (n_out,), as a view of `params`."""
         return params[self.span(k, "bias")]
 
     def squared_weights(self, params):
-        """Sum of the squares of all weights, biases left out."""
+        """Compute the sum of the squares of all weights, without biases."""
         matrices = params[: self.layers["bias"].min()]
-        with np.errstate(over="ignore"):  # training finds what is not finite
+        with np.errstate(over="ignore"):  # training checks that it is finite
             return float(np.dot(matrices, matrices))
 
     def initialize(self, rng, dtype):
         """Draw initial parameters: uniform weights around zero, biases of zero.
 
-        The bound follows the activation of the layer: ``sqrt(6 / (n_in + n_out))`` (Glorot
+        The bound depends on the activation of the layer: ``sqrt(6 / (n_in + n_out))`` (Glorot
         and Bengio 2010), four times that for logistic units, as in the Theano tutorials,
-        and ``sqrt(6 / n_in)`` for rectified ones (He et al. 2015).
+        and ``sqrt(6 / n_in)`` for rectified linear units (He et al. 2015).
         """
         params = np.zeros(self.n_params, dtype=dtype)
         for k, (layer, activation) in enumerate(zip(self.layers, self.activations)):
             if layer["transposed"]:
                 continue
             n_in, n_out = int(layer["n_in"]), int(layer["n_out"])
-            known = CODE_ACTIVATIONS.get(activation)  # softmax is none of them
+            known = CODE_ACTIVATIONS.get(activation)  # None for softmax
             bound = (known.bound if known else glorot)(n_in, n_out)
             weights = params[self.span(k, "weight")]
             for start in range(0, len(weights), DRAW_SIZE):
@@ -246,11 +246,11 @@ class Network:
         return params
 
     def workspace(self, rows, dtype, *, adversarial=False, smooth=False, parts=1):
-        """Allocate memory for batches of up to `rows` samples; see the kernel's contract.
+        """Allocate a workspace for batches of up to `rows` samples, as the kernel defines it.
 
-        Adversarial training needs a place for the slopes of the input beside the others; smooth
-        predictions that, one for the outputs, and as many rows more. Each of several `parts` is
-        as large.
+        Adversarial training also stores the gradient of the input. Smooth predictions need this
+        gradient, the predicted probabilities, and twice the rows. With several `parts`, each has
+        this size.
         """
         beside = 1
         if adversarial or smooth:

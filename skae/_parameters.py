@@ -1,9 +1,10 @@
-"""Parameters that estimators share: default, constraint and documentation of each, written once.
+"""Shared parameters of the estimators: default, constraint and documentation in one place.
 
 An estimator inherits groups of parameters, each decorated by `parameter_group`, and adds its own.
-Its decorator `estimator` makes from them ``__init__``, the constraints and the parameters section
-of the docstring. To type checkers, both make dataclasses. They are none when they run, because the
-``__init__`` of a dataclass is compiled at each import, which takes a millisecond an estimator.
+The decorator `estimator` makes ``__init__``, the constraints and the parameters section of the
+docstring from them. For type checkers, both decorators make dataclasses. At run time they do not,
+because the ``__init__`` of a dataclass is compiled at each import, which takes a millisecond per
+estimator.
 """
 
 from copy import copy
@@ -30,7 +31,7 @@ BELOW_ONE = Interval(Real, 0, 1, closed="left")
 
 
 class Declaration:
-    """A declared parameter; its class adds the annotation."""
+    """A declared parameter; `parameter_group` adds the annotation."""
 
     annotation: Any = None
 
@@ -42,15 +43,15 @@ class Declaration:
 def parameter(*, default: Any, constraint: list[Any], doc: str, kw_only: bool = True) -> Any:
     """Declare a parameter.
 
-    The first line of `doc` names its type and range, the others describe it, indented by eight
-    columns as in the docstring of a class. `constraint` is as in scikit-learn's
+    The first line of `doc` is the type and range; the other lines are the description, indented by
+    eight columns as in the docstring of a class. `constraint` has the format of scikit-learn's
     ``_parameter_constraints``.
     """
     return Declaration(default, constraint, doc, kw_only)
 
 
 def with_default(group: Any, name: str, default: Any) -> Any:
-    """Declare a parameter of a group again, with another default."""
+    """Redeclare a parameter of a group with another default."""
     other = copy(group._declared[name])
     other.default = default
     return other
@@ -66,7 +67,7 @@ def parameter_group(cls):
             inherited.setdefault(name, declaration)
     for name, declaration in own.items():
         declaration.annotation = cls.__annotations__[name]
-        delattr(cls, name)  # the default is that of `__init__`, as in any estimator
+        delattr(cls, name)  # only `__init__` has the default, as in any estimator
     new = {name: declaration for name, declaration in own.items() if name not in inherited}
     cls._declared = {**new, **inherited, **own}
     return cls
@@ -78,7 +79,7 @@ def estimator(cls):
     declared = sorted(parameter_group(cls)._declared.items(), key=lambda item: item[1].kw_only)
     cls._parameter_constraints = {name: one.constraint for name, one in declared}
     cls.__init__ = make_init(cls, dict(declared))
-    if cls.__doc__:  # there is none under python -OO
+    if cls.__doc__:  # None under python -OO
         texts = {**getattr(cls, "_documentation", {}), "parameters": documentation(declared)}
         for place, text in texts.items():
             cls.__doc__ = fill_docstring(cls.__doc__, place, text)
@@ -86,7 +87,7 @@ def estimator(cls):
 
 
 def documentation(declared):
-    """The parameters section of a docstring."""
+    """Return the parameters section of a docstring."""
     text = ""
     for name, one in declared:
         kind, _, description = one.doc.partition("\n")
@@ -95,10 +96,10 @@ def documentation(declared):
 
 
 def fill_docstring(docstring, place, text):
-    """Put a text, indented as in the docstring of a class, in place of the line ``{place}``."""
+    """Replace the line ``{place}`` by a text, indented as in the docstring of a class."""
     if f"    {{{place}}}\n" in docstring:
         return docstring.replace(f"    {{{place}}}\n", text)
-    # Python 3.13 and later remove the indentation when they compile a class.
+    # Python 3.13 and later remove the indentation of docstrings at compile time.
     return docstring.replace(f"{{{place}}}\n", text.removeprefix("    ").replace("\n    ", "\n"))
 
 
@@ -134,7 +135,7 @@ def make_init(cls, declared):
 
 @parameter_group
 class TrainingParameters:
-    """Parameters of stochastic gradient descent, of all estimators that are trained so."""
+    """Parameters of training by stochastic gradient descent."""
 
     solver: str = parameter(
         default="adam",
@@ -154,8 +155,8 @@ class TrainingParameters:
         default="auto",
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
-        Number of samples in a mini-batch; all of them if there are fewer. 'auto' is a hundredth
-        of the training samples, at least 20 and at most 200.""",
+        Number of samples in a mini-batch; all samples if there are fewer. 'auto' is a hundredth of
+        the training samples, at least 20 and at most 200.""",
     )
     learning_rate: str = parameter(
         default="constant",
@@ -163,29 +164,29 @@ class TrainingParameters:
         doc="""{'constant', 'adaptive', 'cosine'}
         Schedule of the learning rate. 'constant' keeps `learning_rate_init`. 'adaptive' divides
         it by 5 whenever the loss (the validation loss with early stopping) has not improved by
-        more than `tol` for `n_iter_no_change` epochs, and stops when it has fallen below 1e-6.
-        'cosine' takes it down to zero along half a cosine over `max_iter` epochs.""",
+        more than `tol` for `n_iter_no_change` epochs, and stops training when it falls below 1e-6.
+        'cosine' decreases it to zero along half a cosine over `max_iter` epochs.""",
     )
     learning_rate_init: float = parameter(
         default=0.001,
         constraint=[POSITIVE],
         doc="""float in (0, inf)
-        Learning rate of the first epoch. The cost is a mean over the samples of a mini-batch and
-        a sum over their features, so that the same rate serves any batch size.""",
+        Learning rate of the first epoch. The cost is a mean over the samples of a mini-batch and a
+        sum over the features, so the learning rate need not change with the batch size.""",
     )
     max_iter: int | str = parameter(
         default="auto",
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
-        Number of epochs, of each layer and of each call of ``fit``. 'auto' is enough to see
-        40,000 samples, repeated ones too: ``ceil(40_000 / n_samples)``, at least 5 and at most
-        1000. Small data need many epochs, as each has few steps.""",
+        Number of epochs for each layer and each call of ``fit``. 'auto' means 40,000 samples in
+        total, counting repetitions: ``ceil(40_000 / n_samples)`` epochs, at least 5 and at most
+        1000. Small datasets need many epochs, because each has few steps.""",
     )
     shuffle: bool | str = parameter(
         default=True,
         constraint=["boolean", StrOptions({"blocks"})],
         doc="""bool or 'blocks'
-        Whether to shuffle the samples in each epoch. 'blocks' is for X in a memory-mapped file:
+        Whether to shuffle the samples in each epoch. 'blocks' is meant for a memory-mapped X:
         blocks of 256 consecutive samples are read in random order, and the samples of 64 blocks
         are shuffled together.""",
     )
@@ -194,8 +195,8 @@ class TrainingParameters:
         constraint=["random_state"],
         doc="""int, RandomState instance or None
         Seed of the initial weights, the order of the samples, the noise and the held-out part.
-        Pass an int for results that are reproducible to the last bit, on the same machine with
-        the same number of threads.""",
+        Pass an int for results that are exactly reproducible on the same machine with the same
+        number of threads.""",
     )
     tol: float | None = parameter(
         default=None,
@@ -203,23 +204,23 @@ class TrainingParameters:
         doc="""float in [0, inf) or None
         Training stops when the loss (the validation loss with early stopping) has not improved
         by more than `tol`, in the units of the loss, for `n_iter_no_change` epochs; a
-        `ConvergenceWarning` is raised if that does not happen within `max_iter` epochs. None
-        trains for `max_iter` epochs, as features need no converged network; `early_stopping` and
-        'adaptive' take it as 0.""",
+        `ConvergenceWarning` is raised if that does not happen within `max_iter` epochs. None means
+        training for `max_iter` epochs, as useful features do not need convergence; with
+        `early_stopping` or ``learning_rate='adaptive'`` it means 0.""",
     )
     verbose: bool | int = parameter(
         default=False,
         constraint=["verbose"],
         doc="""bool or int
         Whether to print the losses, the time in seconds and the learning rate of each epoch, and
-        how well a fit without labels reconstructs the samples.""",
+        for autoencoders also R^2 of the reconstruction.""",
     )
     warm_start: bool = parameter(
         default=False,
         constraint=["boolean"],
         doc="""bool
-        Whether ``fit`` continues where the last call of ``fit`` or ``partial_fit`` ended: with
-        its weights, the moments of the solver and the number of the epoch.""",
+        Whether ``fit`` continues from the last call of ``fit`` or ``partial_fit``, with its
+        weights, moments of the solver and epoch number.""",
     )
     momentum: float = parameter(
         default=0.9,
@@ -239,13 +240,13 @@ class TrainingParameters:
         doc="""bool
         Whether to hold out `validation_fraction` of the samples, stop when their loss (without
         corruption and penalties) has not improved by more than `tol` for `n_iter_no_change`
-        epochs, and return to the weights of the best epoch.""",
+        epochs, and restore the weights of the best epoch.""",
     )
     validation_fraction: float = parameter(
         default=0.1,
         constraint=[Interval(Real, 0, 1, closed="neither")],
         doc="""float in (0, 1)
-        Proportion of the samples that early stopping holds out.""",
+        Proportion of the samples to hold out for early stopping.""",
     )
     beta_1: float = parameter(
         default=0.9,
@@ -263,19 +264,19 @@ class TrainingParameters:
         default=1e-8,
         constraint=[POSITIVE],
         doc="""float in (0, inf)
-        Added to the denominator of the step of Adam.""",
+        Value added to the denominator of Adam's steps, for numerical stability.""",
     )
     n_iter_no_change: int = parameter(
         default=10,
         constraint=[POSITIVE_INT],
         doc="""int in [1, inf)
-        Number of epochs without improvement that end the training, see `tol`.""",
+        Number of epochs without improvement after which training stops, see `tol`.""",
     )
 
 
 @parameter_group
 class AutoencoderParameters:
-    """Parameters of a layer that is trained without labels."""
+    """Parameters of an autoencoder layer."""
 
     activation: str = parameter(
         default="relu",
@@ -296,38 +297,38 @@ class AutoencoderParameters:
         default=False,
         constraint=["boolean"],
         doc="""bool
-        Whether a decoder uses the weights of its encoder.""",
+        Whether the decoder uses the transposed weights of the encoder.""",
     )
     corruption: str | None = parameter(
         default="gaussian",
         constraint=[StrOptions(set(CORRUPTIONS)), None],
         doc="""{'gaussian', 'dropout', 'masking', 'salt_and_pepper', 'swap', \
         'variable_gaussian', 'variable_masking'} or None
-        Noise on the input, in training only, drawn anew in each epoch. 'gaussian' adds normal
-        noise. 'dropout' sets entries to zero, and divides the others by ``1 -
-        corruption_level``, so that the layer sees as much as without noise. 'masking' only sets
-        entries to zero, as Vincent et al. do; a clean sample is then reconstructed too large.
-        'salt_and_pepper' sets entries to the smallest or the largest value of their feature in
-        the training data, with equal probability. 'swap' replaces an entry by that of the same
-        feature in another sample. The two others draw how much is corrupted for each sample:
-        'variable_masking' a share of masked entries between 0 and `corruption_level`;
-        'variable_gaussian' a share of noisy entries between 0 and 1, and the standard deviation
-        of their noise, log-uniformly, between a thirtieth of `corruption_level` and all of it.
-        The first teaches to fill what is missing, the second to tell what is unusual.""",
+        Noise on the input, in training only, drawn again in each epoch. 'gaussian' adds normal
+        noise. 'dropout' sets entries to zero, and divides the others by ``1 - corruption_level``,
+        which preserves the expected input of the layer. 'masking' only sets entries to zero, as in
+        Vincent et al.; reconstructions of clean samples are then too large. 'salt_and_pepper' sets
+        entries to the minimum or the maximum of their feature in the training data, with equal
+        probability. 'swap' replaces an entry by that of the same feature in another sample. With
+        the last two kinds, the amount of noise is drawn for each sample. 'variable_masking' draws
+        the proportion of masked entries between 0 and `corruption_level`; this suits imputation.
+        'variable_gaussian' draws the proportion of noisy entries between 0 and 1, and the standard
+        deviation of their noise, log-uniformly, between ``corruption_level / 30`` and
+        `corruption_level`; this suits novelty detection.""",
     )
     corruption_level: float = parameter(
         default=0.5,
         constraint=[NOT_NEGATIVE],
         doc="""float in [0, 1], for 'dropout' in [0, 1), for Gaussian noise in [0, inf)
-        Probability that an entry is corrupted; for Gaussian noise its standard deviation, in
-        standard deviations of the feature. Variable noise has at most so much.""",
+        Probability that an entry is corrupted; for Gaussian noise, its standard deviation in
+        standard deviations of the feature. For variable noise, this is the maximum.""",
     )
     sparsity_target: float = parameter(
         default=0.05,
         constraint=[Interval(Real, 0, 1, closed="neither")],
         doc="""float in (0, 1)
-        Mean activation of each unit that the sparsity penalty aims at; of a tanh unit y, that of
-        ``(1 + y) / 2``.""",
+        Target of the sparsity penalty for the mean activation of each unit; for a tanh unit y, for
+        the mean of ``(1 + y) / 2``.""",
     )
     sparsity_penalty: float = parameter(
         default=0.0,
@@ -341,7 +342,7 @@ class AutoencoderParameters:
 
 
 def for_each_layer(name):
-    """Declare a shared parameter again, to take a list of one value a layer, too."""
+    """Redeclare a shared parameter that also accepts a list with one value per layer."""
     shared = {**TrainingParameters._declared, **AutoencoderParameters._declared}[name]
     kind, _, text = shared.doc.partition("\n")
     doc = f"{kind}, or list with one per layer\n{text}"

@@ -1,4 +1,4 @@
-"""Labels for unlabelled samples, from a graph of nearest neighbours."""
+"""Label propagation to unlabelled samples, on a graph of nearest neighbours."""
 
 import warnings
 
@@ -11,21 +11,22 @@ from sklearn.semi_supervised import LabelSpreading
 
 from skae._dataset import filled, has_missing, working_memory
 
-# The graph joins each sample to so many nearest ones, by so many principal components at most.
+# Number of neighbours in the graph, and maximum number of principal components for the distances.
 N_NEIGHBORS, N_COMPONENTS = 5, 50
 
-# An edge weighs exp(-SHARPNESS d^2), where d is its length by that of the longest of its sample.
+# Weights of edges are exp(-SHARPNESS d^2), where d is the length relative to the longest edge of
+# the sample.
 SHARPNESS = 4.0
 
-# How much of its distribution a sample takes from its neighbours in a round; rounds.
+# Fraction of its distribution that a sample takes from its neighbours in an iteration; iterations.
 ALPHA, N_ROUNDS = 0.99, 100
 
 
 def class_shares(counts):
-    """The shares of the classes, by the number of labels of each.
+    """Estimate class proportions from the numbers of labels, shrunk towards equal proportions.
 
-    So far as chance explains how the numbers differ, the shares are equal: the positive-part
-    estimator of James and Stein (1961), with the variances of a multinomial distribution.
+    This is the positive-part estimator of James and Stein (1961), with the variances of a
+    multinomial distribution: the proportions are equal if chance can explain the differences.
     """
     expected = counts.sum() / len(counts)
     spread = np.sum((counts - expected) ** 2) / expected
@@ -34,14 +35,15 @@ def class_shares(counts):
 
 
 def propagated(dataset, head, class_weights, seed, labelled):
-    """The targets that the samples of a data set probably have, and their weights.
+    """Propagate labels in a data set; return the targets of all samples and their weights.
 
-    Only the samples at the positions in `labelled` pass on their labels. Those that get one have
-    the weight of its class, if there are such weights; the weights of the others include it.
+    Only the samples at the positions in `labelled` propagate their labels. Weights of unlabelled
+    samples are multiplied by `class_weights`, if given; those of labelled ones already include
+    them.
     """
     X, y = dataset.X, np.full(len(dataset), -1)
     if not issparse(X) or dataset.dtype.itemsize * X.shape[0] * X.shape[1] <= working_memory():
-        X = filled(dataset.toarray())  # as it goes into the network
+        X = filled(dataset.toarray())  # as for the network
     elif has_missing(X.data):
         X = X.copy()
         X.data = filled(X.data)
@@ -56,7 +58,7 @@ def propagated(dataset, head, class_weights, seed, labelled):
 
 
 def propagate(X, y, n_classes, seed):
-    """Spread labels along a graph of nearest neighbours.
+    """Propagate labels on a graph of nearest neighbours.
 
     D. Zhou, O. Bousquet, T. Lal, J. Weston, B. Schölkopf. Learning with Local and Global
     Consistency. NIPS 2004.
@@ -66,25 +68,25 @@ def propagate(X, y, n_classes, seed):
     X : ndarray or CSR matrix of shape (n_samples, n_features)
         Samples, without missing values.
     y : ndarray of shape (n_samples,), int
-        Numbers of classes, -1 for samples without a label.
+        Class indices, -1 for unlabelled samples.
     n_classes : int
     seed : int
 
     Returns
     -------
     classes : ndarray of shape (n_samples,), int
-        The class of each sample; that of y where it has one.
+        The class of each sample; that of y for labelled samples.
     confidence : ndarray of shape (n_samples,)
-        In [0, 1]: how much more probable it is than the others; 0 where no label has come.
+        Normalised probability of this class, in [0, 1]; 0 for samples that no label reaches.
     """
     graph = neighbour_graph(principal_components(X, seed))
     model = LabelSpreading(kernel=lambda *_: graph, alpha=ALPHA, max_iter=N_ROUNDS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it has converged far enough
-        warnings.simplefilter("ignore", RuntimeWarning)  # of samples that no label has come to
-        model.fit(np.zeros((len(y), 1)), y)  # it looks at the graph alone
+        warnings.simplefilter("ignore", ConvergenceWarning)  # N_ROUNDS iterations are enough
+        warnings.simplefilter("ignore", RuntimeWarning)  # from samples that no label reaches
+        model.fit(np.zeros((len(y), 1)), y)  # X is not used by the kernel
     labelled = y >= 0
-    # As many samples of each class as there should be: class mass normalisation.
+    # Class mass normalisation: scale the distributions to the estimated class proportions.
     found = np.zeros((len(y), n_classes))
     found[:, model.classes_] = np.nan_to_num(model.label_distributions_)
     mass = found.sum(axis=0)
@@ -97,9 +99,9 @@ def propagate(X, y, n_classes, seed):
 
 
 def principal_components(X, seed):
-    """At most `N_COMPONENTS` of them, in the units of the largest value.
+    """Compute at most `N_COMPONENTS` principal components of X, scaled by its largest value.
 
-    Sparse samples are not centred, which changes no distance.
+    Sparse samples are not centred; centring does not change distances.
     """
     values = X.data if issparse(X) else X
     largest = np.abs(values).max(initial=0.0)
@@ -117,7 +119,7 @@ def principal_components(X, seed):
 
 
 def neighbour_graph(X):
-    """A symmetric graph of nearest neighbours, whose edges weigh the more the shorter they are."""
+    """Make a symmetric graph of nearest neighbours; shorter edges have larger weights."""
     n_neighbors = min(N_NEIGHBORS, len(X) - 1)
     search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(X)
     graph = search.kneighbors_graph(mode="distance")

@@ -19,10 +19,10 @@ from skae._typing import ArrayLike, MatrixLike, NDArray
 class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
     """Regressor on a stack of autoencoders: pretrained on all samples, fine-tuned on targets.
 
-    A `StackedAutoencoder` learns its layers from all samples, those whose y is nan (unlabelled)
-    included. A linear output layer is added, and the whole network is trained on the labelled
-    samples with the squared error, summed over the outputs [1]_ [2]_. It is trained on
-    standardised targets, and predicts in the units of y.
+    A `StackedAutoencoder` learns its layers from all samples, including unlabelled ones (y is
+    nan). A linear output layer is added, and the whole network is trained on the labelled samples
+    with the squared error, summed over the outputs [1]_ [2]_. It is trained on standardised
+    targets, and predicts in the units of y.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
     Attributes
     ----------
     loss_ : float
-        Mean cost of the last epoch of fine-tuning: squared error of a sample, of
+        Mean cost of the last epoch of fine-tuning: squared error per sample, for
         standardised targets, plus the L2 penalty.
     loss_curve_ : list of float
         `loss_` after each epoch.
@@ -50,11 +50,12 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
     -----
     Early stopping holds out labelled samples only.
 
-    From each output its mean is subtracted, and it is divided by the power of two next to its
-    standard deviation; both are weighted. `coefs_` and `intercepts_` of the output layer are
-    in the units of y, whereas `max_norm` and `alpha` act on the weights for standardised
-    targets. With ``partial_fit``, mean and standard deviation are those of all targets up to
-    now, and the output layer is adapted to them without a change of its predictions.
+    Targets are standardised: the mean of each output is subtracted, and the difference is divided
+    by the power of two nearest to the standard deviation; both use the sample weights. `coefs_`
+    and `intercepts_` of the output layer are in the units of y, whereas `max_norm` and `alpha` act
+    on the weights for standardised targets. With ``partial_fit``, mean and standard deviation are
+    those of all targets so far, and the output layer is rescaled so that its predictions stay the
+    same.
 
     References
     ----------
@@ -81,13 +82,13 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples. Scale the features, e.g. to [0, 1]. Missing values, nan, go in as
-            zeros.
+            Training samples. Scale the features, e.g. to [0, 1]. Missing values (nan) are
+            replaced by zeros.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets, of any scale; samples with nan or None are unlabelled.
+            Targets, at any scale. Samples with nan or None are unlabelled.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the cost of its mini-batch, not negative. Samples of weight
-            zero are left out.
+            Non-negative weight of each sample in the cost of its mini-batch. Samples of weight
+            zero are ignored.
 
         Returns
         -------
@@ -97,8 +98,8 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         Raises
         ------
         ValueError
-            If X, y, `sample_weight` or a parameter is not as described, or if the loss becomes
-            infinite or nan. The estimator is then as it was before the call.
+            If X, y, `sample_weight` or a parameter is invalid, or if the loss becomes infinite or
+            nan. The estimator is then left unchanged.
         """
         return self._fit(X, y, sample_weight)
 
@@ -109,8 +110,8 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
     ) -> Self:
         """Fine-tune for one epoch over the labelled samples of X.
 
-        The first call pretrains on its own X as ``fit`` does; a later one without a labelled
-        sample changes nothing. Not available with ``early_stopping=True``,
+        The first call pretrains on its X, as ``fit`` does. A later call without labelled samples
+        changes nothing. Not available with ``early_stopping=True``,
         ``learning_rate='cosine'`` or a `final_estimator`.
 
         Parameters
@@ -118,9 +119,9 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            As for ``fit``.
+            As in ``fit``.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample in the cost of its mini-batch, not negative.
+            Non-negative weight of each sample in the cost of its mini-batch.
 
         Returns
         -------
@@ -160,7 +161,7 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         units, network = self._y_units, self._network
         state = replace(state, buffers=state.buffers.copy())
         weights, bias = network.weights(state.params, -1), network.bias(state.params, -1)
-        # Kept, since adding the mean rounds: a fit that is continued goes on exactly.
+        # Adding the mean rounds: keep the original bias to continue a fit exactly.
         self._trained_as = {**units, "bias": bias.copy()}
         weights *= units["scale"].astype(weights.dtype)[:, np.newaxis]
         bias[:] = bias * units["scale"] + units["mean"]
@@ -174,7 +175,7 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         weights /= units["scale"].astype(weights.dtype)[:, np.newaxis]
         if all(np.array_equal(units[name], old[name]) for name in ("mean", "scale")):
             bias[:] = old["bias"]
-        else:  # the predictions stay as they are
+        else:  # keep the predictions
             bias[:] = (bias - units["mean"]) / units["scale"]
         return state
 
@@ -189,16 +190,16 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         return Linear(self._y_ndim)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """R^2 of the predictions for the labelled samples.
+        """Return R^2 of the predictions for the labelled samples.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Test samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets; samples with nan are left out.
+            Targets; samples with nan are ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample, not negative.
+            Non-negative weight of each sample.
 
         Returns
         -------
@@ -208,7 +209,7 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
         return self._score(X, y, sample_weight)
 
     def predict(self, X: MatrixLike) -> NDArray[Any]:
-        """Predict the target, or targets, of each sample.
+        """Predict the targets of each sample.
 
         Parameters
         ----------
@@ -224,19 +225,18 @@ class StackedAutoencoderRegressor(RegressorMixin, FineTunedStack):
 
 
 def units_of(y, weights, dtype, earlier=None):
-    """Weight, mean and standard deviation of each output, and the scale to divide it by.
+    """Compute weight, mean, standard deviation and scale of each output.
 
-    The scale is the power of two next to the standard deviation, so that dividing by it, and
-    multiplying again, does not round: weights of that size are normal numbers of `dtype`, the type
-    of the network. With the units of `earlier` targets given, they are those of all targets up to
-    now.
+    The scale is the power of two nearest to the standard deviation, within the range of `dtype`,
+    the type of the network: dividing or multiplying by it does not round. With the units of
+    `earlier` targets, the result is for all targets so far.
     """
     size = np.abs(y).max(axis=0)
     size[size == 0] = 1.0
-    y = y / size  # nothing overflows
+    y = y / size  # avoid overflow
     mean = np.average(y, axis=0, weights=weights)
     std = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weights))
-    std[std < 1e-14] = 0.0  # of equal values, but for rounding
+    std[std < 1e-14] = 0.0  # rounding errors of constant targets
     mean, std = mean * size, std * size
     weight = float(len(y) if weights is None else weights.sum())
     if earlier is not None:

@@ -1,4 +1,4 @@
-"""StackedAutoencoder: denoising autoencoders on top of each other, trained layer by layer."""
+"""StackedAutoencoder: a stack of denoising autoencoders, trained layer by layer."""
 
 import warnings
 from copy import copy
@@ -29,8 +29,8 @@ from skae._parameters import (
 from skae._threads import single_threaded_blas
 from skae._typing import ArrayLike, NDArray, PerLayer
 
-# With 'auto', there are so many layers. The size of the first goes by these ratios, within these
-# bounds. It is a power of two, so that folds of a cross-validation rarely differ in it.
+# Number of layers with 'auto', and bounds and ratios for the size of the first. The size is a
+# power of two, so that it rarely differs between the folds of a cross-validation.
 N_LAYERS, SIZES, UNITS_PER_FEATURE, SAMPLES_PER_UNIT = 2, (64, 512), 8, 2
 
 
@@ -38,10 +38,10 @@ N_LAYERS, SIZES, UNITS_PER_FEATURE, SAMPLES_PER_UNIT = 2, (64, 512), 8, 2
 class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParameters):
     """Stacked autoencoder: layers of features, learned without labels one after the other.
 
-    The first layer is a `DenoisingAutoencoder` of X, the second one of the codes of the first, and
-    so on; a layer that has been trained is not changed any more [1]_ [2]_. `transform` returns the
-    code (latent representation, embedding) of the top layer, `reconstruct` what is decoded from
-    it.
+    The first layer is a `DenoisingAutoencoder` of X, the second layer is one of the codes of the
+    first, and so on. Each layer is trained while the layers below are fixed [1]_ [2]_. `transform`
+    returns the code (latent representation, embedding) of the top layer, `reconstruct` the
+    reconstruction from it.
 
     Parameters
     ----------
@@ -54,16 +54,17 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         `reconstruction_r2_` are those of their own training, before any joint training.
     {quality_attributes}
     n_iter_ : int
-        Number of epochs, summed over the layers; those of the joint training are not counted.
+        Number of epochs, summed over the layers, without joint training.
     loss_curve_ : list of float
         Mean cost of each epoch of the joint training. Only with ``joint=True``.
     loss_ : float
-        The last of them. Only with ``joint=True``.
+        Last value of `loss_curve_`. Only with ``joint=True``.
     validation_loss_curve_ : list of float
         Mean reconstruction error of the held-out samples after each epoch of the joint training.
         Only with ``joint=True`` and ``early_stopping=True``.
     best_loss_ : float
-        The smallest of them. Only with ``joint=True`` and ``early_stopping=True``.
+        Smallest value of `validation_loss_curve_`. Only with ``joint=True`` and
+        ``early_stopping=True``.
     {input_attributes}
 
     See Also
@@ -76,16 +77,16 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     Logistic layers with squared error do not stack well: their codes vary little, and the next
     layer learns little more than their mean. Use 'relu' or 'tanh', or cross-entropy.
 
-    While a layer is trained, the codes of the layer below are held in memory if they fit into the
+    While a layer is trained, the codes of the layer below are kept in memory if they fit into the
     `working_memory` of `sklearn.set_config`; otherwise they are computed for each mini-batch.
 
-    Early stopping holds out samples of its own in each layer, and in joint training. So
-    `reconstruction_r2_` is that of the samples that joint training holds out, or else those that
-    the first layer does; other layers have been trained on some of them.
+    Early stopping holds out different samples in each layer, and in joint training.
+    `reconstruction_r2_` is computed on the samples that joint training holds out, or else the
+    first layer; other layers may have been trained on some of them.
 
-    Ctrl-C ends the training with a warning; the layers that have been trained by then make up
-    the stack. Fitting it again with ``warm_start=True`` makes up for the missing epochs and
-    layers; the epoch that was cut short is repeated.
+    Ctrl-C ends the training with a warning. The stack then consists of the layers trained so far;
+    fitting it again with ``warm_start=True`` trains the missing epochs and layers, and repeats the
+    interrupted epoch.
 
     References
     ----------
@@ -117,7 +118,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     >>> print(f"{accuracy:.2f}")
     0.99
 
-    The codes of all layers, for a linear model:
+    Codes of all layers as features of a linear model:
 
     >>> pipe["sae"].set_params(code="all").transform(X_test / 16).shape
     (450, 192)
@@ -135,12 +136,12 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         kw_only=False,
         constraint=[StrOptions({"auto"}), "array-like", POSITIVE_INT],
         doc="""'auto', int in [1, inf) or array-like of shape (n_layers,)
-        Length of the code of each layer, from the bottom up. 'auto' is two layers. The first has
-        the largest power of two that is at most 8 times the number of features and half the
-        number of samples, but at least 64 and at most 512; the second has half of it. A first
-        ``partial_fit`` goes by the features alone.""",
+        Length of the code of each layer, from the bottom up. 'auto' is two layers. The size of the
+        first is the largest power of two that is at most 8 times the number of features and half
+        the number of samples, but at least 64 and at most 512; the second is half of it. The first
+        call of ``partial_fit`` ignores the number of samples.""",
     )
-    # To mypy, a list does not go where a single layer has one value.
+    # mypy does not accept lists here, because a single layer has one value.
     activation: PerLayer[str] = for_each_layer("activation")  # type: ignore[assignment]
     loss: PerLayer[str] = for_each_layer("loss")  # type: ignore[assignment]
     corruption: PerLayer[str | None] = for_each_layer("corruption")  # type: ignore[assignment]
@@ -151,17 +152,17 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         default=False,
         constraint=["boolean", StrOptions({"only"})],
         doc="""bool or 'only'
-        Whether to train all layers jointly after each has been trained by itself: the whole deep
-        autoencoder under the reconstruction error of X, with the corruption of the first layer
-        [3]_. Each hidden decoder then uses the activation of the layer below, because it
-        reconstructs that layer's codes. 'only' trains them jointly from their initial weights,
-        none by itself.""",
+        Whether to train all layers jointly after the layer-wise training, as one deep autoencoder
+        that minimises the reconstruction error of X, with the corruption of the first layer [3]_.
+        Each hidden decoder then uses the activation of the layer below, because it reconstructs
+        that layer's codes. 'only' skips the layer-wise training, and trains all layers jointly
+        from random initial weights.""",
     )
     joint_max_iter: int | str = parameter(
         default="auto",
         constraint=[StrOptions({"auto"}), POSITIVE_INT],
         doc="""int in [1, inf) or 'auto'
-        Number of epochs of the joint training; 'auto' as in `max_iter`.""",
+        Number of epochs of the joint training; 'auto' as for `max_iter`.""",
     )
     joint_learning_rate_init: float = parameter(
         default=0.001,
@@ -174,14 +175,14 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         default="top",
         constraint=[StrOptions({"top", "all"})],
         doc="""{'top', 'all'}
-        What `transform` returns: the code of the top layer, or the codes of all layers side by
-        side, from the bottom up. Linear models often gain by all of them. It has no effect on
-        training, and may be changed after it.""",
+        Output of `transform`: the code of the top layer, or the concatenated codes of all layers,
+        from the bottom up. Linear models often benefit from all codes. This has no effect on
+        training, and can be changed after it.""",
     )
 
     _curves_of = "_joint_state"
 
-    # Those that an earlier fit has trained, and an interrupted one has not come to.
+    # Layers of an earlier fit that an interrupted fit has not reached.
     _layers_above: list[DenoisingAutoencoder] = []
 
     @property
@@ -190,7 +191,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     @property
     def _title(self):
-        """What messages call this fit: pretraining has another title."""
+        """The name of this fit in messages; pretraining has another one."""
         return vars(self).get("_other_title", type(self).__name__)
 
     def _can_partial_fit(self):
@@ -211,12 +212,12 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             if layers[0].n_components is None:  # 'auto'
                 fitted = [] if first else [layer._n_features_out for layer in self.layers_]
                 set_auto_sizes(layers, X, weights, fitted, incremental)
-            # Refuses sizes that are too large, before any layer is trained.
+            # Raise errors about too large sizes before any layer is trained.
             unrolled([layer._new_architecture(X.shape[1]) for layer in layers])
             task.begin(X, y, weights)
             resumes = not first and self._interrupted and not incremental
             rng = check_random_state(self.random_state)
-            seeds = list(self._seeds) if resumes else []  # where it is no int, it gives others now
+            seeds = list(self._seeds) if resumes else []  # a RandomState would now give others
             seeds += [_training.draw_seed(rng) for _ in layers[len(seeds) :]]
             for layer, seed in zip(layers, seeds):
                 layer.random_state = seed
@@ -249,9 +250,9 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return self
 
     def _fit_layers(self, layers, dataset, incremental, n_done, task):
-        """Train each layer on the codes of the one below; return the trained layers.
+        """Train each layer on the codes of the layer below; return the trained layers.
 
-        The first ones, that an interrupted fit has completed, stay as they are.
+        The first `n_done` layers, completed by an interrupted fit, are not changed.
         """
         for depth, layer in enumerate(layers, start=1):
             name = f"{self._title}, layer {depth} of {len(layers)}"
@@ -276,7 +277,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return layers
 
     def _attributes_with(self, layers, depth, state):
-        """The attributes of a stack of so many of the layers, the top one trained as `state`."""
+        """Return the attributes of a stack of the first `depth` layers, the top one in `state`."""
         *below, top = layers[:depth]
         attributes = {
             "_joint_state": None,
@@ -286,7 +287,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return {**vars(copy(self)._set_layers([*below, top._fitted_as(state)])), **attributes}
 
     def _fit_jointly(self, X, weights, task):
-        """Train the unrolled deep autoencoder, and give its weights back to the layers."""
+        """Train the unrolled deep autoencoder, and store its weights in the layers."""
         bottom, network = self.layers_[0], self._network
         options = _training.Options.of(
             self,
@@ -307,7 +308,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             buffers = np.zeros((len(state.buffers) or 1, network.n_params), dtype)
             buffers[1:] = state.buffers[1:]
             state = replace(state, buffers=buffers)
-        # The layers have the parameters, before and after; the state adds the solver's moments.
+        # The parameters are stored in the layers; the state only adds the solver's moments.
         for layer, (encoder, decoder) in zip(self.layers_, self._places()):
             network.weights(state.params, encoder)[:] = layer.components_
             network.bias(state.params, encoder)[:] = layer.intercept_hidden_
@@ -334,12 +335,12 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return unrolled([layer._architecture for layer in self.layers_])
 
     def _places(self):
-        """Positions of the encoder and the decoder of each layer in the unrolled network."""
+        """Return the positions of encoder and decoder of each layer in the unrolled network."""
         last = 2 * len(self.layers_) - 1
         return [(k, last - k) for k in range(len(self.layers_))]
 
     def _set_joint_state(self, state):
-        """Store the state of joint training, and give each layer its weights."""
+        """Store the state of joint training, and the weights in the layers."""
         network, output = self._network, None
         layers = []
         for layer, place in zip(self.layers_, self._places()):
@@ -349,22 +350,22 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             layers.append(layer._with_parameters(parameters, output))
             output = layer._architecture["activations"][0]
         self.layers_ = layers
-        if len(state.buffers) == 1:  # no moments, and the layers have the parameters
+        if len(state.buffers) == 1:  # no moments; the parameters are in the layers
             state = replace(state, buffers=state.buffers[:0])
         self._joint_state = state
         self._set_training_attributes(state)
         return self
 
     def _joint_attributes(self, state):
-        """The attributes that `_set_joint_state` would leave."""
+        """Return the attributes that the stack would have after `_set_joint_state`."""
         return {**vars(copy(self)._set_joint_state(state)), "_interrupted": state.interrupted}
 
     def _new_layers(self):
-        """Make one unfitted autoencoder a layer; refuse what cannot work, before any work.
+        """Make an unfitted autoencoder for each layer; raise errors about parameters early.
 
-        Their sizes, if they are 'auto', are None until `set_auto_sizes` knows the shape of X.
+        With 'auto', sizes are None until `set_auto_sizes` gets the shape of X.
         """
-        self._validate_params()  # scikit-learn does not, when partial_fit continues a fit
+        self._validate_params()  # scikit-learn does not if partial_fit continues a fit
         of_a_layer = DenoisingAutoencoder._parameter_constraints
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):  # 'auto'
@@ -400,7 +401,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return layers
 
     def _continued(self, layers):
-        """The fitted layers with the parameters of the new ones, to be trained further."""
+        """Return the fitted layers with the parameters of new ones, to be trained further."""
         fitted = [*self.layers_, *self._layers_above]
         n_fitted = len(fitted)
         if len(layers) != n_fitted and not (self._interrupted and len(layers) > n_fitted):
@@ -431,7 +432,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return sum(sizes) if self._gives_all_codes else sizes[-1]
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
-        """Get the names of the codes.
+        """Get output feature names.
 
         Parameters
         ----------
@@ -463,7 +464,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return self._toarray(self._all_encoded(dataset) if all_codes else self._encoded(dataset))
 
     def _decode(self, codes):
-        codes = codes[:, -self.layers_[-1]._n_features_out :]  # those of the top layer
+        codes = codes[:, -self.layers_[-1]._n_features_out :]  # the code of the top layer
         return self._toarray(self._decoded(ArrayDataset(codes), self.layers_))
 
     def _sample_losses(self, X):
@@ -474,13 +475,13 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             return bottom._sample_losses(X, codes)
 
     def _encoded(self, dataset):
-        """The codes of the top layer, as a data set that computes them when asked."""
+        """Return the codes of the top layer, as a lazy data set."""
         for layer in self.layers_:
             dataset = layer._encoded(dataset)
         return dataset
 
     def _all_encoded(self, dataset):
-        """The codes of all layers, in the same way; those of each are made of those below it."""
+        """Return the codes of all layers, concatenated, as a lazy data set."""
         encoders = [layer._applied(dataset.dtype, stop=1) for layer in self.layers_]
 
         def encode(samples):
@@ -493,13 +494,13 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
         return EncodedDataset(dataset, encode, self._n_features_out)
 
     def _decoded(self, dataset, layers):
-        """What layers reconstruct, from the top down, in the same way."""
+        """Decode a data set by the layers, from the top down, as a lazy data set."""
         for layer in reversed(layers):
             dataset = layer._decoded(dataset)
         return dataset
 
     def _reconstructed(self, dataset):
-        """The reconstructions of samples, in the same way."""
+        """Return the reconstructions of a data set, as a lazy data set."""
         return self._decoded(self._encoded(dataset), self.layers_)
 
     @property
@@ -512,7 +513,7 @@ def fitted_of(layers):
 
 
 def unrolled(architectures):
-    """The deep autoencoder of some layers: all encoders, then all decoders."""
+    """Return the deep autoencoder of some layers: all encoders, then all decoders."""
     bottom = architectures[0]
     return Network.autoencoder(
         [bottom["sizes"][0], *(one["sizes"][-1] for one in architectures)],
@@ -523,11 +524,11 @@ def unrolled(architectures):
 
 
 def set_auto_sizes(layers, X, weights, fitted, incremental):
-    """Set the sizes that 'auto' stands for; `fitted` are those of layers to be trained further."""
+    """Set the sizes for 'auto'; `fitted` are the sizes of layers to be trained further."""
     sizes = [*fitted]
     if not sizes:
         most = UNITS_PER_FEATURE * X.shape[1]
-        if not incremental:  # the first batch of a stream tells nothing about its length
+        if not incremental:  # the length of a stream is unknown
             n_samples = X.shape[0] if weights is None else np.count_nonzero(weights)
             most = min(most, n_samples // SAMPLES_PER_UNIT)
         sizes.append(1 << int(np.clip(most, *SIZES)).bit_length() - 1)
@@ -538,19 +539,19 @@ def set_auto_sizes(layers, X, weights, fitted, incremental):
 
 
 def per_layer(name, value, n_layers):
-    """Make a list of one value a layer, from such a list or from one value for all."""
+    """Make a list with one value per layer, from such a list or from a single value."""
     if np.ndim(value) == 0:
         return [value.item() if isinstance(value, np.ndarray) else value] * n_layers
     if len(value) != n_layers:
         raise ValueError(
-            f"{name} has {len(value)} values for {n_layers} layers: give one value a layer, or "
+            f"{name} has {len(value)} values for {n_layers} layers: give one value per layer, or "
             "one for all."
         )
     return [item.item() if isinstance(item, np.generic) else item for item in value]
 
 
 def check_each(estimator, name, values, constraint):
-    """Validate each value of a list by the constraint of one; errors name its place."""
+    """Validate each value of a list by the constraint; errors contain its index."""
     for k, value in enumerate(values):
         place = f"{name}[{k}]"
         validate_parameter_constraints(

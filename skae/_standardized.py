@@ -1,4 +1,4 @@
-"""Base of detector and imputer: a deep autoencoder of standardised features."""
+"""Base of detector and imputer: deep autoencoders of standardised features."""
 
 from contextlib import nullcontext
 from copy import copy
@@ -46,15 +46,15 @@ class StandardizedStackParameters(TrainingParameters):
         constraint=[StrOptions({"auto", *CODE_ACTIVATIONS}), "array-like"],
         doc=f"""{{'auto', {", ".join(map(repr, CODE_ACTIVATIONS))}}}, or list with one per layer
         Activation of the codes. 'auto' is 'tanh' for the top layer and 'relu' for the others: a
-        code with bounds cannot follow a sample that is far from all others.""",
+        bounded code cannot represent samples far from the training data.""",
     )
     n_estimators: int = parameter(
         default=4,
         constraint=[Interval(Integral, 2, None, closed="left")],
         doc="""int in [2, inf)
-        Number of networks. The samples are divided into so many parts, at random, and each
-        network is trained on all but one of them; what they reconstruct is averaged. The part that
-        a network has not seen tells how it does on new samples.""",
+        Number of networks. The samples are divided into this number of random parts, and each
+        network is trained on all parts except one; the results of the networks are averaged. The
+        held-out part estimates the error of a network on new samples.""",
     )
     alpha: float = with_default(TrainingParameters, "alpha", 1e-4)
     batch_size: int | str = with_default(TrainingParameters, "batch_size", 32)
@@ -63,26 +63,27 @@ class StandardizedStackParameters(TrainingParameters):
 
 
 class StandardizedStack(BaseModel, StandardizedStackParameters):
-    """Base of detector and imputer. Subclasses have `_noise`, `_prepare` and `_learn`.
+    """Base of detector and imputer. Subclasses define `_noise`, `_prepare` and `_learn`.
 
-    `_noise` gives the kind and the level of the corruption; ``_prepare(samples, weights)`` makes
-    of `Samples` those that the networks are trained on, or several copies of each;
-    ``_learn(left_out)`` sets what is fitted beside the networks, given those of these samples that
-    each of them was not trained on, the networks that Ctrl-C left out included.
+    `_noise` is the kind and the level of the corruption. ``_prepare(samples, weights)`` converts
+    `Samples` to those that the networks are trained on, possibly several copies of each.
+    ``_learn(left_out)`` sets the other fitted attributes, given the held-out part of these samples
+    for each network, including networks that Ctrl-C prevented.
     """
 
     _documentation = {
         **BaseModel._documentation,
         "stack_attributes": """\
     autoencoders_ : list of StackedAutoencoder
-        The fitted networks, of standardised features, with their weights, loss curves and
+        The fitted networks on standardised features, with their weights, loss curves and
         ``reconstruction_r2_``.
     mean_ : ndarray of shape (n_features_in_,)
         Mean of the observed values of each feature; 0 if there are none.
     scale_ : ndarray of shape (n_features_in_,)
         Standard deviation of the observed values of each feature; 1 if they do not vary.
     n_iter_ : int
-        Number of epochs of each network, over all calls of ``fit`` that continued each other.
+        Number of epochs of each network, summed over all consecutive fits that continue each
+        other.
 """,
     }
 
@@ -112,7 +113,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
             fitted = [] if first else self.autoencoders_[: len(left_out)]
             stacks = [copy(one).set_params(**new.get_params()) for one in fitted]
             stacks += [clone(new) for _ in left_out[len(fitted) :]]
-            for k, stack in enumerate(stacks):  # the seed stays that of the weights
+            for k, stack in enumerate(stacks):  # keep the seeds of the weights
                 stack.set_params(random_state=self._seed + k)
             rows = self._prepare(samples, weights)
             done = self._done if resumes else []
@@ -122,7 +123,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         return self
 
     def _new_stack(self):
-        """One of the networks, unfitted; refuses what cannot work."""
+        """Make an unfitted network; raise errors about parameters early."""
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes)).tolist()
         if not sizes:
             raise ValueError("hidden_layer_sizes is empty.")
@@ -153,9 +154,10 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         return self._interrupted
 
     def _set_networks(self, stacks, done, before):
-        """Store the networks before the first that has not been trained.
+        """Store the networks up to the first that has not been trained.
 
-        Those that this fit has completed were done, or they are not in the state `before` it.
+        A network is completed if its index is in `done`, or if it is neither interrupted nor still
+        in its state `before` this fit.
         """
         begun = list(takewhile(lambda stack: getattr(stack, "_joint_state", None), stacks))
         trained = list(takewhile(lambda stack: stack.loss_curve_, begun)) or begun[:1]
@@ -172,9 +174,9 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         return self
 
     def _train(self, stacks, done, rows, weights, left_out, task):
-        """Train the networks, each without the samples left out, but for those that are done."""
+        """Train the networks that are not done, each without its held-out samples."""
         before = [vars(stack).get("_joint_state") for stack in stacks]
-        # Callbacks, checkpoints and printed progress follow one network after the other.
+        # Callbacks, checkpoints and printed progress need sequential training.
         observed = self.verbose or hasattr(self, "_skl_callbacks") or task.saves
 
         def call(k):
@@ -188,7 +190,7 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
                 private = {
                     "_other_title": f"{type(self).__name__}, network {k + 1} of {len(stacks)}"
                 }
-                if not observed:  # what a callback is shown can be pickled
+                if not observed:  # callbacks may pickle the stack, but not an event
                     private["_stop"] = stop
                 vars(stack).update(private)
                 try:
@@ -211,11 +213,11 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         self._set_networks(stacks, done, before)
 
     def _standardized(self, X):
-        """The standardised features of samples, as a data set that computes them when asked."""
+        """Return the standardised features of samples, as a lazy data set."""
         return standardized(X, self.mean_, self.scale_)
 
     def _standardize(self):
-        """A function that gives the standardised features of samples in float32, for training."""
+        """Return a function that standardises samples and converts them to float32."""
         return partial(to_train_on, mean=self.mean_, scale=self.scale_)
 
 
@@ -235,7 +237,7 @@ def to_train_on(X, number=0, *, mean, scale):
 
 
 def parts(n_samples, n_parts, seed):
-    """The masks of a random division of the samples; two or more are left beside each part."""
+    """Return masks of a random division of the samples; each leaves out at least two samples."""
     order = np.random.default_rng(seed).permutation(n_samples)
     masks = []
     for part in np.array_split(order, min(n_parts, n_samples // 2)):
@@ -245,13 +247,13 @@ def parts(n_samples, n_parts, seed):
 
 
 def mean_and_scale(dataset):
-    """Mean and standard deviation of the observed values of each feature; whether they vary."""
+    """Compute mean and standard deviation of each feature, and whether its values vary."""
     with np.errstate(over="ignore", invalid="ignore"):
         total = dataset.moments(by_weight=True)
         mean, scale = total["mean"], np.sqrt(over(total["squares"], total["weight"]))
     if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
         largest = np.nanmax(np.abs(dataset.feature_ranges()))
         raise ValueError(f"X has values up to {largest:g}, too large to standardise. Scale X.")
-    # What rounding leaves of a feature that does not vary is no scale.
+    # The standard deviation of a constant feature may be a small rounding error.
     varies = scale > 10 * np.finfo(np.float64).eps * np.abs(mean)
     return mean, np.where(varies, scale, 1.0), varies

@@ -1,4 +1,4 @@
-"""Number of threads, and BLAS limited to one thread in each of them."""
+"""Threads of the kernel, and limits of the threads of BLAS."""
 
 import os
 import threading
@@ -14,13 +14,13 @@ from threadpoolctl import ThreadpoolController
 
 from skae._kernel._team import HAS_MEMBERS, Guard, Team
 
-# Multiplications in the largest product of a batch from which a second thread pays.
+# Number of multiplications in the largest product of a batch that is worth a second thread.
 WORTH_THREADS = 2**20
 
-# The same for a single pass through a network, which has to start the threads.
+# The same for a single pass through a network, which includes the start of the threads.
 WORTH_STARTING_THREADS = 2**26
 
-_users: set[Any] = set()  # a token of each `single_threaded_blas` that has begun
+_users: set[Any] = set()  # a token of each active `single_threaded_blas`
 _originals: dict[Any, int] = {}  # limits of process-wide pools before the first user
 _n_threads = 1
 
@@ -36,10 +36,10 @@ _running = _Running()
 
 @cache
 def _pools():
-    """The BLAS libraries of this process: those with a pool for all threads, and the others.
+    """Return the BLAS libraries of this process: those with process-wide pools, and the others.
 
-    From threadpoolctl 3.8 on, a limit of MKL or OpenMP holds for the thread that sets it. The
-    search takes milliseconds, so its result is cached.
+    With threadpoolctl 3.8 or later, a limit of MKL or OpenMP only applies to the thread that sets
+    it. The search takes milliseconds, so its result is cached.
     """
     shared, own = [], []
     for library in ThreadpoolController().select(user_api="blas").lib_controllers:
@@ -49,10 +49,10 @@ def _pools():
 
 
 def _allowed():
-    """Number of threads BLAS may use now, by the environment, threadpoolctl or joblib.
+    """Return the number of threads that BLAS may use: set by environment, threadpoolctl, joblib.
 
-    One if threadpoolctl knows none of the libraries: a BLAS that cannot be limited keeps its own
-    threads.
+    One if threadpoolctl does not support the libraries: a BLAS that cannot be limited keeps its
+    own threads.
     """
     found = [library.num_threads for pools in _pools() for library in pools]
     return min([cpu_count(), *filter(None, found)]) if any(found) else 1
@@ -61,8 +61,9 @@ def _allowed():
 def _set(library, limit):
     """Set a limit of BLAS from any thread.
 
-    From threadpoolctl 3.8 on, the first thread to limit an OpenBLAS with a pool for all threads
-    is the only one whose calls have an effect. Limits are reference-counted over all threads here.
+    With threadpoolctl 3.8 or later, only the first thread that limits an OpenBLAS with a
+    process-wide pool can change the limit again. This module counts references to the limit over
+    all threads, so it clears that restriction.
     """
     unlock = getattr(library, "clear_controlling_thread", lambda force: None)
     unlock(force=True)
@@ -71,14 +72,14 @@ def _set(library, limit):
 
 
 def _limit(libraries, originals):
-    """Limit libraries to one thread; note the limit of each before it changes."""
+    """Limit libraries to one thread; store each original limit before it changes."""
     for library in libraries:
         originals[library] = library.num_threads
         _set(library, 1)
 
 
 def _restore(originals):
-    """Undo what `_limit` has done; forget each limit after it is set."""
+    """Undo `_limit`; remove each original limit after it is restored."""
     while originals:
         library, limit = next(iter(originals.items()))
         _set(library, limit)
@@ -88,15 +89,15 @@ def _restore(originals):
 class single_threaded_blas(Guard):
     """Limit BLAS to one thread; a context manager.
 
-    A limit of the whole process is reference-counted: fits that overlap in several threads share
-    it. The first one notes the number of threads for all of them, so that none changes the result
-    of another; the last one to end restores the limit.
+    A process-wide limit is reference-counted: overlapping fits in several threads share it. The
+    first one determines the number of threads for all of them, so that no fit changes the result
+    of another. The last one to end restores the limit.
     """
 
-    lock = threading.RLock()  # a guard may be deleted, and so end, where this thread has it
+    lock = threading.RLock()  # reentrant: a guard may be deleted while this thread holds the lock
 
     def __init__(self):
-        self.token = object()  # not the guard itself, which could not be deleted then
+        self.token = object()  # not the guard itself, to which no reference may remain
         self.own = {}  # limits of the pools of this thread
 
     def begin(self):
@@ -134,10 +135,11 @@ class _Lead(Guard):
 
 @contextmanager
 def team_for(work, n_threads=None):
-    """A team of as many threads as BLAS may use, or of one if `work` multiplications are few.
+    """Yield a team with as many threads as BLAS may use, or one thread for little `work`.
 
-    `n_threads` says how many they are where BLAS has been limited for another reason.
-    BLAS is limited to one thread meanwhile. A nested call in this thread gets the same team.
+    `work` is a number of multiplications. `n_threads` replaces the number of threads of BLAS, if
+    BLAS has been limited for another reason. BLAS is limited to one thread meanwhile. A nested
+    call in the same thread yields the same team.
     """
     if _running.team is not None:
         yield _running.team
@@ -150,9 +152,10 @@ def team_for(work, n_threads=None):
 
 @contextmanager
 def team_to_apply(work):
-    """A team to apply a network that is not trained. Little work sets no limit.
+    """Yield a team for inference. Little work does not limit BLAS.
 
-    Nor does any work where a team can have one thread only: then BLAS's own threads help.
+    If teams have only one thread on this platform, BLAS is never limited, so that its own threads
+    are used.
     """
     if _running.team is None and (work < WORTH_STARTING_THREADS or not HAS_MEMBERS):
         yield Team()
@@ -162,11 +165,12 @@ def team_to_apply(work):
 
 
 def side_by_side(calls, work, name):
-    """Make some calls, in as many threads as BLAS may use.
+    """Make calls in parallel, in as many threads as BLAS may use.
 
-    They are made one after the other, here, if a step of each, of `work` multiplications, is
-    worth a team. A call gets an event: once it is set, by Ctrl-C or another call, it should end.
-    Ctrl-C is a warning with this name; calls that have not begun by then are not made.
+    They are made one after the other in this thread if a step of a call, of `work`
+    multiplications, is worth a team. Each call gets an event; when the event is set, by Ctrl-C or
+    another call, the call should end. Ctrl-C gives a warning with this name, and calls that have
+    not begun are skipped.
     """
     stop, futures = threading.Event(), []
     with single_threaded_blas():
@@ -199,7 +203,7 @@ def side_by_side(calls, work, name):
 
 
 def _forget():
-    """Reset in a child of a fork, where the other threads and their fits do not exist."""
+    """Reset the state in the child of a fork, where the other threads do not exist."""
     single_threaded_blas.lock = threading.RLock()
     _users.clear()
     _restore(_originals)

@@ -1,6 +1,6 @@
 """The epoch loop: order of the samples, schedules, early stopping, best weights, progress.
 
-Every estimator is trained here; the steps of an epoch are the kernel's.
+All estimators use this loop; the kernel takes the steps of an epoch.
 """
 
 import time
@@ -26,50 +26,50 @@ from skae._threads import team_for
 # Divisor of the adaptive learning rate, and the rate below which training stops.
 ADAPTIVE_FACTOR, ADAPTIVE_END = 5.0, 1e-6
 
-# Independent streams of random numbers, all from one seed. Each draw names its stream and
-# epoch, so there is no generator whose state would have to be saved with a fit.
+# Independent streams of random numbers from one seed. Each draw specifies its stream and epoch, so
+# no state of a generator needs to be saved.
 _INITIAL, _SPLIT, _ORDER, _NOISE, POOL, ROUND = range(6)
 
 # The attributes of a `TrainingState` that are curves.
 CURVES = ("loss_curve", "validation_loss_curve", "validation_scores")
 
-# With 'auto', training goes on until it has seen so many samples, repeated ones too, within these
-# numbers of epochs; a mini-batch has a hundredth of the samples, within these bounds.
+# With max_iter='auto', number of samples seen in training, counting repetitions, and bounds of the
+# number of epochs. With batch_size='auto', bounds of the batch size.
 N_SAMPLES_SEEN, EPOCHS, BATCHES = 40_000, (5, 1000), (20, 200)
 
-# The least share of a mini-batch that is labelled, where there are unlabelled samples, too, as a
-# fraction.
+# Minimum fraction of labelled samples in a mini-batch that also has unlabelled ones: numerator and
+# denominator.
 LABELLED_SHARE = 2, 7
 
-# One epoch in so many, at the beginning, asks of unlabelled samples smooth predictions alone, or
-# takes their propagated labels: a network that is confident too early stays wrong.
+# In the first 1 / OPENING of the epochs, unlabelled samples only have the smoothness loss, or
+# pseudo-labels, because a network that is confident too early stays wrong.
 OPENING = 4
 
-# With shuffle='blocks', samples are read in blocks of so many consecutive ones, and those of so
-# many blocks are shuffled together.
+# With shuffle='blocks', number of consecutive samples in a block, and number of blocks whose
+# samples are shuffled together.
 BLOCK, BLOCKS_TOGETHER = 256, 64
 
-# Samples whose loss tells whether the last step has diverged.
+# Number of samples to check whether the last step diverged.
 N_PROBES = 20
 
-# Most samples that the quality of a fit is measured by.
+# Maximum number of samples to measure the quality of a fit on.
 N_MEASURED = 10_000
 
 
 class Options(SimpleNamespace):
-    """How to train: `TrainingParameters`, and what only some estimators have."""
+    """Training options: `TrainingParameters`, and options of some estimators."""
 
     warm_start = False
     max_norm: float | None = None
     n_warmup_epochs: int = 0
     n_averaged_epochs: int = 0
-    incremental = False  # one epoch of many, by partial_fit
+    incremental = False  # whether this is a call of partial_fit
 
     @classmethod
     def of(cls, estimator, n_samples, *, incremental=False, **others):
-        """Read from the parameters of an estimator, for so many samples; `others` take precedence.
+        """Make options from the parameters of an estimator; `others` take precedence.
 
-        A `max_iter` of 'auto' is chosen here.
+        `n_samples` determines `max_iter` if it is 'auto'.
         """
         names = [*TrainingParameters._declared]
         names += [name for name in cls.__annotations__ if hasattr(estimator, name)]
@@ -86,28 +86,28 @@ class Options(SimpleNamespace):
 
 
 def n_epochs(max_iter, n_samples):
-    """The number of epochs that a `max_iter` stands for."""
+    """Return the number of epochs, also if `max_iter` is 'auto'."""
     if max_iter != "auto":
         return max_iter
     return int(np.clip(-(-N_SAMPLES_SEEN // n_samples), *EPOCHS))
 
 
 def n_in_batch(batch_size, n_samples):
-    """The number of samples that a `batch_size` stands for."""
+    """Return the size of mini-batches, also if `batch_size` is 'auto'."""
     if batch_size != "auto":
         return batch_size
     return int(np.clip(n_samples // 100, *BATCHES))
 
 
 class Curve:
-    """One number an epoch. Copies share what they have in common, however long it is."""
+    """A list with one number per epoch. Copies share the values that they have in common."""
 
     def __init__(self, values=()):
         self._values = list(values)
         self._length = len(self._values)
 
     def append(self, value):
-        if self._length < len(self._values):  # another copy has gone on from here
+        if self._length < len(self._values):  # another copy has appended values
             self._values = list(self)
         self._values.append(value)
         self._length += 1
@@ -129,32 +129,32 @@ class Curve:
 
 @dataclass(eq=False, repr=False)
 class TrainingState:
-    """State carried from one epoch, or one call, to the next.
+    """The state of training between epochs, and between fits that continue each other.
 
     Attributes
     ----------
     buffers : ndarray of shape (n_buffers, n_params)
-        Row 0 holds the parameters, the others the moments of the solver. A state that need not
-        be continued exactly has the parameters only.
+        Row 0 holds the parameters, the others the moments of the solver. A state that will not
+        be continued exactly has only the parameters.
     seed : int
         Seed of all random numbers.
     step : int
-        Steps taken so far; the kernel counts them.
+        Number of steps taken so far, counted by the kernel.
     mean_weight : float
         Mean weight of the samples of the last fit, or of a stream of partial fits.
     n_samples : int
         Number of these samples.
     n_run_epochs : int
-        Number of epochs that the last run has come to.
+        Number of epochs of the last run.
     interrupted : bool
-        Whether the last run has ended before its last epoch.
+        Whether the last run ended before its last epoch.
     output_only : bool
-        Whether it trained the output layer alone.
+        Whether the last run trained only the output layer.
     outer_momentum : ndarray of shape (n_params,) or None
-        Momentum of the mean of several replicas; None if there was one network.
+        Momentum of the mean of several replicas; None for a single network.
     unfinished : dict or None
-        The parameters and sums from which an interrupted run goes on, where they are not those
-        that it returned.
+        Parameters and sums to resume an interrupted run from, if they differ from the returned
+        ones.
     """
 
     buffers: np.ndarray
@@ -181,15 +181,15 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, values):
-        """Restore a state from what `to_dict` gave."""
+        """Restore a state from the result of `to_dict`."""
         return cls(**{**values, **{name: Curve(values[name]) for name in CURVES}})
 
     def to_dict(self):
-        """The state in types that need no trust when they are loaded."""
+        """Convert the state to a dict of types that skops trusts."""
         return {**vars(self), **{name: list(getattr(self, name)) for name in CURVES}}
 
     def as_complete(self):
-        """This state, not to be resumed but to be followed by another run."""
+        """Return this state marked as complete, to be followed by another run."""
         return replace(self, interrupted=False, unfinished=None)
 
     def changed(self, **changes):
@@ -208,12 +208,12 @@ def random_stream(seed, stream, *epoch):
 
 
 def noise_key(seed, epoch):
-    """The kernel's key for the noise of an epoch: 64 bits."""
+    """Return the kernel's 64-bit key for the noise of an epoch."""
     return int(np.random.SeedSequence((seed, _NOISE, epoch)).generate_state(1, np.uint64)[0])
 
 
 def epoch_order(index, shuffle, seed, *epoch):
-    """The order of some samples in an epoch, of which there may be one for each of many parts."""
+    """Return the order of samples in an epoch; more numbers in `epoch` make separate orders."""
     if not shuffle:
         return index
     rng = random_stream(seed, _ORDER, *epoch)
@@ -228,17 +228,17 @@ def epoch_order(index, shuffle, seed, *epoch):
 
 
 class Mixture:
-    """How labelled and unlabelled samples make up mini-batches: both in each of them.
+    """Mini-batches with both labelled and unlabelled samples.
 
-    An epoch has each sample at least once. Those of which there are too few, which are the
-    labelled ones unless almost all are labelled, are drawn again and again.
+    An epoch uses each sample at least once. Samples of the kind that is too rare, usually the
+    labelled ones, are repeated.
 
     Attributes
     ----------
     n_labelled : int
-        Samples in a mini-batch that are labelled: the first ones.
+        Number of labelled samples in a mini-batch; they come first.
     n_rows : int
-        Samples in an epoch, repeated ones counted as often.
+        Number of samples in an epoch, counting repetitions.
     """
 
     def __init__(self, labelled, unlabelled, batch_size):
@@ -264,9 +264,9 @@ class Mixture:
         return self.n_labelled + self.n_others
 
     def order(self, shuffle, seed, epoch, n_samples):
-        """The samples of an epoch, one mini-batch after another; numbers for their noise.
+        """Return the samples of an epoch, in mini-batches, and the ids for their noise.
 
-        A sample that is repeated has another number each time.
+        Repetitions of a sample have different ids.
         """
         drawn = []
         for kind, (some, n) in enumerate(zip((self.labelled, self.unlabelled), self.n_drawn)):
@@ -286,7 +286,7 @@ class Mixture:
 
 
 def make_solver(options):
-    """The kernel's solver for these options."""
+    """Make the kernel's solver for these options."""
     name = options.solver
     if name == "sgd":
         name = "momentum" if options.momentum > 0 else "plain_sgd"
@@ -303,16 +303,16 @@ def make_solver(options):
 
 
 def initial_state(network, options, dtype, seed):
-    """A state before the first epoch, with initial weights drawn from the seed."""
+    """Make the state before the first epoch, with initial weights drawn from the seed."""
     buffers = aligned_zeros((make_solver(options).n_buffers, network.n_params), dtype)
     buffers[0] = network.initialize(random_stream(seed, _INITIAL), dtype)
     return TrainingState(buffers, seed)
 
 
 def split(dataset, options, seed):
-    """Positions of the training samples, and of the held-out ones (None without early stopping).
+    """Return the positions of training samples and held-out samples (None if not held out).
 
-    Unlabelled samples, and those of weight zero, are left out of both.
+    Unlabelled samples and those of weight zero are in neither.
     """
     every = dataset.weighted
     if dataset.labelled is not None:
@@ -339,9 +339,9 @@ def split(dataset, options, seed):
 
 
 def measured(dataset, options, seed):
-    """Positions of the samples that the quality of a fit is measured by, evenly spaced.
+    """Return positions of evenly spaced samples to measure the quality of a fit on.
 
-    They are those that are held out, or the training samples if there are none.
+    They are held-out samples, or training samples if none are held out.
     """
     training, held_out = split(dataset, options, seed)
     index = training if held_out is None else held_out
@@ -352,14 +352,14 @@ def measured(dataset, options, seed):
 
 
 class Stepper:
-    """Takes the steps of an epoch, or of a part of it; can be sent to where the samples are."""
+    """Takes the steps of an epoch, or of a part of it; can be pickled for other processes."""
 
     def __init__(self, network, objective, solver, corruption, batch_size):
         self.network, self.objective, self.solver = network, objective, solver
         self.corruption, self.batch_size = corruption, batch_size
 
     def begin(self, state):
-        """Allocate what steps from this state on need."""
+        """Allocate the memory for steps from this state on."""
         network, dtype = self.network, state.buffers.dtype
         self.workspace = network.workspace(
             self.batch_size,
@@ -376,7 +376,7 @@ class Stepper:
     def run(self, dataset, order, key, weights, team, **given):
         """Step through samples in this order; return the sum of their costs.
 
-        What else is given is for `Dataset.batches`.
+        Further arguments are passed to `Dataset.batches`.
         """
         cost = 0.0
         for batches in dataset.batches(order, self.batch_size, key, weights, **given):
@@ -386,11 +386,11 @@ class Stepper:
 
 @dataclass
 class Steps:
-    """What an epoch steps through: samples of a data set, or a mixture of them."""
+    """The steps of an epoch: through samples of a data set, or through a mixture of them."""
 
     dataset: Dataset
     index: np.ndarray | range
-    weights: np.ndarray | None  # of all samples, relative to their mean
+    weights: np.ndarray | None  # for all samples, relative to the mean
     stepper: Stepper
     mixture: Mixture | None = None
 
@@ -433,7 +433,7 @@ def train(
     state : TrainingState
     options : Options
     name : str
-        Name of this training in messages.
+        Name of this run in messages.
     corruption : Corruption, default=None
         Noise on the input of the network.
     score : callable, default=None
@@ -447,12 +447,12 @@ def train(
     Returns
     -------
     state : TrainingState
-        The new state. With early stopping, the parameters are those of the best epoch.
+        The new state, with the parameters of the best epoch if `early_stopping`.
 
     Raises
     ------
     ValueError
-        If the loss becomes infinite or nan, or the state is not one of this network.
+        If the loss becomes infinite or nan, or the state does not fit the network.
     """
     network.check(state.buffers)
     if not in_place:
@@ -473,18 +473,18 @@ def train(
 
 
 class _Loop:
-    """One run of epochs over one state; `train` is its only user."""
+    """A run of epochs, for `train`."""
 
     def __init__(self, network, objective, corruption, dataset, state, options, name, score, task):
         self.network, self.objective, self.dataset = network, objective, dataset
         self.options, self.name, self.score, self.task = options, name, score, task
         self.solver = make_solver(options)
         buffers, step = state.buffers, state.step
-        if len(buffers) != self.solver.n_buffers:  # another solver, or no moments are kept
+        if len(buffers) != self.solver.n_buffers:  # another solver, or no moments were kept
             buffers = aligned_zeros((self.solver.n_buffers, network.n_params), buffers.dtype)
             buffers[0], step = state.params, 0
         self.state = state.changed(buffers=buffers, step=step, interrupted=False, unfinished=None)
-        # An interrupted run goes on with the epochs that it lacks.
+        # An interrupted run is resumed with its missing epochs.
         self.resumes = (
             state.interrupted
             and not options.incremental
@@ -500,7 +500,7 @@ class _Loop:
             self.state.learning_rate_init = options.learning_rate_init
         if not (options.incremental or self.resumes):
             self.state.best_loss, self.state.n_stale = np.inf, 0
-        # The parameters of the best epoch, or the mean of those of the last ones.
+        # The parameters of the best epoch, or the sum of those of the last epochs.
         self.best_params = self.state.params.copy() if options.early_stopping else None
         self.sum_params = np.zeros(network.n_params) if options.n_averaged_epochs else None
         self.n_summed = 0
@@ -530,12 +530,12 @@ class _Loop:
             self.stepper.begin(self.state)
 
     def pseudo_labels_follow(self):
-        """Whether the next epoch is one on pseudo-labels."""
+        """Whether the next epoch uses pseudo-labels."""
         pseudo = self.dataset.pseudo_labels
         return pseudo is not None and self.state.n_run_epochs < pseudo.n_epochs
 
     def pseudo_labelled(self):
-        """All samples that are not held out, with their pseudo-labels."""
+        """Return the steps on pseudo-labels: of all samples that are not held out."""
         dataset, objective, its = self.dataset, self.objective, self.stepper
         target, weights = dataset.pseudo_labels.find(self.training)
         index = np.union1d(self.training, dataset.unlabelled)
@@ -554,14 +554,14 @@ class _Loop:
 
     @property
     def steps(self):
-        """Those of the next epoch."""
+        """The steps of the next epoch."""
         return self.on_pseudo_labels if self.pseudo_labels_follow() else self.on_labels
 
     def relative_weights(self, unlabelled):
-        """Sample weights divided by their mean, so that only their ratios matter.
+        """Divide sample weights by their mean, so that only their ratios matter.
 
-        The mean is that of all training samples of a fit; of a stream, it is that of all samples
-        up to now. Unlabelled samples have a mean of their own.
+        The mean is that of the training samples; for `partial_fit`, that of all calls so far.
+        Unlabelled samples have a separate mean.
         """
         weights, state = self.dataset.sample_weight, self.state
         n_samples, mean = len(self.training), 1.0
@@ -605,7 +605,7 @@ class _Loop:
             stops = self.converged(loss)
             if opening:
                 stops = False
-                if epoch + 1 == self.n_opening:  # another loss follows
+                if epoch + 1 == self.n_opening:  # the loss changes after this epoch
                     self.state.n_stale = 0
                     if not self.options.early_stopping:
                         self.state.best_loss = np.inf
@@ -623,7 +623,7 @@ class _Loop:
             )
 
     def rate(self, epoch):
-        """Learning rate of an epoch of this run; partial_fit counts them over all its calls."""
+        """Return the learning rate of an epoch; partial_fit counts epochs over all calls."""
         options, warmup = self.options, self.options.n_warmup_epochs
         if options.incremental:
             epoch = len(self.state.loss_curve)
@@ -644,11 +644,11 @@ class _Loop:
         return cost
 
     def step_through(self, number, team):
-        """Step through the training samples, which are in this process."""
+        """Take the steps of an epoch on samples in this process; return the sum of the costs."""
         return self.steps.run(self.options.shuffle, self.state.seed, number, team)
 
     def check_finite(self, loss, epoch):
-        """Refuse to go on with a loss that is infinite or nan."""
+        """Raise an error if the loss is infinite or nan."""
         if not np.isfinite(loss):
             raise ValueError(
                 f"{self.name}: the loss became non-finite in epoch {epoch}. Try a smaller "
@@ -657,9 +657,10 @@ class _Loop:
             )
 
     def monitored(self):
-        """The early-stopping criterion, lower is better; loss and score of held-out samples.
+        """Compute the early-stopping criterion, the loss and the score on held-out samples.
 
-        Without noise and penalties; the score is None if there is no function for it.
+        They exclude noise and penalties. A lower criterion is better. The score is None without a
+        score function.
         """
         network, params = self.network, self.state.params
         dataset, index = self.held_out
@@ -720,16 +721,16 @@ class _Loop:
         print(f"{line}, {seconds:.2f} s, learning rate = {self.solver.learning_rate:.3g}")
 
     def better_params(self):
-        """The parameters that training returns in place of the last ones, or None."""
+        """Return the best or averaged parameters, or None if training returns the last ones."""
         if self.best_params is not None and self.state.validation_loss_curve:
             return self.best_params
         return self.sum_params / self.n_summed if self.n_summed else None
 
     def result(self, *, interrupted, in_place=False):
-        """The state that training returns if it ends here.
+        """Return the state that training returns if it ends here.
 
-        The moments, and what an interrupted run goes on from, are kept only if it is to be
-        continued. With `in_place`, it shares the buffers that they are kept in.
+        Moments are kept only if training may be continued, and `unfinished` values only if it is
+        interrupted. With `in_place`, the result shares the buffers if moments are kept.
         """
         state, better, unfinished = self.state, self.better_params(), None
         keeps = interrupted or self.options.warm_start or self.options.incremental
@@ -759,7 +760,7 @@ class _Loop:
                 f"Try a smaller learning_rate_init (it is {self.options.learning_rate_init:g})."
             )
         if self.validation is None and state.loss_curve:
-            # The loss of an epoch is that of its steps as they are taken; the last one has none.
+            # The loss of an epoch is computed before each step: it excludes the last step.
             dataset, index = self.dataset.part(self.training[:N_PROBES])
             losses = _inference.sample_losses(
                 self.network, state.params, self.objective, dataset, index=index

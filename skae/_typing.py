@@ -1,4 +1,4 @@
-"""Types in the annotations of the public classes."""
+"""Types for annotations of the public classes."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar

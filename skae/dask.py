@@ -1,13 +1,14 @@
-"""Fit estimators on Dask collections, and apply them to such: samples that no machine holds.
+"""Fit estimators on Dask collections, and apply them to Dask collections.
 
-The epoch loop is that of every fit, in the client; the steps are taken where the blocks of samples
-are. Each replica of the network steps through its own blocks, from a common state. Several times
-an epoch, the states are averaged, and the change of the mean gets momentum [1]_ [2]_.
+The epoch loop runs in the client, as in every fit; the steps are taken in the workers that hold
+the blocks of samples. Each replica of the network is trained on its own blocks, from a common
+state. Several times per epoch, the states are averaged, and the change of the mean gets momentum
+[1]_ [2]_.
 
-What is computed depends on the seed, the blocks and the number of replicas, and not on the
-workers: a task is a function of its arguments, means are summed in a fixed order, and the noise of
-a sample goes by its number in the whole data. A worker that dies costs one round between two
-averages.
+The result depends on the seed, the blocks and the number of replicas, but not on the workers:
+tasks are functions of their arguments, means are summed in a fixed order, and the noise of a
+sample depends on its number in the whole data. If a worker dies, at most one round between two
+averages is repeated.
 
 References
 ----------
@@ -58,24 +59,24 @@ except ImportError as error:
 
 __all__ = ["apply", "fit"]
 
-# Averages in an epoch, by the number of replicas, within these bounds. There are fewer if a
-# replica took fewer steps than these between two.
+# Averages per epoch and replica, bounds of the averages per epoch, and minimum number of steps of
+# a replica between two averages.
 AVERAGES_PER_REPLICA, AVERAGES, LEAST_STEPS = 2, (4, 16), 15
 
-# Momentum amplifies the change of the mean of R replicas: by R / SLOWNESS for stochastic gradient
-# descent, and for Adam, whose steps are as long whatever the gradient, by the square root of R, so
-# that the noise remains the same; by more when a schedule has lowered the learning rate. These are
-# the rules by which learning rates grow with batches.
+# Momentum amplifies the change of the mean of R replicas, just as learning rates are scaled with
+# the batch size: by R / SLOWNESS for stochastic gradient descent, and by the square root of R for
+# Adam, whose steps do not depend on the size of the gradient, so that the noise remains the same.
+# For Adam, the factor is larger after a schedule has lowered the learning rate.
 SLOWNESS = 0.6
 
-# Most samples that early stopping holds out: they are brought to the client.
+# Maximum number of samples that early stopping holds out, as they are sent to the client.
 MOST_HELD_OUT = 10_000
 
-# So many states are added at once. A round is tried so often. Seconds after which to look whether
-# all workers live, and for which to wait for new ones.
+# Number of states added in one task, number of attempts of a round, seconds between checks whether
+# all workers are alive, and seconds to wait for new workers.
 FAN_IN, ATTEMPTS, LOOK_AFTER, PATIENCE = 8, 5, 5, 300
 
-# What tells that a worker has died and taken something along.
+# Errors after the death of a worker.
 LOST = (CancelledError, CommClosedError, KilledWorker, TimeoutError)
 
 
@@ -91,30 +92,30 @@ def fit(
 ) -> Any:
     """Fit an estimator on a Dask collection.
 
-    The estimator is fitted as by its own ``fit``, with its parameters, callbacks, early stopping
-    and ``warm_start``; Ctrl-C ends the fit with a warning. Nothing of it stays on the cluster.
+    This works like the ``fit`` of the estimator, including callbacks, early stopping and
+    ``warm_start``; Ctrl-C ends the fit with a warning. No data remain on the cluster.
 
     Parameters
     ----------
     estimator : estimator
-        An unfitted estimator of skae, of any kind, or one to be fitted further.
+        Any estimator of skae. With ``warm_start=True`` it may be fitted already.
     X : dask Array or DataFrame of shape (n_samples, n_features)
-        Training samples, in blocks of rows: NumPy arrays, sparse matrices or data frames. Their
-        order should have no meaning, as each replica is trained on some of the blocks.
+        Training samples, in blocks of rows: NumPy arrays, sparse matrices or data frames. They
+        should be in random order, because each replica is trained on some of the blocks.
     y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs), default=None
-        As for the ``fit`` of the estimator. It is brought to the client.
+        As in the ``fit`` of the estimator. It is loaded in the client.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
-        As for the ``fit`` of the estimator. It is brought to the client.
+        As in the ``fit`` of the estimator. It is loaded in the client.
     client : distributed.Client, default=None
-        Client of the cluster; None is the current one.
+        Client of the cluster; None means the current one.
     replicas : int in [1, n_blocks], default=None
-        Number of replicas of the network. The result depends on it. None is one for each worker,
-        but no more than there are blocks. The more there are, the fewer steps each takes: give
-        each some thousand, by more epochs if need be.
+        Number of replicas of the network; the result depends on it. None means one per worker,
+        but at most one per block. With more replicas, each takes fewer steps; increase the number
+        of epochs so that each takes some thousand steps.
     averages : int in [1, inf), default=None
-        Number of times in an epoch that the replicas are averaged. None is twice the number of
-        replicas, at least 4 and at most 16. They are fewer if a replica took less than 15 steps
-        in between.
+        Number of times per epoch that the replicas are averaged. None means twice the number of
+        replicas, at least 4 and at most 16. The number is reduced if a replica would take fewer
+        than 15 steps between two averages.
 
     Returns
     -------
@@ -126,9 +127,9 @@ def fit(
     TypeError
         If X is not a Dask collection, or the estimator cannot be fitted on one.
     ValueError
-        If a parameter, X, y or `sample_weight` is not as described.
+        If a parameter, X, y or `sample_weight` is invalid.
     RuntimeError
-        If workers die again and again. The estimator is then as it was before the call.
+        If workers die repeatedly. The estimator is then left unchanged.
 
     See Also
     --------
@@ -136,12 +137,12 @@ def fit(
 
     Notes
     -----
-    Mini-batches, and a `batch_size` of 'auto', are those of a replica. The samples that early
-    stopping holds out, at most 10,000, are brought to the client. Codes of the layers below are
-    computed anew in each epoch.
+    `batch_size`, also if it is 'auto', is that of each replica. The samples that early stopping
+    holds out, at most 10,000, are sent to the client. Codes of the layers below are computed again
+    in each epoch.
 
-    A task uses the threads of its worker. Those of one thread give the same bits, however many
-    workers there are.
+    A task uses the threads of its worker. With one thread per worker, the result is exactly the
+    same for any number of workers.
 
     Examples
     --------
@@ -183,7 +184,7 @@ def fit(
 def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
     """Apply a method of a fitted estimator to a Dask collection, block by block.
 
-    Nothing is computed before it is asked for; no cluster is needed.
+    The result is lazy, and does not need a cluster.
 
     Parameters
     ----------
@@ -197,8 +198,8 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
     Returns
     -------
     result : dask Array, DataFrame or Series
-        What the method returns for each block: an array, or a data frame if X is one and the
-        method gives data frames (see ``set_output``).
+        The results of the method for all blocks: an array, or a data frame if X is one and the
+        method returns data frames (see ``set_output``).
 
     Examples
     --------
@@ -237,9 +238,9 @@ def called(estimator, method, meta, block):
 
 @dataclass
 class Part:
-    """The samples of a block that a fit is about: all, or those that have labels.
+    """The samples of a block to fit on: all of them, or those with labels.
 
-    `ids` are their numbers among all of these, `rows` the positions of those to train on.
+    `ids` are their numbers in the whole data, `rows` the positions of the training samples.
     """
 
     X: Any
@@ -249,7 +250,7 @@ class Part:
     sample_weight: np.ndarray | None = None
 
     def dataset(self, dtype, below=(), index=slice(None)):
-        """The samples, as a data set; with layers below, the codes of those of `index`."""
+        """Return the samples as a data set; with layers below, the codes of those of `index`."""
         labels = {"target": self.target, "sample_weight": self.sample_weight, "ids": self.ids}
         dataset = ArrayDataset(self.X, dtype, **labels)
         if not below:
@@ -262,7 +263,7 @@ class Part:
 
 
 def checked(block):
-    """A block of samples as a fit takes them."""
+    """Validate a block of samples."""
     X = check_array(
         check_sparse(block),
         accept_sparse="csr",
@@ -295,7 +296,7 @@ def feature_ranges(part, dtype, below):
 
 
 def moments(part, dtype, below, by_weight):
-    with np.errstate(over="ignore", invalid="ignore"):  # training refuses what is infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # training raises the error
         return part.dataset(dtype, below).moments(by_weight=by_weight)
 
 
@@ -309,19 +310,19 @@ def taken_targets(part, dtype, below, index):
 
 @dataclass
 class Replica:
-    """A network that steps through its samples: what is the same in each round of a fit."""
+    """A replica of the network: its settings, which are the same in each round of an epoch."""
 
     stepper: _training.Stepper
     seed: int
     shuffle: bool | str
     mean_weight: float
     below: tuple[Callable[..., Any], ...]
-    n_at_once: int  # of these in a worker
+    n_at_once: int  # replicas in a worker
 
     def run(self, state, rate, epoch, share, pieces, *parts):
-        """Take the steps of a round; return `share` of the new state, and the sum of the costs.
+        """Take the steps of a round; return `share` times the new state, and the sum of the costs.
 
-        A piece is the number of a block, and which of its samples, in their order in this epoch.
+        A piece is the number of a block, and a range of its samples in their order in this epoch.
         """
         buffers, step = state
         own = aligned_zeros(buffers.shape, buffers.dtype)
@@ -353,12 +354,12 @@ def run(replica, *args):
 
 
 def n_threads(n_at_once):
-    """The threads of this worker, for each of the tasks that it runs at once."""
+    """Return the number of threads of this worker for each of its simultaneous tasks."""
     return max(1, get_worker().state.nthreads // n_at_once)
 
 
 def added(*results):
-    """The sum of what replicas return, from the first to the last."""
+    """Add the results of replicas, in order."""
     total = results[0][0].copy()
     for buffers, *_ in results[1:]:
         total += buffers
@@ -369,11 +370,11 @@ def added(*results):
 
 
 def delayed_blocks(X):
-    """The blocks of a collection, and an X of the same features without samples."""
+    """Return the blocks of a collection, and an X with the same features and no samples."""
     frame = is_dask_collection(X) and is_dataframe_like(X)
     if not (frame or isinstance(X, da.Array)):
         raise TypeError(
-            f"X must be a Dask array or data frame, got {type(X).__name__}. Make one by "
+            f"X must be a Dask array or data frame, got {type(X).__name__}. Make one with "
             "dask.array.from_array(X), or call the method of the estimator."
         )
     if frame:
@@ -385,12 +386,12 @@ def delayed_blocks(X):
 
 
 def with_whole_rows(X):
-    """An array whose blocks have all features."""
+    """Rechunk an array so that its blocks have all features."""
     return X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
 
 
 class Cluster:
-    """Where the blocks and the replicas of a fit are."""
+    """Placement of the blocks and the replicas of a fit on workers."""
 
     def __init__(self, client, n_blocks, n_replicas):
         self.client, self.n_replicas = client, n_replicas
@@ -398,7 +399,7 @@ class Cluster:
         self.homes, self.placed = {}, WeakSet()
 
     def home(self, block):
-        """The worker that has the replica of a block: the same each time, while it lives."""
+        """Return the worker for the replica of a block: always the same one, while it is alive."""
         replica, workers = block % self.n_replicas, sorted(self.client.nthreads())
         if workers and self.homes.get(replica) not in workers:
             self.homes[replica] = workers[replica % len(workers)]
@@ -406,20 +407,20 @@ class Cluster:
 
     @property
     def n_at_once(self):
-        """The largest number of replicas in a worker."""
+        """Maximum number of replicas in a worker."""
         return -(-self.n_replicas // max(1, len(self.client.nthreads())))
 
     def place(self, block):
-        """Where the tasks of a block should run, as Dask's client takes it."""
+        """Return arguments of Dask's client that place the tasks of a block."""
         home = self.home(block)
         return {} if home is None else {"workers": [home], "allow_other_workers": True}
 
     def submit(self, block, function, *args):
-        """Call a function in the worker that has the replica of a block."""
+        """Submit a function to the worker that has the replica of a block."""
         return self.client.submit(function, *args, pure=False, **self.place(block))
 
     def results(self, submit):
-        """The results of the futures that ``submit()`` gives; again, if a worker has died."""
+        """Gather the futures that ``submit()`` returns; try again if a worker has died."""
         for _ in range(ATTEMPTS):
             futures = []
             try:
@@ -443,7 +444,7 @@ class Cluster:
         )
 
     def _gather(self, futures):
-        """The results of futures; TimeoutError if a worker dies, for which they could wait."""
+        """Gather futures; raise TimeoutError if a worker dies, for which they could wait."""
         client, seconds, self.n_idle = self.client, LOOK_AFTER, 0
         while True:
             try:
@@ -458,7 +459,7 @@ class Cluster:
                 return client.sync(gather, callback_timeout=seconds)
             self._check_that_all_live()
             self._check_that_work_goes_on(futures)
-            seconds *= 2  # there may be many bytes
+            seconds *= 2  # the results may be large
         return client.gather(futures)
 
     def _check_that_all_live(self):
@@ -466,7 +467,7 @@ class Cluster:
             raise TimeoutError("a worker has died")
 
     def _check_that_work_goes_on(self, futures):
-        """Raise if twice in a row no worker does anything, while something is to be done."""
+        """Raise an error if, twice in a row, all workers are idle but futures are pending."""
         works = any(self.client.processing().values())
         idle = not works and any(future.status == "pending" for future in futures)
         self.n_idle = self.n_idle + 1 if idle else 0
@@ -475,14 +476,14 @@ class Cluster:
 
 
 class Stuck(TimeoutError):
-    """A task may wait for a worker that has died."""
+    """Raised if no worker does anything: a task may wait for a worker that has died."""
 
 
 def let_go(futures):
     """Release futures at once.
 
-    A cycle of references may keep one until garbage is collected. When all workers die, Dask would
-    compute it again in the one where it was, and what has tasks in common with it would wait.
+    A reference cycle may keep a future until garbage collection. If all workers die, Dask would
+    compute it again in the worker that had it, and futures that share tasks with it would wait.
     """
     for future in futures:
         if isinstance(future, Future):
@@ -490,11 +491,11 @@ def let_go(futures):
 
 
 class Placed:
-    """A future for each of some blocks, in the worker that has the replica of the block.
+    """Futures of blocks, each in the worker that has the replica of the block.
 
-    It is made by ``make(block)``, and anew if that worker has died. Dask would do it elsewhere,
-    but not if no worker lived at the time: the task would wait for this one, and so would all
-    others that have tasks in common with it.
+    A future is made by ``make(block)``, and made again if the worker has died. Dask would compute
+    it in another worker, but if there is none at that time, the task would wait for the dead
+    worker, and so would all others that share tasks with it.
     """
 
     def __init__(self, cluster, blocks, make):
@@ -507,7 +508,7 @@ class Placed:
         return self.made[block][1]
 
     def forget(self, everything=False):
-        """Forget the futures in workers that have died, or all."""
+        """Forget the futures in dead workers, or all futures."""
         alive = self.cluster.client.nthreads()
         for block, (home, future) in list(self.made.items()):
             if everything or home not in alive:
@@ -515,7 +516,7 @@ class Placed:
                 let_go([future])
 
     def results(self, function, *args):
-        """The results of a function of each, in the order of the blocks."""
+        """Apply a function to each block; return the results in the order of the blocks."""
         submit = self.cluster.submit
         return self.cluster.results(
             lambda: [submit(k, function, self[k], *args) for k in self.blocks]
@@ -523,7 +524,7 @@ class Placed:
 
 
 class Blocks(Samples):
-    """The blocks of a Dask collection, which a fit takes in place of X."""
+    """The blocks of a Dask collection, which a fit can take instead of X."""
 
     here = False
 
@@ -544,7 +545,7 @@ class Blocks(Samples):
         self._set_blocks(Placed(cluster, range(len(blocks)), make), {self.header.shape[1]})
 
     def _set_blocks(self, blocks, widths=()):
-        """Set the blocks, and what is known of all of them; their lengths are those of all."""
+        """Set the blocks and their common properties; blocks without a future have length 0."""
         found = dict(zip(blocks.blocks, blocks.results(facts)))
         widths = sorted({*widths, *(shape[1] for shape, _, _ in found.values())})
         if len(widths) > 1:
@@ -576,7 +577,7 @@ class Blocks(Samples):
         )
 
     def _filled(self, make):
-        """Futures of the blocks that are not empty."""
+        """Return futures of the blocks that are not empty."""
         return Placed(self.cluster, np.flatnonzero(self.lengths).tolist(), make)
 
     def results(self, function):
@@ -603,7 +604,7 @@ class Blocks(Samples):
 
 
 def split(values, lengths):
-    """What there is one of a sample, or None, for each block."""
+    """Split an array with one value per sample, or None, into blocks."""
     if values is None:
         return [None] * len(lengths)
     return np.split(values, np.cumsum(lengths)[:-1])
@@ -617,11 +618,11 @@ class BlockDataset(Dataset):
     blocks : Blocks
     dtype : dtype
     lengths : ndarray of shape (n_blocks,)
-        Number of samples of each block that are of interest.
+        Number of selected samples of each block.
     mask : ndarray of bool, default=None
-        Which samples these are; all if None.
+        Mask of the selected samples; all if None.
     y : ndarray, default=None
-        Their labels; ``encode(y)`` makes targets of them.
+        Labels of the selected samples; ``encode(y)`` converts them to targets.
     encode : callable, default=None
     """
 
@@ -636,7 +637,7 @@ class BlockDataset(Dataset):
         masks, ys = split(mask, blocks.lengths), split(y, lengths)
         weights, submit = split(self.sample_weight, lengths), self.cluster.submit
 
-        def make(k):  # without a reference to this: what workers hold is freed with it
+        def make(k):  # no reference to self, so that futures are freed with it
             first_id = int(starts[k])
             return submit(
                 k, make_part, blocks.blocks[k], masks[k], first_id, encode, ys[k], weights[k]
@@ -684,7 +685,7 @@ class BlockDataset(Dataset):
         return self._of_samples(taken, index)
 
     def _of_samples(self, function, index):
-        """What a function gives of the samples of an index, an array with a row for each."""
+        """Apply a function to the samples of an index; return an array with a row for each."""
         index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
         block = np.searchsorted(self.starts + self.lengths, index, side="right")
         places = {k: np.flatnonzero(block == k) for k in np.unique(block).tolist()}
@@ -733,7 +734,7 @@ class BlockDataset(Dataset):
             self.cluster.n_at_once,
         )
         momentum = 0.0
-        if number:  # units of a young network would die
+        if number:  # in the first epoch, momentum could kill units
             decay = 1.0
             if state.n_run_epochs >= loop.options.n_warmup_epochs:
                 decay = loop.solver.learning_rate / loop.options.learning_rate_init
@@ -746,7 +747,7 @@ class BlockDataset(Dataset):
         return cost
 
     def _trained_parts(self, training):
-        """The parts of the blocks, and how many samples of each are trained on."""
+        """Return the parts of the blocks, and the number of training samples of each."""
         if len(training) == len(self):
             return self.parts, self.lengths
         if self.trained is None or self.trained[0] is not training:
@@ -761,11 +762,11 @@ class BlockDataset(Dataset):
         return self.trained[1:]
 
     def _rounds(self, lengths, batch_size, seed, epoch):
-        """Yield the pieces of each replica, for each round: some samples of each of its blocks."""
+        """Yield the pieces of each replica in each round: some samples of each of its blocks."""
         n_steps = int(lengths.sum()) // batch_size // self.n_replicas
         n_rounds = int(np.clip(n_steps // LEAST_STEPS, 1, self.averages))
         for k in range(n_rounds):
-            # Between whole batches, so that few are shorter.
+            # Split between whole batches, so that few batches are shorter.
             first, last = (
                 np.minimum(-(-lengths * j // (n_rounds * batch_size)) * batch_size, lengths)
                 for j in (k, k + 1)
@@ -779,12 +780,12 @@ class BlockDataset(Dataset):
                 yield pieces
 
     def _round(self, replica, state, rate, epoch, pieces, parts):
-        """The mean of the replicas after a round, by samples; their steps and the sum of costs."""
+        """Run a round; return the mean of the replicas, the step count and the sum of costs."""
         counts = [sum(stop - start for _, start, stop in its) for its in pieces]
         client = self.cluster.client
 
         def submit():
-            # To one worker: a broadcast would wait for one that has died.
+            # To one worker: a broadcast would wait for a dead worker.
             there = client.scatter([replica, (state.buffers, state.step)], hash=False)
             found = [
                 self.cluster.submit(
@@ -809,14 +810,14 @@ class BlockDataset(Dataset):
 
 
 def outer_momentum(solver, n_replicas, decay=1.0):
-    """The momentum of the mean of some replicas, with a learning rate decayed to a part."""
+    """Return the momentum of the mean; `decay` is the learning rate relative to its start."""
     most = n_replicas / SLOWNESS
     gain = most if solver == "sgd" else min(most, n_replicas**0.5 / decay)
     return 1.0 - 1.0 / gain if n_replicas > 1 else 0.0
 
 
 def move(state, mean, momentum):
-    """Move a state to the mean of its replicas; its parameters on, by Nesterov's momentum."""
+    """Set a state to the mean of its replicas, with Nesterov's momentum on the parameters."""
     change, velocity = mean[0] - state.params, state.outer_momentum
     if velocity is None or len(velocity) != len(change):
         velocity = np.zeros_like(change)

@@ -1,27 +1,25 @@
-"""Export to ONNX: importing this module tells skl2onnx how to convert the estimators of skae.
+"""Export to ONNX: importing this module registers converters for the estimators of skae.
 
-It needs more than skae itself does: ``pip install "skae[onnx]"``. After the import,
-`skl2onnx.to_onnx` takes the estimators alone and inside the meta-estimators of scikit-learn.
+It has additional dependencies: ``pip install "skae[onnx]"``. After the import, `skl2onnx.to_onnx`
+converts the estimators, also inside pipelines and other meta-estimators of scikit-learn.
 
-The graph computes the results of skae in the type of its input, float32 or float64; as in
-skl2onnx, integers are converted to float32. Its outputs are
+The graph computes in the type of its input, float32 or float64; as in skl2onnx, integers are
+converted to float32. Its outputs are
 
-- ``variable`` of an autoencoder: the codes, as `transform` returns them. The options
-  ``reconstruct`` (as the method of this name) and ``score_samples``, of
-  shape (n_samples, 1), add outputs of these names to the graph, wherever in a pipeline the
-  autoencoder stands.
+- ``variable`` of an autoencoder: the codes, as returned by `transform`. The options
+  ``reconstruct`` and ``score_samples`` add the results of these methods as outputs of the graph,
+  wherever the autoencoder is in a pipeline; ``score_samples`` has shape (n_samples, 1).
 - ``label`` and ``probabilities`` of a classifier, with the options of skl2onnx's own classifiers:
   ``zipmap``, ``nocl``, ``output_class_labels`` and ``raw_scores``. The raw scores are those of
-  `decision_function`, but two columns for two classes: minus the logit, and the logit.
+  `decision_function`, but with two columns for two classes: the negative logit and the logit.
 - ``variable`` of a regressor: the predictions, of shape (n_samples, n_outputs).
-- ``label`` and ``scores`` of a detector, of shape (n_samples, 1), as of skl2onnx's own ones: what
-  `predict` and `decision_function` return. The option ``score_samples`` adds an output of this
-  name.
-- ``variable`` of an imputer: the samples with what is missing filled in, as `transform` returns
-  them.
+- ``label`` and ``scores`` of a detector, of shape (n_samples, 1), as for skl2onnx's own detectors:
+  the results of `predict` and `decision_function`. The option ``score_samples`` adds an output of
+  this name.
+- ``variable`` of an imputer: the imputed samples, as returned by `transform`.
 
-A `final_estimator` is converted by its own converter. With several labels a sample, or the option
-``nocl``, it is refused.
+A `final_estimator` is converted by its own converter. It is not supported with multilabel y or the
+option ``nocl``.
 
 Examples
 --------
@@ -101,12 +99,12 @@ INPUT_TYPES = [
     Int64TensorType,
     UInt8TensorType,
 ]
-# Optional outputs of an autoencoder, in their order behind the codes.
+# Optional outputs of an autoencoder, in their order after the codes.
 EXTRAS = ("reconstruct", "score_samples")
 
-# A step of conjugate gradients, for all samples at once. What is observed has zeros throughout; no
-# divisor is zero, even if nothing is missing. A product with `ones` sums over the features: how
-# ReduceSum takes its axes depends on the opset.
+# A step of conjugate gradients for all samples. Observed features have zeros throughout; no
+# divisor is zero, even if nothing is missing. Products with `ones` sum over the features, because
+# the arguments of ReduceSum depend on the opset.
 STEP = """
 step (
     int64 number, bool go_on,
@@ -141,8 +139,8 @@ step (
 }
 """
 
-# The steps end as soon as the squared residuals of each sample sum to no more than this. The
-# covariance has a ridge, so that it takes 10 to 200 of them; there are never more than so many.
+# Maximum sum of the squared residuals of a sample after the last step, and maximum number of
+# steps. Because the covariance has a ridge, 10 to 200 steps are enough.
 TOLERANCE, MOST_STEPS = 1e-28, 2000
 
 
@@ -166,7 +164,7 @@ def _layers(estimator):
 
 
 class _Graph:
-    """Makes nodes, of the opset and the float type that the converted graph is to have."""
+    """Maker of nodes with the opset and the float type of the converted graph."""
 
     def __init__(self, scope, operator, container, missing_values=np.nan):
         self.scope, self.container = scope, container
@@ -180,10 +178,10 @@ class _Graph:
             self.missing = self.node("IsNaN", self.X)
         else:
             self.missing = self.node("Equal", self.X, np.array([missing_values], self.dtype))
-        self.filled = self.zero_where_missing(self.X)  # as the first layer takes it
+        self.filled = self.zero_where_missing(self.X)  # the input of the first layer
 
     def in_double(self):
-        """Makes nodes of the same graph that take and give float64."""
+        """Return a maker of float64 nodes in the same graph."""
         other = copy(self)
         other.dtype, other.tensor = np.float64, DoubleTensorType()
         other.X = self.cast(self.X, other.tensor)
@@ -200,7 +198,7 @@ class _Graph:
         return self.node("Where", self.missing, np.zeros(1, dtype=self.dtype), node)
 
     def total(self, losses):
-        """Sum of the losses of each sample; what is missing counts as the mean of the others."""
+        """Sum the losses of each sample; missing ones count as the mean of the others."""
         observed = self.cast(self.node("Not", self.missing), self.tensor)
         share = self.node("ReduceMeanApi18", observed, axes=[1])
         return self.node("Div", self.node("ReduceSumApi11", losses, axes=[1]), share)
@@ -216,7 +214,7 @@ class _Graph:
         return self.node("Cast", node, to=guess_proto_type(tensor))
 
     def affine(self, X, layer):
-        """Outputs of a layer before its activation."""
+        """Make the outputs of a layer before the activation."""
         weights, bias = layer.weights.astype(self.dtype), layer.bias.astype(self.dtype)
         return self.node("Gemm", X, weights, bias, transB=1)
 
@@ -242,13 +240,13 @@ def _extras(scope, autoencoder):
 
 
 def _parse_autoencoder(scope, model, inputs, custom_parsers=None):
-    """Declare the outputs. Only the codes go on to the next step; the others leave the graph."""
+    """Declare the outputs. Only the codes are inputs of the next step of a pipeline."""
     operator = scope.declare_local_operator(get_model_alias(type(model)), model)
     operator.inputs = inputs
     tensor = type(guess_tensor_type(inputs[0].type))
     operator.outputs.append(scope.declare_local_variable("variable", tensor()))
     for name in _extras(scope, model):
-        # If several outputs had one name, skl2onnx would give the plain one to the last.
+        # If several outputs had the same name, skl2onnx would rename all but the last.
         names = chain([name], (f"{name}_{k}" for k in count(2)))
         unused = next(name for name in names if not scope.has_variable_name(name))
         variable = scope.declare_local_variable(unused, tensor())
@@ -283,7 +281,7 @@ def _convert_autoencoder(scope, operator, container):
 
 
 def _unrolled(graph, autoencoder, X):
-    """The codes of all layers, the reconstruction before its activation, and after it."""
+    """Return the codes of all layers, and the reconstruction before and after its activation."""
     encoders, decoders = zip(*(_layers(layer) for layer in autoencoder._trained_layers))
     codes = []
     for encoder in encoders:
@@ -295,10 +293,12 @@ def _unrolled(graph, autoencoder, X):
 
 
 def _minus_cross_entropy(graph, z):
-    """Compute it from the logit z, x z - max(z, 0) - log(1 + exp(-|z|)), as in the kernel, so that
-    a saturated unit gives neither inf nor nan.
+    """Compute the negative cross-entropy from the logit z.
+
+    As in the kernel, x z - max(z, 0) - log(1 + exp(-|z|)) is neither inf nor nan for a saturated
+    unit.
     """
-    # Not by the node Softplus: onnxruntime has it in single precision only.
+    # Not with the node Softplus, which onnxruntime has in single precision only.
     power = graph.node("Exp", graph.node("Neg", graph.node("Abs", z)))
     tail = graph.node("Log", graph.node("Add", power, np.ones(1, dtype=graph.dtype)))
     softplus = graph.node("Add", graph.node("Relu", z), tail)
@@ -312,7 +312,7 @@ def _minus_cross_entropy(graph, z):
 def _parse_classifier(scope, model, inputs, custom_parsers=None):
     check_is_fitted(model)
     zipmap = scope.get_options(model, {"zipmap": True})["zipmap"]
-    if not hasattr(model, "predict_proba"):  # a final SVC has not one score a class
+    if not hasattr(model, "predict_proba"):  # a final SVC may not have one score per class
         zipmap = False
     scope.add_options(id(model), {"zipmap": zipmap})
     return _parse_sklearn_classifier(scope, model, inputs, custom_parsers)
@@ -328,7 +328,7 @@ def _shape_classifier(operator):
     classes = _labels(operator.scope_inst, classifier)
     n_rows = operator.inputs[0].get_first_dimension()
     shape = [n_rows, len(classes) if hasattr(classifier, "predict_proba") else None]
-    # ZipMap takes float32 only; the parser has set the option to whether there is one.
+    # ZipMap supports float32 only; the parser has set the option to whether it is used.
     mapped = options["zipmap"] is True
     scores.type = (FloatTensorType if mapped else type(scores.type))(shape)
     tensor = Int64TensorType if classes.dtype == np.int64 else StringTensorType
@@ -340,7 +340,7 @@ def _check_final(classifier, options):
         raise NotImplementedError(
             "A final_estimator for several labels a sample cannot be exported to ONNX."
         )
-    if options["nocl"]:  # some converters take the option, and give the labels all the same
+    if options["nocl"]:  # some converters accept the option, but ignore it
         raise NotImplementedError("The ONNX option 'nocl' does not go with a final_estimator.")
 
 
@@ -376,9 +376,9 @@ def _convert_regressor(scope, operator, container):
 
 
 def _convert_final(graph, operator, codes, *, raw_scores=False):
-    """Let the converter of the final estimator go on from the codes."""
+    """Apply the converter of the final estimator to the codes."""
     scope, final = graph.scope, operator.raw_operator.final_estimator_
-    if raw_scores and hasattr(final, "decision_function"):  # else probabilities, as scikit-learn
+    if raw_scores and hasattr(final, "decision_function"):  # else probabilities
         _ask_for_raw_scores(graph, final)
     tensor = DoubleTensorType if graph.dtype == np.float64 else FloatTensorType
     n_codes = operator.raw_operator._n_features_out
@@ -389,23 +389,23 @@ def _convert_final(graph, operator, codes, *, raw_scores=False):
     for output in operator.outputs:
         variable = scope.declare_local_variable(f"final_{output.raw_name}", type(output.type)())
         inner.outputs.append(variable)
-        graph.assign(output, graph.cast(variable, output.type))  # trees give float32 for float64
+        graph.assign(output, graph.cast(variable, output.type))  # trees return float32 for float64
 
 
 def _ask_for_raw_scores(graph, final):
-    while isinstance(final, Pipeline):  # its converter takes options, but leaves them alone
+    while isinstance(final, Pipeline):  # its converter accepts options, but ignores them
         final = final.steps[-1][1]
     if not graph.container.has_options(final, "raw_scores"):
         raise NotImplementedError(f"skl2onnx has no option 'raw_scores' for {final!r}.")
     asked = {"raw_scores": True}
     if graph.container.has_options(final, "zipmap"):
-        asked["zipmap"] = False  # else, with options of its own, it would have the default
+        asked["zipmap"] = False  # else its default would apply
     for options in (graph.scope, graph.container):
         options.add_options(id(final), asked)
 
 
 def _labels(scope, classifier):
-    """The classes, or their numbers with the option ``nocl``, as ONNX has them."""
+    """Return the classes in ONNX types; their indices with the option ``nocl``."""
     classes = np.asarray(get_label_classes(scope, classifier))
     return classes.astype(np.int64 if classes.dtype.kind in "biuf" else np.str_)
 
@@ -443,11 +443,11 @@ def _convert_detector(scope, operator, container):
         error = double.node("Sub", target, double.cast(decoded, double.tensor))
         squares.append(double.node("Mul", error, error))
     errors = double.mean(squares)
-    # inf - inf of a network that overflows; missing values have none.
+    # nan is inf - inf, if a network overflows. Missing values are set to zero below.
     errors = double.node("Where", double.node("IsNaN", errors), np.full(1, np.inf), errors)
     scores = double.node("Neg", double.total(double.zero_where_missing(errors)))
     decision = double.node("Sub", scores, np.array([detector.offset_]))
-    inlier = double.node("Equal", decision, double.node("Abs", decision))  # nan is none
+    inlier = double.node("Equal", decision, double.node("Abs", decision))  # False for nan
     graph.assign(
         operator.outputs[0], graph.node("Where", inlier, *np.array([[1], [-1]], np.int64))
     )
@@ -481,7 +481,7 @@ def _convert_imputer(scope, operator, container):
 
 
 def _estimates(graph, imputer):
-    """What the samples are estimated to be, or the mean where that is not finite."""
+    """Estimate all values of the samples; use the mean if an estimate is not finite."""
     double = graph.in_double()
     linear = double.zero_where_missing(double.standardized(imputer))
     if imputer.precision_ is not None:
@@ -495,15 +495,15 @@ def _estimates(graph, imputer):
     estimates = double.node("Mul", estimates, imputer.scale_)
     estimates = graph.cast(double.node("Add", estimates, imputer.mean_), graph.tensor)
     infinity = np.full(1, np.inf, dtype=graph.dtype)
-    finite = graph.node("Less", graph.node("Abs", estimates), infinity)  # nan is not
+    finite = graph.node("Less", graph.node("Abs", estimates), infinity)  # False for nan
     return graph.node("Where", finite, estimates, imputer.mean_.astype(graph.dtype))
 
 
 def _with_conditional_means(graph, values, precision):
-    """Put the means of missing values, given the observed ones, in place of zeros.
+    """Replace the zeros of missing values by their means given the observed values.
 
-    For each sample they solve a system of equations, and ONNX has no solver. Conjugate gradients
-    take products with one matrix; an elimination would take a matrix for each sample.
+    The means of each sample solve a system of equations, and ONNX has no solver. Conjugate
+    gradients need only products with one matrix, elimination would need a matrix for each sample.
     """
     mask = graph.cast(graph.missing, graph.tensor)
     pull = graph.node("Mul", graph.node("MatMul", values, precision), mask)
@@ -517,7 +517,7 @@ def _with_conditional_means(graph, values, precision):
 
 
 def _step(graph, precision):
-    """The body of the loop, with names that are not in use elsewhere."""
+    """Make the body of the loop, with unique names."""
     body = parse_graph(STEP)
     constants = {
         "precision": precision,
@@ -535,7 +535,7 @@ def _step(graph, precision):
 
 
 def _check(operator, n_outputs):
-    """Refuse what cannot be converted, before any work."""
+    """Raise an error early for an operator that cannot be converted."""
     check_is_fitted(operator.raw_operator)
     check_input_and_output_numbers(
         operator, input_count_range=1, output_count_range=[n_outputs, n_outputs]

@@ -2,15 +2,15 @@
 Compressing a table
 ===================
 
-Codes of 2 to 32 units are learned by PCA, and by a `StackedAutoencoder`
-whose layers are trained jointly. The reconstructions of samples that
-were held out are compared by their R^2.
+PCA and a `StackedAutoencoder` with joint training learn codes of 2 to
+32 units. Their reconstructions of held-out samples are compared by R^2.
 
-There are two tables. Measured curves with two peaks have six hidden
-quantities, on which the values depend in a non-linear way. With 2 and 4
-units, the autoencoder reconstructs much more of them than PCA. In the
-features of tumours, most dependencies are linear, and PCA is nearly as
-good. With long codes, PCA is better in both tables.
+There are two tables. The first contains curves with two peaks. Their
+values depend on six hidden quantities in a non-linear way. With 2 and 4
+units, the autoencoder reconstructs them much better than PCA. The
+second contains features of tumours. Most of their dependencies are
+linear, and PCA is nearly as good. With long codes, PCA is better on
+both tables.
 """
 
 import matplotlib.pyplot as plt
@@ -26,8 +26,8 @@ from skae import StackedAutoencoder
 # %%
 # The tables
 # ----------
-# A curve has 64 values, as from a chromatograph. Two peaks differ in
-# place, width and height, and there is noise.
+# Each curve has 64 values, as from a chromatograph. Its two peaks vary
+# in position, width and height, and there is noise.
 
 rng = np.random.default_rng(0)
 time = np.linspace(0, 1, 64)
@@ -51,8 +51,8 @@ tables = {
 # Codes and reconstructions
 # -------------------------
 # The code is linear and there is no corruption, because the aim is
-# reconstruction. The features are standardised, so that each counts
-# alike in R^2. The mean sample has R^2 = 0.
+# reconstruction. The features are standardised, so that all have the
+# same weight in R^2. The mean sample has R^2 = 0.
 
 scores, restored = {}, {}
 for table, (X, lengths) in tables.items():
@@ -94,10 +94,10 @@ for table, (_, lengths) in tables.items():
         print(f"    {name:11s}" + cells)
 
 # %%
-# An autoencoder can be no better than its training: with long codes, a
-# small error remains, which PCA does not have. The noise is a part of
-# the test samples here, too, and more components reconstruct more of
-# it. PCA is also exact, faster, and sorts its components.
+# With long codes, a small error remains after training the autoencoder,
+# but not with PCA. The test samples contain noise, too, and more
+# components reconstruct more of it. PCA is also exact and faster, and
+# sorts its components.
 
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for color, (table, (_, lengths)) in zip(["C0", "C1"], tables.items()):
@@ -118,10 +118,10 @@ ax.legend(loc="lower right", fontsize=12)
 plt.show()
 
 # %%
-# Two curves, reconstructed from 4 units. PCA adds up four fixed curves,
-# and goes below zero beside the peaks. The autoencoder moves the peaks,
-# but 4 units are not enough for six quantities: it is wrong, too, where
-# the peaks overlap.
+# The figure shows two curves and their reconstructions from 4 units.
+# PCA adds four fixed curves and falls below zero next to the peaks. The
+# autoencoder moves the peaks, but 4 units are not enough for six
+# quantities: it also makes errors where the peaks overlap.
 
 table = next(iter(tables))
 figure, axes = plt.subplots(

@@ -2,15 +2,15 @@
 Fitting on Dask collections
 ===========================
 
-`skae.dask.fit` trains an autoencoder on a Dask array, whose blocks are
-in the workers of a cluster: for tables that do not fit on one machine.
-Here, a small table and two workers in this process show how it is used,
-and that two replicas of the network, which are averaged several times
-an epoch, reconstruct new samples about as well as one.
+`skae.dask.fit` trains an autoencoder on a Dask array whose blocks are
+in the workers of a cluster. Use it for tables that do not fit on one
+machine. Here, the table is small, and two workers run in this process.
+Two replicas of the network are averaged several times per epoch, and
+reconstruct new samples about as well as one network.
 
-It needs ``pip install 'skae[dask]'``. It is slower here than the
-ordinary fit: on one machine, Dask is of no use for a table that fits
-into memory.
+This example needs ``pip install 'skae[dask]'``. It is slower than the
+ordinary fit: on one machine, Dask does not help if the table fits into
+memory.
 """
 
 import time
@@ -29,10 +29,10 @@ from skae import StackedAutoencoder
 # %%
 # The table
 # ---------
-# Measured curves with two peaks, which differ in place, width and
-# height. The samples are in random order, as they should be: each
-# replica is trained on some of the blocks. Blocks of 1,000 samples are
-# small, as this is an example.
+# The samples are curves with two peaks, which vary in position, width
+# and height. Their order must be random, because each replica is
+# trained on only some of the blocks. The blocks of 1,000 samples are
+# small, because this is an example.
 
 rng = np.random.default_rng(0)
 points = np.linspace(0, 1, 48)
@@ -52,7 +52,7 @@ blocks = da.from_array(X[:6000], chunks=(1000, 48))
 print(f"{blocks.shape[0]} samples in {blocks.numblocks[0]} blocks")
 
 # %%
-# Mean and standard deviation of the features are computed by Dask.
+# Dask computes the mean and standard deviation of the features.
 
 mean, scale = da.compute(blocks.mean(axis=0), blocks.std(axis=0))
 scaled = (blocks - mean) / scale
@@ -61,9 +61,9 @@ test = (X_test - mean) / scale
 # %%
 # Two fits
 # --------
-# ``with`` closes client and cluster at the end. With
-# ``processes=False``, the workers are threads of this process. With a
-# real cluster, ``Client("address:8786")`` is all that differs. By
+# ``with`` closes the client and the cluster at the end. With
+# ``processes=False``, the workers are threads of this process. For a
+# real cluster, only change the client to ``Client("address:8786")``. By
 # default, there are as many replicas as workers.
 
 model = StackedAutoencoder(
@@ -97,17 +97,17 @@ with (
     means = codes.mean(axis=0).compute()
 
 # %%
-# `skae.dask.apply` gives a Dask array. Nothing was computed before
-# ``compute`` asked for it; the codes themselves stayed in the workers.
-# The fitted estimator is an ordinary one, and needs no cluster.
+# `skae.dask.apply` returns a Dask array. Nothing is computed before the
+# call of ``compute``, and the codes stay in the workers. The fitted
+# estimator is an ordinary one and needs no cluster.
 
 print(f"mean code of the first unit {means[0]:.2f}")
 
 # %%
-# About as good
-# -------------
-# R^2 of the reconstruction of new samples from 8 units, next to PCA
-# with as many components.
+# Reconstruction of new samples
+# -----------------------------
+# This is R^2 of the reconstruction of new samples from 8 units,
+# compared with PCA with 8 components.
 
 pca = PCA(8, random_state=0).fit(scaled.compute())
 reconstructions = {
@@ -120,10 +120,10 @@ for name, values in reconstructions.items():
     print(f"{name:12s} {r2:.3f}")
 
 # %%
-# The losses of the joint training. In an epoch, each replica takes half
-# as many steps as the network of an ordinary fit. So the replicas are
-# behind at first, and catch up.
-# The dashed line is the error of PCA on the training samples.
+# The figure shows the losses of the joint training. In an epoch, each
+# replica takes half as many steps as the network of an ordinary fit.
+# Its loss is therefore larger at first, but not in the end. The dashed
+# line is the error of PCA on the training samples.
 
 in_memory = scaled.compute()
 residuals = in_memory - pca.inverse_transform(pca.transform(in_memory))

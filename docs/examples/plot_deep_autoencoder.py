@@ -47,7 +47,7 @@ deep = StackedAutoencoder(
 ).fit(X_train)
 
 # %%
-# Squared error per test sample, and the reconstructions.
+# Compare the squared errors per test sample and the reconstructions.
 
 reconstructions = {
     "input": X_test,

@@ -23,10 +23,10 @@ scaler = StandardScaler().fit(X_train)
 train, clean = scaler.transform(X_train), scaler.transform(X_test)
 
 # %%
-# The standard deviation of the noise, in those of the features, is also the ``corruption_level``.
-# The baselines are the noisy samples themselves; PCA, with the number of components that is best
-# on the test samples, which favours it; and a linear regression of the clean training samples on
-# noisy ones.
+# The ``corruption_level`` is the standard deviation of the noise, in standard deviations of the
+# features. The baselines are the noisy samples themselves, PCA with the number of components that
+# is best on the test samples (which favours PCA), and a linear regression of the clean training
+# samples on noisy ones.
 
 
 def squared_error(samples):
@@ -78,9 +78,9 @@ for k, level in enumerate(levels):
     )
 
 # %%
-# The more noise there is, the more an autoencoder gains. With a tenth of a standard deviation it
-# does harm: it loses more of the samples than of the noise. PCA and the regression remove little
-# there.
+# The autoencoder gains more if there is more noise. With a tenth of a standard deviation, it
+# increases the error, because it removes more of the samples than of the noise. PCA and the
+# regression remove little of this noise.
 
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for (name, row), marker in zip(errors.items(), "os^D"):
@@ -103,7 +103,7 @@ plt.show()
 
 # %%
 # The area of a tumour is a non-linear function of its radius. Noise of half a standard deviation
-# hides it. The regression finds a straight line, the autoencoder the curve.
+# hides this relation. The regression finds a straight line, and the autoencoder finds the curve.
 
 names = data.feature_names.tolist()
 columns = [names.index("mean radius"), names.index("mean area")]

@@ -2,13 +2,14 @@
 Learning from few labels
 ========================
 
-Unlabelled data are cheap, labels are expensive. Here, all but a few digits lose their labels
-(``y = -1``). The same network is trained from random weights on the labelled samples only, after
-pretraining on all samples, and with the unlabelled samples in fine-tuning, too. Errors are
-measured on a separate test set.
+Unlabelled data are cheap, labels are expensive. Here, the labels of all but a few digits are
+removed (``y = -1``). The same network is trained in three ways: from random weights on the
+labelled samples only, after pretraining on all samples, and with the unlabelled samples also used
+in fine-tuning. Errors are measured on a separate test set.
 
-Pretraining alone gains little: there are only about a thousand unlabelled samples of 64 pixels. In
-fine-tuning, they are worth three times as many labels. With all labels, there is nothing to gain.
+Pretraining alone gains little, because there are only about a thousand unlabelled samples of 64
+pixels. Using them in fine-tuning helps as much as three times as many labels. With all labels,
+there is no gain.
 """
 
 import matplotlib.pyplot as plt
@@ -29,8 +30,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# Two draws of the labelled samples for each number of labels. The radius of the smooth predictions
-# is a fifth of the root of the sum of the variances of all pixels.
+# The labelled samples are drawn twice for each number of labels. ``smoothness_radius`` is a fifth
+# of the square root of the total variance of the pixels.
 
 N_LABELS, N_DRAWS = [20, 50, 100, 300, len(y_train)], 2
 SIZES = (256, 128)
@@ -78,7 +79,7 @@ for i, n_labels in enumerate(N_LABELS):
             errors[name][i, draw] = 1 - clf.score(X_test, y_test)
 
 # %%
-# The results, as a table and as a plot.
+# The results are shown as a table and as a plot.
 
 print("labels" + "".join(f"{name:>22s}" for name in errors))
 for i, n_labels in enumerate(N_LABELS):

@@ -27,8 +27,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# All classifiers start from the same stack, trained without labels. It is passed in fitted and is
-# not modified.
+# All classifiers start from the same stack, trained without labels. The stack is fitted only once
+# and is not modified.
 
 stack = StackedAutoencoder((300, 100), random_state=0).fit(X_train)
 final_estimators = {

@@ -3,8 +3,8 @@ Imputation of missing values
 ============================
 
 `StackedAutoencoderImputer` estimates missing values from the observed ones of the sample. Here,
-values are taken out of a table, so that the estimates can be compared with the true values, and
-with the estimates of scikit-learn's imputers.
+values are removed from a table, so that the estimates can be compared with the true values and
+with those of scikit-learn's imputers.
 """
 
 import matplotlib.pyplot as plt
@@ -20,10 +20,9 @@ data = load_breast_cancer()
 X, names = data.data, data.feature_names.tolist()
 
 # %%
-# From 10 to 50 % of the values are taken out, completely at random. The error is the root mean
-# squared error of the filled values, in standard deviations of the features. The distances of
-# nearest neighbours depend on the scale, so ``KNNImputer`` gets a scaler; the other imputers need
-# none.
+# 10 to 50 % of the values are removed completely at random. The error is the root mean squared
+# error of the filled values, in standard deviations of the features. The distances of nearest
+# neighbours depend on the scale, so ``KNNImputer`` gets a scaler; the other imputers need none.
 
 imputers = {
     "mean": SimpleImputer(),
@@ -67,8 +66,8 @@ ax.legend(loc="lower right")
 plt.show()
 
 # %%
-# True and estimated values of a feature, where half of the values are missing. The mean is the
-# same for all samples. Points on the diagonal are exact.
+# The figure shows true and estimated values of a feature, with half of the values missing. The
+# mean is the same for all samples. Points on the diagonal are exact.
 
 missing = np.random.default_rng(0).random(X.shape) < 0.5
 column = names.index("mean concavity")
@@ -90,9 +89,10 @@ axes[0].set_ylabel("estimated mean concavity")
 plt.show()
 
 # %%
-# ``weights_`` tells how far each feature goes by the autoencoders; the rest is the linear estimate
-# that they start from. It is learned from hidden values of samples that a network was not trained
-# on. Where the linear estimate is as good as it gets, the weight is small.
+# ``weights_`` contains the weight of the autoencoders for each feature; the linear estimate that
+# they start from has the remaining weight. The weights are learned from hidden values of samples
+# that a network was not trained on. If the linear estimate is hard to improve, the weight is
+# small.
 
 weights = imputers["autoencoders"].weights_
 order = np.argsort(weights)

@@ -1,17 +1,17 @@
 """
-A table of numbers and categories
-=================================
+A table with numeric and categorical columns
+============================================
 
-The table has numerical and categorical columns: used cars, generated
-with dependencies as in the real world. A ``ColumnTransformer``
-standardises the numbers and encodes the categories as features of 0
-and 1. Autoencoders then learn how the columns depend on each other.
+The samples are generated used cars, whose columns depend on each other
+as in real data. A ``ColumnTransformer`` standardises the numeric
+columns and one-hot encodes the categorical ones. Autoencoders then
+learn how the columns depend on each other.
 
-They are used here to find inconsistent records, in which one entry is
-mistaken, and to tell which entry it is. A single layer that is trained
-with swap noise finds the most, then comes `StackedAutoencoderDetector`,
-with ``LocalOutlierFactor`` not far behind. ``IsolationForest`` is much
-worse: no entry is unusual by itself.
+They are used here to find records with one wrong entry, and to identify
+this entry. A single layer trained with swap noise finds the most wrong
+records, followed by `StackedAutoencoderDetector` and, closely,
+``LocalOutlierFactor``. ``IsolationForest`` is much worse, because no
+entry is unusual by itself.
 """
 
 import matplotlib.pyplot as plt
@@ -29,9 +29,9 @@ from skae import DenoisingAutoencoder, StackedAutoencoderDetector
 # %%
 # The table
 # ---------
-# Power and weight depend on the kind of car, consumption on both of
-# them and on the fuel, the price on power, weight, age and mileage, and
-# so on. The consumption is in litres, or in kWh, for 100 km.
+# Power and weight depend on the kind of car, consumption on power,
+# weight and fuel, the price on power, weight, age and mileage, and so
+# on. The consumption is in litres or kWh per 100 km.
 
 rng = np.random.default_rng(0)
 n_cars = 3000
@@ -88,8 +88,8 @@ cars = pd.DataFrame(
 print(cars.head().to_string())
 
 # %%
-# In each test record, one entry is replaced by that of another car. No
-# entry is unusual by itself; it may not fit the others.
+# In each test record, one entry is replaced by that of another car.
+# This entry is not unusual by itself, but may not fit the others.
 
 train, test = train_test_split(cars, test_size=1000, random_state=0)
 test = test.reset_index(drop=True)
@@ -102,10 +102,10 @@ for name in cars.columns:
         mistaken.loc[i, name] = others.iloc[rng.integers(len(others))]
 
 # %%
-# Features with names
-# -------------------
-# Of each category, ``OneHotEncoder`` makes a feature. They keep the
-# names of their columns.
+# Feature names
+# -------------
+# ``OneHotEncoder`` creates one feature per category. The names of the
+# features contain those of their columns.
 
 categories = ["kind", "fuel", "gearbox"]
 numbers = [name for name in cars.columns if name not in categories]
@@ -127,14 +127,14 @@ for name in encoder.get_feature_names_out():
 # %%
 # Four detectors
 # --------------
-# `StackedAutoencoderDetector` standardises all features itself, those
-# of 0 and 1, too, so that a rare category weighs more than a frequent
-# one. The scaler is there for the others.
+# `StackedAutoencoderDetector` standardises all features internally,
+# including one-hot columns, so a rare category has a larger weight than
+# a frequent one. The other detectors need the scaler.
 #
-# A single layer with ``corruption="swap"`` is the other autoencoder. In
+# The other autoencoder is a single layer with ``corruption="swap"``. In
 # training, some of the entries are replaced by those of other samples,
-# which is much like the mistakes in this table. It suits numbers and
-# categories alike. Each feature is swapped by itself, so that a
+# like the wrong entries in this table. Swap noise suits both numeric
+# and categorical columns. Each feature is swapped separately, so a
 # corrupted sample can have two categories of a column, or none.
 
 detectors = {
@@ -154,8 +154,8 @@ for name, detector in detectors.items():
     ]
 
 # %%
-# The area under the ROC curve (AUC) of the test records against those
-# with a mistake, for each column that it was made in.
+# The area under the ROC curve (AUC) compares the test records with the
+# wrong records, for each column with wrong entries.
 
 area = pd.DataFrame(index=[*cars.columns, "any column"])
 for name, (usual, found) in errors.items():
@@ -181,19 +181,19 @@ figure.legend(loc="outside upper center", ncols=2, fontsize=11)
 plt.show()
 
 # %%
-# A wrong gearbox is hard to find for all of them, since many cars come
-# with either. The layer with swap noise was trained on such mistakes.
-# In most columns it finds more of them than the detector, which is made
-# for novelties of any kind. For the kind and the fuel,
+# A wrong gearbox is hard to find for all detectors, because many cars
+# may have either gearbox. The layer with swap noise was trained on such
+# errors. In most columns it finds more of them than the detector, which
+# is designed for novelties of any kind. For the kind and the fuel,
 # ``LocalOutlierFactor`` is about as good as the detector.
 #
-# Which entry
-# -----------
-# ``feature_scores`` divides the score of a sample among the features.
-# The errors of the categories of a column add up to that of the column.
-# They are compared with what is usual for it, ``feature_errors_``. The
-# baseline takes the entry that is the farthest from the mean of its
-# standardised features.
+# Finding the wrong entry
+# -----------------------
+# ``feature_scores`` splits the score of a sample into those of its
+# features. The errors of the categories of a column are summed and
+# divided by the usual error of the column, from ``feature_errors_``.
+# The baseline chooses the entry whose standardised features are
+# farthest from their mean.
 
 detector = detectors["autoencoders"]
 column_of = [
@@ -224,10 +224,9 @@ print(
 print(f"one drawn by chance:            {1 / len(sizes):.0%}")
 
 # %%
-# One of the records: the first whose consumption is wrong and which the
-# detector flags. The consumption is one of the two largest errors. The
-# other one is the fuel, since it contradicts the consumption: of the
-# two, either may be wrong.
+# This is the first flagged record with a wrong consumption. The
+# consumption has one of the two largest errors. The fuel has the other
+# one, because the two contradict each other, and either may be wrong.
 
 flagged = detector.predict(X_mistaken.to_numpy()) == -1
 i = np.flatnonzero(flagged & (wrong == "consumption"))[0]

@@ -2,8 +2,8 @@
 Novelty detection in a table
 ============================
 
-`StackedAutoencoderDetector` is trained on normal samples, and tells which new samples are not like
-them, and by which features. Here, benign tumours are normal.
+`StackedAutoencoderDetector` is trained on normal samples. It detects new samples that differ from
+them, and shows which features differ. Here, benign tumours are normal.
 """
 
 # sphinx_gallery_thumbnail_number = 2
@@ -28,8 +28,8 @@ X_train, X_normal = train_test_split(
 )
 
 # %%
-# The detector standardises the features, so they need no scaling. The distances of nearest
-# neighbours depend on the scale.
+# The detector standardises the features internally. ``LocalOutlierFactor`` needs a scaler, because
+# distances depend on the scale.
 
 detectors = {
     "autoencoders": StackedAutoencoderDetector(random_state=0),
@@ -43,8 +43,8 @@ for detector in detectors.values():
 detector = detectors["autoencoders"]
 
 # %%
-# Two novelties
-# -------------
+# Two kinds of novelties
+# ----------------------
 #
 # Malignant tumours are novel. Many of their features are larger than those of benign ones, and all
 # detectors find them about equally well.
@@ -52,8 +52,9 @@ detector = detectors["autoencoders"]
 # A wrong value is harder to find. Here, one value of each normal sample is moved by two standard
 # deviations of its feature, up or down. It is often within the range of its feature, but does not
 # fit the other values of the sample. An autoencoder has learned how features depend on each other.
-# The error of a single feature adds little to the sum, which is the score of a sample. The largest
-# error, in multiples of what is usual for its feature, finds more of these samples.
+# The score of a sample is the sum of the errors of its features, to which a single feature adds
+# little. The largest error, relative to the usual error of its feature, finds more of these
+# samples.
 
 rng = np.random.default_rng(0)
 samples = np.arange(len(X_normal))
@@ -107,9 +108,9 @@ plt.show()
 # The threshold
 # -------------
 #
-# ``predict`` compares the scores with a threshold, which is chosen in ``fit`` by the scores of
-# samples that a network was not trained on. No novel samples are needed. By default, about 5 % of
-# new normal samples are flagged.
+# ``predict`` compares the scores with a threshold. ``fit`` chooses it by the scores of samples
+# that a network was not trained on. It needs no novel samples. By default, about 5 % of new normal
+# samples are flagged.
 
 new = {
     "benign": X_normal,
@@ -137,12 +138,12 @@ ax.legend()
 plt.show()
 
 # %%
-# Which features
-# --------------
+# Which features are unusual
+# --------------------------
 #
-# ``feature_scores`` divides the score of a sample among its features. On the left, a malignant
-# tumour: the errors are those of its size, and what is usual is less than one. On the right, a
-# sample with a wrong value, which has by far the largest error.
+# ``feature_scores`` splits the score of a sample into those of its features. The left plot shows a
+# malignant tumour: the features of its size have large errors, whereas usual errors are less than
+# one. The right plot shows a sample with a wrong value, which has by far the largest error.
 
 largest = detector.feature_scores(X_wrong).argmin(axis=1)
 farthest = (

@@ -42,7 +42,7 @@ from skae import (
 # %%
 # The data
 # --------
-# All of the digits, or the first 3,000 images of MNIST.
+# The data are all of the digits, or the first 3,000 images of MNIST.
 
 path = os.environ.get("SKAE_DATA")
 if path:
@@ -78,8 +78,8 @@ print(
 # %%
 # Quality of the features
 # -----------------------
-# The table compares two classifiers on the raw pixels, on the codes of the top layer, and on the
-# codes of all layers: the mean accuracy on held-out images, in five shuffled folds. The codes of a
+# The table shows the mean accuracy of two classifiers on held-out images in five shuffled folds:
+# on the raw pixels, on the codes of the last layer, and on the codes of all layers. The codes of a
 # fold are learned from its training images.
 
 classifiers = {
@@ -132,11 +132,12 @@ for row, found in scores.items():
 # An SVC with a non-linear kernel gains nothing on images as small as 8 x 8 pixels.
 
 # %%
-# What a single layer learns
-# --------------------------
+# Filters of a single layer
+# -------------------------
 # This layer has logistic units and is trained with cross-entropy, as in the classical denoising
-# autoencoder for binary images. Above: test images, their corrupted versions, and their
-# reconstructions. Below: the filters, which are the rows of ``components_``, sorted by norm.
+# autoencoder for binary images. The upper plot shows test images, their corrupted versions, and
+# their reconstructions. The lower plot shows the filters, which are the rows of ``components_``,
+# sorted by norm.
 
 X_train, X_test = train_test_split(X, random_state=0)
 scaler = MinMaxScaler(clip=True).fit(X_train)

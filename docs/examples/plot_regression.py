@@ -2,18 +2,17 @@
 Regression with few labels
 ==========================
 
-Here, all but a few samples lose their targets (``y = nan``). A
+Here, the targets of all but a few samples are removed (``y = nan``). A
 `StackedAutoencoderRegressor` is pretrained on all samples and
 fine-tuned on the labelled ones. It is compared with the same network
 without pretraining, with ridge regression and with a Gaussian process,
 which use the labelled samples alone.
 
 There are two tables. In the first one, 100 features depend on three
-hidden quantities. What pretraining finds of them in the unlabelled
-samples is worth about twice as many labels; with 300 labels, there is
-nothing to gain. The second one is scikit-learn's diabetes table: there,
-the unlabelled samples do not help, and ridge regression is better than
-the networks.
+hidden quantities. Pretraining on the unlabelled samples helps about as
+much as twice as many labels; with 300 labels, there is no gain. The
+second one is scikit-learn's diabetes table. There, the unlabelled
+samples do not help, and ridge regression is better than the networks.
 """
 
 import warnings
@@ -36,8 +35,8 @@ from skae import StackedAutoencoder, StackedAutoencoderRegressor
 # The first table is generated. 100 sensors measure mixtures of three
 # gases. Each responds to all three, its signal levels off at high
 # concentrations, and there is noise. The target is the concentration of
-# the first gas. Mixtures are easily had, but to know what is in them,
-# each has to be analysed in a laboratory: few have a label.
+# the first gas. Mixtures are easy to measure, but their concentrations
+# have to be determined in a laboratory, so only a few have a label.
 
 rng = np.random.default_rng(0)
 gases = rng.uniform(size=(2000, 3))
@@ -56,15 +55,15 @@ for name, (X, _) in tables.items():
     )
 
 # %%
-# Pretrained and not
-# ------------------
-# The regressor could be given ``y`` with its missing values, and would
-# pretrain a stack by itself. Pretraining does not depend on the labels,
-# so that here one stack for each draw serves all numbers of labels. It
-# is passed in fitted. The code layer is linear, with 4 units, and all
-# layers are trained jointly. Both networks are fine-tuned with dropout.
+# The models
+# ----------
+# By default, the regressor pretrains a stack itself. Pretraining does
+# not depend on the labels, so here one stack per draw is fitted and
+# used for all numbers of labels. The code layer is linear with 4 units,
+# and all layers are trained jointly. Both networks are fine-tuned with
+# dropout.
 #
-# The targets need no scaling. The features do, for all of the models.
+# The targets need no scaling. All models need scaled features.
 
 sizes = (256, 64, 4)
 activation, dropout = ["relu", "relu", "identity"], [0.3, 0, 0]
@@ -96,10 +95,10 @@ def make_models(stack, n_labels, seed):
 
 
 # %%
-# Three draws of the test set and of the labelled samples. The score is
-# R^2 on the test set: 1 is perfect, 0 is as good as the mean target.
-# With 20 labels, the noise level of the Gaussian process may end at a
-# bound, of which it warns.
+# The test set and the labelled samples are drawn three times. The score
+# is R^2 on the test set: 1 is perfect, 0 is as good as the mean target.
+# With 20 labels, the noise level of the Gaussian process may reach a
+# bound, which gives a warning.
 N_LABELS, N_DRAWS = [20, 50, 100, 300], 3
 scores = {}
 for table, (X, y) in tables.items():
@@ -134,7 +133,7 @@ for table, (X, y) in tables.items():
 # %%
 # The results
 # -----------
-# Mean and standard deviation over the draws.
+# The table shows the mean and standard deviation over the draws.
 
 for table in tables:
     print(f"R^2 on {table}")
@@ -181,8 +180,8 @@ plt.show()
 #
 # The diabetes table has 10 features and about 300 training samples. The
 # target is a nearly linear function of the features, and the unlabelled
-# samples tell little about it. With few labels, the networks overfit,
-# pretrained or not.
+# samples contain little information about it. With few labels, the
+# networks overfit, pretrained or not.
 
 plot_scores("diabetes", (-0.4, 0.6))
 plt.show()

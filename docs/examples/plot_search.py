@@ -2,16 +2,17 @@
 Tuning a stack by a search
 ==========================
 
-The parameters of a `StackedAutoencoder` in a pipeline are tuned with
-scikit-learn's searches, by the score of the classifier behind it. The
-reconstruction error does not tell which features are useful.
+This example tunes a `StackedAutoencoder` in a pipeline with
+scikit-learn's searches. The score is the accuracy of the classifier,
+because the reconstruction error does not show which features are
+useful.
 
 First, ``GridSearchCV`` tries layer sizes and corruption levels on the
 digits. The sizes matter most, and large layers are best. Raw pixels are
 a strong baseline here: the best stack is about as good. Then
-``HalvingGridSearchCV`` saves time by fewer epochs. With too few of
-them, it chooses a learning rate that is not the best one in a long
-training.
+``HalvingGridSearchCV`` saves time by training for fewer epochs. With
+too few epochs, it chooses a learning rate that is not the best for a
+long training.
 """
 
 import matplotlib.pyplot as plt
@@ -50,13 +51,15 @@ pipe = Pipeline(
 # %%
 # Sizes and corruption
 # --------------------
-# Nine settings, two folds. The classifier gets the codes of both
-# layers. The baseline is the classifier on raw pixels, with the same
-# folds. ``n_jobs=2`` would train two pipelines at a time, each in one
-# thread; its processes take seconds to start, so it is for longer fits.
+# The search compares nine settings in two folds. The classifier gets
+# the codes of both layers. The baseline is the classifier on raw
+# pixels, with the same folds. ``n_jobs=2`` would train two pipelines at
+# a time, each in one thread; its processes take seconds to start, so it
+# only helps for longer fits.
 #
-# A search over the parameters of the classifier, too, would train the
-# same stacks again and again, unless the pipeline has a ``memory``.
+# If you also search over the parameters of the classifier, set the
+# ``memory`` of the pipeline. Otherwise, the same stacks are trained
+# repeatedly.
 
 sizes = [(32, 16), (128, 64), (256, 128)]
 levels = [0.2, 0.5, 1.0]
@@ -103,8 +106,8 @@ plt.show()
 # third of them again for three times as many, and so on. The resource
 # is ``max_iter``. One search begins with 2 epochs and ends with 18, the
 # other one begins with 18 and ends with 54. They choose different
-# learning rates. Both choices are then trained for 54 epochs: that of
-# the second search is better on the test set.
+# learning rates. Both choices are then trained for 54 epochs. The
+# choice of the second search is better on the test set.
 
 rates, epochs = [0.001, 0.003, 0.01], [2, 6, 18, 54]
 pipe.set_params(stack__hidden_layer_sizes=(128, 64))
@@ -140,21 +143,21 @@ for first, last in [(2, 18), (18, 54)]:
 
 # %%
 # The best estimator is trained for the last number of epochs of the
-# search, which is in ``best_params_``, and not for more.
+# search, which is in ``best_params_``.
 #
-# What few epochs favour
-# ----------------------
-# The baseline of halving is to train all settings for all numbers of
-# epochs, here for a corruption of 0.5. The rate 0.01 is ahead of 0.003
-# and 0.001 at first, and behind both in the end. In the same way, few
-# epochs may favour small layers and weak corruption. So begin with a
-# number of epochs after which the order of the settings no longer
-# changes much.
+# Bias of few epochs
+# ------------------
+# To check halving, all settings are trained for all numbers of epochs,
+# here with a corruption of 0.5. The learning rate 0.01 is better than
+# 0.003 and 0.001 at first, and worse than both in the end. In the same
+# way, few epochs may favour small layers and weak corruption. Therefore
+# begin with a number of epochs after which the ranking of the settings
+# no longer changes much.
 #
 # A ``"cosine"`` schedule with few epochs is not the beginning of a long
-# one: its learning rate goes down to zero within these epochs. Each
-# number of epochs is another training, and their order may differ from
-# that of the constant rates.
+# one, because its learning rate falls to zero within these epochs. Each
+# number of epochs is a separate training, and the ranking may differ
+# from that of constant learning rates.
 
 settings = {f"{rate}": {"learning_rate_init": rate} for rate in rates}
 settings["0.003, cosine"] = {"learning_rate": "cosine"}

@@ -1,7 +1,7 @@
 # Row-major matrix products over SciPy's BLAS; the only cimport of SciPy.
 #
-# SciPy's integer type is taken here and nowhere else: a build of SciPy with
-# 64-bit BLAS integers needs a change to this line only.
+# Only this line defines the integer type of BLAS: change it for a build of SciPy
+# with 64-bit BLAS integers.
 ctypedef int blas_int
 
 from cython cimport floating

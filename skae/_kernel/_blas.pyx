@@ -1,4 +1,4 @@
-"""Row-major matrix products, float and double: SciPy's BLAS, and our own for few rows."""
+"""Row-major matrix products, float and double: SciPy's BLAS, and skae's own for few rows."""
 
 from cython cimport floating
 from scipy.linalg.cython_blas cimport dgemm, sgemm
@@ -6,12 +6,12 @@ from scipy.linalg.cython_blas cimport dgemm, sgemm
 cdef extern from "_products.h" nogil:
     int BLAS_ONLY, AVX2, AVX512
     int best_instructions()
-    # A macro that chooses between float and double. Returns whether the product was one for it.
+    # A macro that chooses between float and double. Returns whether the product was done.
     bint multiply(int instructions, ...)
 
 cdef int BEST = best_instructions()
 
-# What this processor can multiply with, the best one last: our products by their instructions.
+# Implementations of the products that this processor supports, the fastest last.
 INSTRUCTIONS = {name: number
                 for name, number in [("blas", BLAS_ONLY), ("avx2", AVX2), ("avx512", AVX512)]
                 if number <= BEST}
@@ -30,9 +30,9 @@ cdef void gemm_with(int instructions, bint trans_a, bint trans_b,
                     floating alpha, const floating *a, Py_ssize_t lda,
                     const floating *b, Py_ssize_t ldb,
                     floating beta, floating *c, Py_ssize_t ldc) noexcept nogil:
-    """By our own products if they are good for it, else by BLAS.
+    """Do the same with skae's own products if they are fast for these sizes, else with BLAS.
 
-    BLAS is column-major: to it our c is c^T = op(b)^T op(a)^T, so the operands swap.
+    BLAS is column-major: it computes c^T = op(b)^T op(a)^T, so the operands are swapped.
     """
     cdef:
         char ta = b"T" if trans_a else b"N"
@@ -54,8 +54,8 @@ def matmul(const floating[:, :] a, const floating[:, :] b, floating[:, :] out,
            instructions=None):
     """``out = alpha op(a) @ op(b) + beta out``: `gemm` for the tests and the benchmarks.
 
-    The columns of each must lie next to each other; the rows may be apart. `instructions` are
-    one of `INSTRUCTIONS`, by default the best.
+    The columns of each array must be adjacent; the rows need not be. `instructions` is one of
+    `INSTRUCTIONS`, by default the best.
     """
     cdef:
         Py_ssize_t m = a.shape[1] if trans_a else a.shape[0]
@@ -71,9 +71,9 @@ def matmul(const floating[:, :] a, const floating[:, :] b, floating[:, :] out,
 
 
 cdef Py_ssize_t row_step(const floating[:, :] matrix) except -1:
-    """Numbers from one row to the next."""
+    """Return the row stride in numbers."""
     cdef Py_ssize_t step = matrix.strides[0] // <Py_ssize_t> sizeof(floating)
-    if matrix.shape[0] == 1:  # NumPy gives it any stride
+    if matrix.shape[0] == 1:  # its stride is arbitrary
         step = matrix.shape[1]
     if matrix.shape[1] > 1 and matrix.strides[1] != sizeof(floating) or step < matrix.shape[1]:
         raise ValueError("the columns of a, b and out must lie next to each other")

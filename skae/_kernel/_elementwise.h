@@ -1,13 +1,13 @@
 /* Elementwise loops of the kernel, for float (suffix _f) and double (_d).
  *
- * The loops are written once, in _elementwise_impl.h, over REAL, and compiled
- * twice. Everything works on plain `restrict` pointers, allocates nothing and
- * keeps no state, so that the compiler can vectorise and threads can share it.
+ * The loops are written once, in _elementwise_impl.h, for a type REAL, and compiled
+ * twice. They use plain `restrict` pointers, so that the compiler can vectorise, and
+ * neither allocate memory nor keep state, so that they are thread-safe.
  * Callers use the names without suffix; see the end of this file.
  *
  * This is C11, the default of GCC >= 5 and clang >= 3.6. With GCC >= 12 on x86-64
- * glibc each loop is compiled for three instruction sets and the dynamic linker
- * picks one; elsewhere the same lines compile once, for the baseline of the target.
+ * glibc each loop is compiled for three instruction sets, and the dynamic linker
+ * chooses one; elsewhere it is compiled once, for the baseline of the target.
  */
 #ifndef SKAE_ELEMENTWISE_H
 #define SKAE_ELEMENTWISE_H
@@ -15,7 +15,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h> /* brings __GLIBC__, where there is one */
+#include <stdlib.h> /* defines __GLIBC__ on glibc */
 #include <string.h>
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -37,7 +37,7 @@
 #define IS_MISSING(x) ((x) != (x))
 #define OR_ZERO(x) (IS_MISSING(x) ? (REAL)0.0 : (x))
 
-/* Reductions over floats may be reordered here, and only here. */
+/* Only these macros allow the compiler to reorder reductions over floats. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD_SUM(x)
 #define SIMD_SUM_PRODUCT(x, y)
@@ -47,8 +47,8 @@
 #define SIMD_SUM_PRODUCT(x, y) PRAGMA(omp simd reduction(+ : x) reduction(* : y))
 #endif
 
-/* Each number, and its name in Python, is written here and nowhere else. Softmax, which is for
- * outputs only, is the last of the activations. */
+/* The only definition of each number and its name in Python. Softmax, which is for outputs only,
+ * must be the last of the activations. */
 enum { ACT_IDENTITY, ACT_LOGISTIC, ACT_TANH, ACT_RELU, ACT_SOFTMAX };
 #define ACTIVATION_NAMES "identity logistic tanh relu softmax"
 enum { LOSS_SQUARED_ERROR, LOSS_CROSS_ENTROPY, LOSS_SOFTMAX };
@@ -71,22 +71,22 @@ enum {
 enum { SOLVER_PLAIN_SGD, SOLVER_MOMENTUM, SOLVER_ADAM };
 #define SOLVER_NAMES "plain_sgd momentum adam"
 
-/* Noise on the input of a network; each kind reads only what is named after it. */
+/* Noise on the input of a network. The comments tell which kinds use a field. */
 typedef struct {
     int kind;
-    double level; /* probability of a hit; of Gaussian noise the factor of `scale`; each at most */
-    const double *low, *high; /* salt and pepper: what elements are set to, by column */
+    double level; /* probability of a hit; Gaussian: factor of `scale`; variable: maximum */
+    const double *low, *high; /* salt and pepper: extremes of each column */
     const double *scale;      /* Gaussian: the standard deviation of each column */
-    const void *pool;         /* swap: n_pool rows whose elements take the place of others */
+    const void *pool;         /* swap: n_pool rows from which elements are taken */
     ptrdiff_t n_pool;
 } corruption_settings;
 
 /* ---- counter-based noise ------------------------------------------------
- * A draw is a hash of (key, row, column) and nothing else, so it is the same
- * for any order of the rows, any batch size and any number of threads.
+ * A draw is a hash of (key, row, column) only, so it does not depend on the order of the
+ * rows, the batch size or the number of threads.
  */
 
-/* The 64-bit key of a row: Steele, Lea and Flood's SplitMix64. */
+/* The 64-bit key of a row: SplitMix64 of Steele, Lea and Flood. */
 INLINE uint64_t row_key(uint64_t key, uint64_t row)
 {
     uint64_t z = key + (row + 1) * 0x9E3779B97F4A7C15u;
@@ -95,7 +95,7 @@ INLINE uint64_t row_key(uint64_t key, uint64_t row)
     return z ^ (z >> 31);
 }
 
-/* The key for the noise on one row of the input of a layer. */
+/* The key for the noise on a row of the input of a layer. */
 INLINE uint64_t layer_key(uint64_t key, uint64_t layer, uint64_t row)
 {
     return row_key(key + layer * 0xD1B54A32D192ED03u, row);
@@ -110,15 +110,15 @@ INLINE uint32_t column_bits(uint32_t low, uint32_t high, uint32_t column)
     return h ^ (h >> 16);
 }
 
-/* 31 of the 32 bits decide whether an element is hit, with a probability of `level`: it is if
- * they are no more than this. The last bit is a fair coin. */
+/* An element is hit, with probability `level`, if the upper 31 of its 32 bits are at most this.
+ * The last bit is independent of it. */
 INLINE int32_t hit_threshold(double level)
 {
-    return (int32_t)((int64_t)(level * 2147483648.0) - 1); /* -1, for level 0: never */
+    return (int32_t)((int64_t)(level * 2147483648.0) - 1); /* -1 (never) for level 0 */
 }
 
-/* A uniform number in (0, 1) for a whole row; `which` tells one from another. No column has bits
- * of such a number, as there are fewer than 2^29 of them. */
+/* A uniform number in (0, 1) for a whole row; `which` distinguishes several of them. They differ
+ * from the draws of columns, of which there are fewer than 2^29. */
 INLINE double row_draw(uint32_t low, uint32_t high, uint32_t which)
 {
     return (column_bits(low, high, 0x60000000u + which) + 0.5) / 4294967296.0;
@@ -148,8 +148,8 @@ INLINE float log_unit(float u) /* log(u) for u in [2^-24, 1], as in Cephes */
     return m + (m * z * p - 0.5f * z) + e * 0.69314718f;
 }
 
-/* A standard normal from two draws (Box and Muller). Single precision is
- * plenty for noise, and gives float and double networks the same noise. */
+/* A standard normal number from two draws (Box and Muller). Single precision is enough for
+ * noise, and makes the noise of float and double networks equal. */
 INLINE float normal_draw(uint32_t first, uint32_t second)
 {
     const float u = (float)((int32_t)(first >> 8) + 1) * 5.9604645e-8f; /* (0, 1] */
@@ -190,8 +190,8 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
 #undef SQRT
 
 /* ---- one name for both types ------------------------------------------------
- * Cython's fused types do not reach into C, but generic selection does. The type is that
- * of the last pointer, which is always one that the loop writes to.
+ * Cython's fused types do not select C functions, but _Generic does. The type is that of the
+ * last pointer, which is always one that the loop writes to.
  */
 #define BY_TYPE(name, pointer) _Generic((pointer), float *: name##_f, double *: name##_d)
 

@@ -1,10 +1,10 @@
-/* The loops themselves; included twice by _elementwise.h. No include guard. */
+/* The elementwise loops; included twice by _elementwise.h. No include guard. */
 
 /* ---- exp ------------------------------------------------------------------
- * Of x <= 0, which is all that is asked for here: exp(x) = 2^n exp(r), |r| <= ln(2) / 2, by
- * a polynomial; n is read off the low bits of x / ln 2 + 1.5 * 2^(mantissa bits). libm's exp
- * is a call per element, which is 25 times slower. Absolute error below 2 ulp of 1. A nan
- * comes through: it is a factor of the result.
+ * For x <= 0 only: exp(x) = 2^n exp(r), |r| <= ln(2) / 2, where exp(r) is a polynomial, and n is
+ * in the low bits of x / ln 2 + 1.5 * 2^(mantissa bits). The exp of libm is a call per element,
+ * which is 25 times slower. The absolute error is below 2 ulp of 1. nan gives nan, because it is
+ * a factor of the result.
  */
 INLINE REAL NAME(exp_poly)(REAL x)
 {
@@ -33,7 +33,7 @@ INLINE REAL NAME(exp_poly)(REAL x)
         const REAL k = t - (REAL)6755399441055744.0;
         REAL r = x - k * (REAL)0.693147180369123816490;
         r = r - k * (REAL)1.90821492927058770002e-10;
-        REAL p = (REAL)(1.0 / 6227020800.0); /* 1 / 13!, then the series downwards */
+        REAL p = (REAL)(1.0 / 6227020800.0); /* 1 / 13!, then the lower terms of the series */
         p = p * r + (REAL)(1.0 / 479001600.0);
         p = p * r + (REAL)(1.0 / 39916800.0);
         p = p * r + (REAL)(1.0 / 3628800.0);
@@ -68,7 +68,7 @@ INLINE REAL NAME(hyperbolic_tangent)(REAL z)
     return z >= (REAL)0.0 ? t : -t;
 }
 
-/* z (n) := softmax(z), in place; returns log sum exp of what z was */
+/* z (n) := softmax(z), in place; returns log sum exp of the original z */
 INLINE double NAME(softmax)(ptrdiff_t n, REAL *RESTRICT z)
 {
     REAL largest = z[0], sum = (REAL)0.0;
@@ -100,7 +100,7 @@ CLONES static void NAME(activate)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_t 
         case ACT_RELU:
             for (ptrdiff_t j = 0; j < n; j++) {
                 const REAL s = z[j] + bias[j];
-                z[j] = s < (REAL)0.0 ? (REAL)0.0 : s; /* lets a nan through */
+                z[j] = s < (REAL)0.0 ? (REAL)0.0 : s; /* keeps nan */
             }
             break;
         default:
@@ -110,7 +110,7 @@ CLONES static void NAME(activate)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_t 
     }
 }
 
-/* d *= f'(z), where keep * a = f(z): what dropout kept of a, it has divided by `keep` */
+/* d *= f'(z), where keep * a = f(z): dropout has divided the kept elements of a by `keep` */
 CLONES static void NAME(activation_backward)(int kind, ptrdiff_t m, ptrdiff_t n,
                                              ptrdiff_t stride, REAL keep,
                                              const REAL *RESTRICT a, REAL *RESTRICT d)
@@ -136,7 +136,7 @@ CLONES static void NAME(activation_backward)(int kind, ptrdiff_t m, ptrdiff_t n,
     }
 }
 
-/* The factor that makes up for the missing numbers of a row; 0 if all are missing. */
+/* Factor of the loss that makes up for the missing values of a row; 0 if all are missing. */
 CLONES static double NAME(inverse_share)(ptrdiff_t n, const REAL *RESTRICT x)
 {
     BITS count = 0;
@@ -144,7 +144,7 @@ CLONES static double NAME(inverse_share)(ptrdiff_t n, const REAL *RESTRICT x)
     return count ? (double)n / (double)count : 0.0;
 }
 
-/* ---- losses of one row, or of some of its columns ---------------------------
+/* ---- losses of a row, or of some of its columns ------------------------------
  * In: d holds the row's pre-activations without bias. Out: d holds the
  * gradient of `scale * loss` with respect to them. Returns the loss.
  * A missing target has no loss and no gradient.
@@ -174,10 +174,10 @@ CLONES static double NAME(squared_error)(int kind, ptrdiff_t n, REAL scale,
     return loss;
 }
 
-/* Of a logistic output, in nats, from the logit z:
+/* Cross-entropy of a logistic output, in nats, computed from the logit z as
  *     max(z, 0) - x z + log(1 + exp(-|z|)),
- * so a saturated unit gives neither inf nor nan. One log serves a whole block:
- * the product of BLOCK factors in (1, 2] stays in range. */
+ * which is neither inf nor nan for a saturated unit. One log is enough for a block,
+ * because the product of BLOCK factors in (1, 2] does not overflow. */
 CLONES static double NAME(cross_entropy)(ptrdiff_t n, REAL scale, const REAL *RESTRICT bias,
                                          const REAL *RESTRICT target, REAL *RESTRICT d)
 {
@@ -201,7 +201,7 @@ CLONES static double NAME(cross_entropy)(ptrdiff_t n, REAL scale, const REAL *RE
     return loss;
 }
 
-/* Of a softmax output, in nats, for targets that are the probabilities of the classes. */
+/* Cross-entropy of a softmax output, in nats, where targets are class probabilities. */
 CLONES static double NAME(softmax_loss)(ptrdiff_t n, REAL scale, const REAL *RESTRICT bias,
                                         const REAL *RESTRICT target, REAL *RESTRICT d)
 {
@@ -218,12 +218,12 @@ CLONES static double NAME(softmax_loss)(ptrdiff_t n, REAL scale, const REAL *RES
 
 #undef BLOCK
 
-/* ---- predictions that should be smooth, and sure -----------------------------
- * p are the predicted probabilities: of each class, with log loss, or of the second of two
- * classes, with cross-entropy (n is 1).
+/* ---- smoothness and confidence of predictions --------------------------------
+ * p are the predicted probabilities: of each class with log loss, or of the second of two
+ * classes with cross-entropy (n is 1).
  */
 
-/* p := those of the logits z without bias */
+/* p := the probabilities for the logits z without bias */
 static void NAME(predict)(int loss, ptrdiff_t n, const REAL *bias, const REAL *z, REAL *p)
 {
     for (ptrdiff_t j = 0; j < n; j++) p[j] = z[j] + bias[j];
@@ -235,7 +235,8 @@ static void NAME(predict)(int loss, ptrdiff_t n, const REAL *bias, const REAL *z
 
 INLINE double NAME(log_of)(REAL p) { return log((double)p + 1e-30); }
 
-/* KL(p || q), where q is predicted by the logits d (n) without bias, which become its gradient */
+/* KL(p || q), where q are the probabilities for the logits d (n) without bias. The gradient
+ * replaces d. */
 static double NAME(divergence)(int loss, ptrdiff_t n, REAL scale, const REAL *bias, const REAL *p,
                                REAL *d)
 {
@@ -258,8 +259,8 @@ static double NAME(divergence)(int loss, ptrdiff_t n, REAL scale, const REAL *bi
     return sum;
 }
 
-/* The entropy of p, with a factor; its gradient by the logits, times `scale`, and that of
- * sum(slope * p), times `share`, are added to d (n). slope has a number for each class. */
+/* Returns `factor` times the entropy of p. Its gradient with respect to the logits, times `scale`,
+ * and that of sum(slope * p), times `share`, are added to d (n). slope has a number per class. */
 static double NAME(uncertainty)(int loss, ptrdiff_t n, double factor, double scale, double share,
                                 const REAL *p, const REAL *slope, REAL *d)
 {
@@ -283,7 +284,7 @@ static double NAME(uncertainty)(int loss, ptrdiff_t n, double factor, double sca
     return factor * entropy;
 }
 
-/* x (n) := standard normal numbers, a direction to begin with */
+/* x (n) := standard normal numbers, an initial direction */
 CLONES static void NAME(start_direction)(uint64_t key, ptrdiff_t n, REAL *RESTRICT x)
 {
     const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32), columns = (uint32_t)n;
@@ -293,7 +294,7 @@ CLONES static void NAME(start_direction)(uint64_t key, ptrdiff_t n, REAL *RESTRI
     }
 }
 
-/* out := x + length * direction / |direction|; x if there is no direction */
+/* out := x + length * direction / |direction|; x if the direction is zero */
 CLONES static void NAME(displace)(ptrdiff_t n, double length, const REAL *RESTRICT x,
                                   const REAL *RESTRICT direction, REAL *RESTRICT out)
 {
@@ -302,7 +303,7 @@ CLONES static void NAME(displace)(ptrdiff_t n, double length, const REAL *RESTRI
         const REAL size = FABS(direction[j]);
         largest = size > largest ? size : largest;
     }
-    /* No square of what is divided by the largest under- or overflows. */
+    /* Division by the largest number avoids that squares under- or overflow. */
     const REAL unit = largest > (REAL)0.0 ? (REAL)1.0 / largest : (REAL)0.0;
     SIMD_SUM(sum)
     for (ptrdiff_t j = 0; j < n; j++) sum += (direction[j] * unit) * (direction[j] * unit);
@@ -311,12 +312,13 @@ CLONES static void NAME(displace)(ptrdiff_t n, double length, const REAL *RESTRI
 }
 
 /* ---- noise ------------------------------------------------------------------
- * Columns are counted in 32 bits, as the hash takes them: a wider counter would have
- * to be narrowed in each step, which costs a third of the time.
+ * Column counters have 32 bits, as the hash does: a wider counter would have to be
+ * converted in each step, which takes a third of the time.
  */
 
-/* x (n), the columns from `first` on, in place: zero with probability `level`, else divided by
- * 1 - level. The same for the activations on the way up and their gradient on the way down. */
+/* Dropout of x (n), the columns from `first` on, in place: zero with probability `level`, else
+ * divided by 1 - level. Activations in the forward pass and their gradient in the backward pass
+ * have the same mask. */
 CLONES static void NAME(dropout)(double level, uint64_t key, ptrdiff_t first, ptrdiff_t n,
                                  REAL *RESTRICT x)
 {
@@ -329,7 +331,7 @@ CLONES static void NAME(dropout)(double level, uint64_t key, ptrdiff_t first, pt
     }
 }
 
-/* out := corrupted x, one row; what is missing is zero */
+/* out := corrupted x, for one row; missing values become zero */
 CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t key, ptrdiff_t n,
                                  const REAL *RESTRICT x, REAL *RESTRICT out)
 {
@@ -340,7 +342,7 @@ CLONES static void NAME(corrupt)(const corruption_settings *settings, uint64_t k
     const REAL *pool = (const REAL *)settings->pool;
     const uint64_t n_pool = (uint64_t)settings->n_pool;
     const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32), columns = (uint32_t)n;
-    /* The share of the elements that is hit, and the deviation of what is added to them. */
+    /* The share of elements that are hit, and the standard deviation of their noise. */
     double share = kind == NOISE_GAUSSIAN ? 0.0 : level, deviation = level;
     if (kind == NOISE_VARIABLE_MASKING) share *= row_draw(k0, k1, 0);
     if (kind == NOISE_VARIABLE_GAUSSIAN) {
@@ -418,17 +420,16 @@ CLONES static void NAME(add_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, RE
         for (ptrdiff_t j = 0; j < n; j++) out[j] += alpha * d[j];
 }
 
-/* Kullback-Leibler sparsity. `scale` (m) are the weights of the rows, of sum `weight`;
- * rho (n) is scratch. The mean activation of a unit, mapped to (0, 1) if it is
- * that of a tanh, is held to `target`. Adds the gradient to d = dcost / da and returns
- * the penalty. */
+/* Kullback-Leibler divergence between `target` and the mean activation of each unit, which is
+ * mapped to (0, 1) for tanh. `scale` (m) are the weights of the rows, and `weight` is their sum;
+ * rho (n) is scratch. Adds the gradient to d = dcost / da and returns the penalty. */
 CLONES static double NAME(sparsity)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride,
                                     double target, double penalty, double weight,
                                     const REAL *RESTRICT scale, const REAL *RESTRICT a,
                                     REAL *RESTRICT d, REAL *RESTRICT rho)
 {
     const REAL share = weight > 0.0 ? (REAL)(1.0 / weight) : (REAL)0.0;
-    const REAL tiny = (REAL)1e-6; /* a unit that is never, or always, on */
+    const REAL tiny = (REAL)1e-6; /* for units that are never or always active */
     double total = 0.0;
     for (ptrdiff_t j = 0; j < n; j++) rho[j] = (REAL)0.0;
     for (ptrdiff_t i = 0; i < m; i++)
@@ -449,7 +450,7 @@ CLONES static double NAME(sparsity)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_
     return penalty * total;
 }
 
-/* Rows of w (m, n) scaled back to a Euclidean norm of at most `limit`. */
+/* Scale rows of w (m, n) down to a Euclidean norm of at most `limit`. */
 CLONES static void NAME(limit_norms)(ptrdiff_t m, ptrdiff_t n, REAL limit, REAL *RESTRICT w)
 {
     for (ptrdiff_t i = 0; i < m; i++, w += n) {
@@ -463,7 +464,7 @@ CLONES static void NAME(limit_norms)(ptrdiff_t m, ptrdiff_t n, REAL limit, REAL 
     }
 }
 
-/* ---- updates: one pass over a stretch of the flat buffer ------------------- */
+/* ---- updates: one pass over a range of the flat buffer --------------------- */
 
 /* Stochastic gradient descent with momentum, as in scikit-learn:
  * v := momentum v - rate g; w += v, or w += momentum v - rate g with Nesterov's. */
@@ -479,13 +480,13 @@ CLONES static void NAME(momentum_update)(ptrdiff_t size, REAL rate, REAL momentu
     }
 }
 
-/* Adam (Kingma and Ba 2015). `rate` has the bias corrections folded in. */
+/* Adam (Kingma and Ba 2015). `rate` includes the bias corrections. */
 CLONES static void NAME(adam_update)(ptrdiff_t size, REAL rate, double beta_1, double beta_2,
                                      REAL epsilon, REAL decay, const REAL *RESTRICT gradient,
                                      REAL *RESTRICT mean, REAL *RESTRICT square,
                                      REAL *RESTRICT w)
 {
-    /* Differences from one in double: single precision would round some of them to nothing. */
+    /* Differences in double: single precision would round some of them to zero. */
     const REAL new_1 = (REAL)(1.0 - beta_1), new_2 = (REAL)(1.0 - beta_2);
     const REAL tiny = sizeof(REAL) == 4 ? (REAL)1e-30 : (REAL)1e-300;
     epsilon = epsilon < tiny ? tiny : epsilon;

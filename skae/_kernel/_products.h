@@ -1,16 +1,16 @@
 /* Matrix products with few rows, for float (suffix _f) and double (_d).
  *
- * Of a batch of 20 samples and a matrix of weights, BLAS first packs the matrix, in each call,
- * which takes as long as the product. Here the operands are read where they lie, and a tile of
- * the result stays in registers until it is done. `multiply` takes the products that this is
- * good for, by the limits below, and leaves all others to BLAS.
+ * For a batch of 20 samples, BLAS first packs the matrix of weights in each call, which takes as
+ * long as the product. Here the operands are read in place, and a tile of the result stays in
+ * registers until it is complete. `multiply` does the products for which this is faster,
+ * according to the limits below, and leaves all others to BLAS.
  *
- * The loops are written once, in _products_impl.h, with the vectors of GNU C, and compiled for
- * two types and two instruction sets of x86-64; the processor chooses. With other compilers and
- * on other processors, all products are for BLAS.
+ * The loops are written once, in _products_impl.h, with the vector extensions of GNU C, and
+ * compiled for two types and two instruction sets of x86-64, chosen at run time. With other
+ * compilers and on other processors, BLAS does all products.
  *
- * The order in which the terms of an element are added depends on their number only: the bits
- * of a row are the same alone and in a batch, and those of a column in any range of columns.
+ * The order in which the terms of an element are added depends only on their number: the result
+ * for a row is exactly the same alone and in a batch, and for a column in any range of columns.
  */
 #ifndef SKAE_PRODUCTS_H
 #define SKAE_PRODUCTS_H
@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* The instruction sets, each after those that a processor with it has too. */
+/* The instruction sets; a processor with one also has those before it. */
 enum { BLAS_ONLY, AVX2, AVX512 };
 
 #if defined(__x86_64__) && !defined(SKAE_NO_PRODUCTS) \
@@ -29,7 +29,7 @@ enum { BLAS_ONLY, AVX2, AVX512 };
 #define PREFETCH(p) __builtin_prefetch(p, 0, 2) /* to the second cache */
 #define KEEP(vector) __asm__("" : "+v"(vector))
 
-/* 64 bytes of zeros, then 64 of ones: a mask lies across the middle. */
+/* 64 bytes of zeros, then 64 of ones: masks are read across the middle. */
 static const unsigned char ZEROS_AND_ONES[128] = {
 #define ONES 255, 255, 255, 255, 255, 255, 255, 255
     [64] = ONES, ONES, ONES, ONES, ONES, ONES, ONES, ONES
@@ -39,18 +39,18 @@ static const unsigned char ZEROS_AND_ONES[128] = {
 enum {
     TILE_ROWS = 4,
     TILE_VECTORS = 3,
-    /* What is read again for the next tile is to stay in a cache: so many rows of the second
-     * operand of a b, and of both operands of a b^T so many columns, and rows of the first. */
+    /* Block sizes that keep the data for the next tile in a cache: rows of the second operand of
+     * a b; columns of both operands of a b^T, and rows of the first. */
     COMBINE_DEPTH = 128,
     DOT_DEPTH = 1024,
     DOT_ROWS = 20
 };
 
-/* Limits, beyond which OpenBLAS 0.3.30 is as fast, on one thread (AVX2: Zen 3; AVX-512: Zen 4).
- * MOST_ROWS: batch 20 takes 0.6 of its time at 784 x 500 in float, and 0.75 in double.
- * LEAST_DEPTH: of a b^T, whose vectors of sums must be added up in the end.
- * LEAST_OUTER, MOST_OUTER_BYTES: of a^T b, which writes more than it multiplies if a has few
- * rows, and has c to fetch from far away if that is large. */
+/* Limits beyond which OpenBLAS 0.3.30 is as fast, on one thread (AVX2: Zen 3; AVX-512: Zen 4).
+ * MOST_ROWS: a batch of 20 takes 0.6 of its time at 784 x 500 in float, and 0.75 in double.
+ * LEAST_DEPTH: for a b^T, whose vectors of sums must be reduced at the end.
+ * LEAST_OUTER, MOST_OUTER_BYTES: for a^T b, which is bound by writing c if a has few rows, and by
+ * memory if c is large. */
 enum { LEAST_OUTER = 8, MOST_OUTER_BYTES = 1 << 19 };
 
 #define REAL float
@@ -101,7 +101,7 @@ static int best_instructions(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? AVX2 : BLAS_ONLY;
 }
 
-/* Do the product with the instructions, or with lesser ones. Returns whether it was done. */
+/* Do the product with these instructions or earlier ones. Returns whether it was done. */
 #define MULTIPLY(type, suffix) \
     static int multiply_##suffix( \
         int instructions, int trans_a, int trans_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, \

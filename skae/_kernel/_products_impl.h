@@ -1,14 +1,14 @@
-/* The products themselves; included by _products.h for each type and instruction set. No
- * include guard. Matrices are row-major, rows lda, ldb and ldc numbers apart. */
+/* The products; included by _products.h for each type and instruction set. No include guard.
+ * Matrices are row-major, with row strides lda, ldb and ldc. */
 
-#define DOT_COLUMNS (VECTOR_BYTES == 64 ? 4 : 3) /* there are more registers of 64 bytes */
+#define DOT_COLUMNS (VECTOR_BYTES == 64 ? 4 : 3) /* AVX-512 has more registers */
 #define LANES (VECTOR_BYTES / REAL_BYTES)
 #define WIDTH (TILE_VECTORS * LANES)
 #define VECTOR NAME(vector)
 #define QUAD NAME(quad)
 #define PRODUCT static inline __attribute__((always_inline, target(TARGET)))
 
-/* They may lie anywhere, and are the numbers that lie there. */
+/* Vectors may be unaligned, and alias the numbers in memory. */
 typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_BYTES), may_alias));
 typedef REAL QUAD __attribute__((vector_size(4 * REAL_BYTES), aligned(REAL_BYTES), may_alias));
 
@@ -17,7 +17,7 @@ typedef unsigned char NAME(bytes) __attribute__((vector_size(VECTOR_BYTES), alig
 #define LOAD(p) (*(const VECTOR *)(p))
 #define STORE(p, v) (*(VECTOR *)(p) = (v))
 
-/* The sums of the lanes of four vectors. */
+/* Sum the lanes of each of four vectors. */
 PRODUCT QUAD NAME(sum_lanes)(const VECTOR *v)
 {
     QUAD q[4];
@@ -40,8 +40,8 @@ PRODUCT QUAD NAME(sum_lanes)(const VECTOR *v)
 #undef MERGE
 }
 
-/* A tile of c (m, n) := a (m, k) b (n, k)^T, `rows` by DOT_COLUMNS numbers; of k, it takes
- * `depth`. Adds to what is there if `adds`. Beyond m and n, the last rows are taken again. */
+/* A tile of c (m, n) := a (m, k) b (n, k)^T, of `rows` by DOT_COLUMNS numbers, over `depth` of
+ * the k terms. Adds to c if `adds`. Beyond m and n, the last rows are repeated. */
 PRODUCT void NAME(dot_tile)(const int rows, const int prefetches, ptrdiff_t m, ptrdiff_t n,
                             ptrdiff_t depth, const REAL *restrict a, ptrdiff_t lda,
                             const REAL *restrict b, ptrdiff_t ldb, int adds, REAL *restrict c,
@@ -61,11 +61,11 @@ PRODUCT void NAME(dot_tile)(const int rows, const int prefetches, ptrdiff_t m, p
         EACH(p, rows)
         {
             VECTOR u = LOAD(x[p] + l);
-            KEEP(u); /* in a register: GCC would load it for each product */
+            KEEP(u); /* in a register: GCC would load it again for each product */
             EACH(q, DOT_COLUMNS) sum[q][p] += u * v[q];
         }
     }
-    if (rest) { /* the last vector laps over the one before it: what is done counts as zero */
+    if (rest) { /* the last vector overlaps the one before it, with zeros where they overlap */
         const unsigned char *across = ZEROS_AND_ONES + 64 - (LANES - rest) * REAL_BYTES;
         const NAME(bytes) mask = *(const NAME(bytes) *)across;
 #define LOAD_REST(row) ((VECTOR)((NAME(bytes))LOAD((row) + depth - LANES) & mask))
@@ -92,13 +92,13 @@ static void NAME(dot_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *re
 {
     for (ptrdiff_t top = 0; top < m; top += DOT_ROWS)
         for (ptrdiff_t l = 0; l < k; l += DOT_DEPTH) {
-            /* Not a last piece of less than a vector. */
+            /* Avoid a last block shorter than a vector. */
             const ptrdiff_t depth = k - l < DOT_DEPTH + LANES ? k - l : DOT_DEPTH;
             const ptrdiff_t bottom = top + DOT_ROWS < m ? top + DOT_ROWS : m;
             for (ptrdiff_t j = 0; j < n; j += DOT_COLUMNS) {
                 const REAL *w = b + j * ldb + l;
                 ptrdiff_t i = top;
-                if (i + TILE_ROWS < bottom) { /* one of several tiles fetches what is next */
+                if (i + TILE_ROWS < bottom) { /* the first of several tiles prefetches */
                     NAME(dot_tile)(TILE_ROWS, 1, bottom - i, n - j, depth, a + i * lda + l, lda, w,
                                    ldb, l > 0, c + i * ldc + j, ldc);
                     i += TILE_ROWS;
@@ -114,12 +114,12 @@ static void NAME(dot_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *re
         }
 }
 
-/* Where vector q of `vectors` begins, if the last one begins there: it may lap over another. */
+/* Start of vector q of `vectors`; the last one starts at `last`, and may overlap another. */
 #define PLACE(q, last) (q < vectors - 1 ? q * LANES : last)
 
-/* A tile of c (m, n) := factor c + a b: `rows` by `vectors`; b is `depth` rows, whose last vector
- * begins at `last`, and the numbers of a are `row` and `step` apart. Beyond m, the last row is
- * taken again. */
+/* A tile of c (m, n) := factor c + a b, of `rows` by `vectors`; b has `depth` rows, whose last
+ * vector starts at `last`, and a has the strides `row` and `step`. Beyond m, the last row is
+ * repeated. */
 PRODUCT void NAME(combine_tile)(const int rows, const int vectors, const int prefetches,
                                 ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth,
                                 const REAL *restrict a, ptrdiff_t row, ptrdiff_t step,
@@ -129,7 +129,7 @@ PRODUCT void NAME(combine_tile)(const int rows, const int vectors, const int pre
     VECTOR sum[TILE_ROWS][TILE_VECTORS];
     const REAL *x[TILE_ROWS];
     EACH(p, rows) x[p] = a + (p < m ? p : m - 1) * row;
-    if (factor == (REAL)0) /* what is there may be nan */
+    if (factor == (REAL)0) /* c may contain nan */
         EACH(p, rows) EACH(q, vectors) sum[p][q] = (VECTOR){0};
     else
         EACH(p, rows) EACH(q, vectors)
@@ -150,8 +150,8 @@ PRODUCT void NAME(combine_tile)(const int rows, const int vectors, const int pre
     if (p < m) EACH(q, vectors) STORE(c + p * ldc + PLACE(q, n - LANES), sum[p][q]);
 }
 
-/* All tiles of n columns. With a place for it, b is copied first, times alpha, so that it lies
- * close together. */
+/* All tiles of n columns. If `copy` is not NULL, alpha b is first copied there, to be
+ * contiguous. */
 PRODUCT void NAME(combine_columns)(const int vectors, ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth,
                                    REAL alpha, const REAL *restrict a, ptrdiff_t row,
                                    ptrdiff_t step, const REAL *restrict b, ptrdiff_t ldb,
@@ -183,7 +183,7 @@ PRODUCT void NAME(combine_columns)(const int vectors, ptrdiff_t m, ptrdiff_t n, 
 
 #undef PLACE
 
-/* c (m, n) := beta c + alpha a b, for b (k, n) and n >= LANES: numbers of a times stretches of
+/* c (m, n) := beta c + alpha a b, for b (k, n) and n >= LANES: numbers of a times segments of
  * the rows of b. Without `copies`, alpha must be one. */
 PRODUCT void NAME(combine)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL alpha,
                            const REAL *restrict a, ptrdiff_t row, ptrdiff_t step,
@@ -196,7 +196,7 @@ PRODUCT void NAME(combine)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL alpha,
         const ptrdiff_t start = k * block / n_blocks, depth = k * (block + 1) / n_blocks - start;
         for (ptrdiff_t j = 0, width; j < n; j += width) {
             width = n - j < WIDTH ? n - j : WIDTH;
-            /* No last tile of less than a vector: it would lap over one that is done. */
+            /* Avoid a last tile narrower than a vector: it would overlap a completed one. */
             if (n - j > width && n - j < width + LANES) width -= LANES;
 #define COLUMNS(vectors) \
     NAME(combine_columns)(vectors, m, width, depth, alpha, a + start * step, row, step, \
@@ -219,7 +219,7 @@ static void NAME(combine_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL
                                ptrdiff_t lda, const REAL *restrict b, ptrdiff_t ldb,
                                REAL *restrict c, ptrdiff_t ldc)
 {
-    /* Rows that are a multiple of 2,048 bytes apart share few places of the first cache. */
+    /* Rows with a stride of a multiple of 2,048 bytes share few sets of the first cache. */
     const int copies = m > TILE_ROWS && ldb * REAL_BYTES % 2048 == 0;
     NAME(combine)(m, n, k, (REAL)1, a, lda, 1, b, ldb, (REAL)0, c, ldc, copies);
 }
@@ -233,7 +233,7 @@ static void NAME(add_outer)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, REAL alpha,
     NAME(combine)(m, n, k, alpha, a, 1, lda, b, ldb, beta, c, ldc, 1);
 }
 
-/* Do the product if it is one for the functions above; returns whether it is. */
+/* Do the product if the functions above support it and are fast; returns whether they do. */
 static int NAME(multiply)(int trans_a, int trans_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
                           REAL alpha, const REAL *a, ptrdiff_t lda, const REAL *b, ptrdiff_t ldb,
                           REAL beta, REAL *c, ptrdiff_t ldc)
@@ -244,7 +244,7 @@ static int NAME(multiply)(int trans_a, int trans_b, ptrdiff_t m, ptrdiff_t n, pt
         NAME(add_outer)(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     else if (plain && trans_b && k >= LEAST_DEPTH)
         NAME(dot_rows)(m, n, k, a, lda, b, ldb, c, ldc);
-    /* In double, BLAS is faster where rows are a multiple of 4,096 bytes apart. */
+    /* In double, BLAS is faster for row strides of a multiple of 4,096 bytes. */
     else if (plain && !trans_b && n >= LANES && !(REAL_BYTES == 8 && ldb % 512 == 0))
         NAME(combine_rows)(m, n, k, a, lda, b, ldb, c, ldc);
     else

@@ -1,28 +1,28 @@
 """Forward pass, loss, gradient and one epoch of stochastic gradient descent.
 
-The kernel knows no scikit-learn and allocates nothing. The caller owns
+The kernel does not depend on scikit-learn, and does not allocate memory. The caller provides
 
 ``layers``
     The table of the network, an array of dtype `LAYER` made by `skae._network.Network`: for
-    each layer its sizes, where its weights and bias lie in a flat buffer, and where its
-    input and its delta lie in the workspace.
+    each layer its sizes, the positions of its weights and bias in a flat buffer, and the
+    positions of its input and its delta in the workspace.
 ``buffers`` (n_buffers, n_params)
     Row 0 holds the parameters, the others the moments of the solver: none for plain SGD,
     the velocity for momentum, both moments for Adam. All share one layout.
 ``gradient`` (n_params,)
-    Scratch in the same layout, most of which is never touched; empty for plain SGD, which
-    writes the gradient straight into the parameters.
+    Scratch in the same layout, most of which is never accessed; empty for plain SGD, which
+    writes the gradient directly into the parameters.
 ``workspace``
-    What ``Network.workspace(rows)`` gives, for batches of up to so many rows.
+    The result of ``Network.workspace(rows)``, for batches of up to `rows` rows.
 
-A *transposed* layer uses the matrix of an earlier one, its `partner`, transposed. Its input
-and the delta of the partner lie one after the other in the workspace, and so do the other two,
-so that both halves of the gradient are one product: ``[D_k; A_j]^T [A_k; D_j]``.
+A *transposed* layer uses the transposed matrix of an earlier layer, its `partner`. Its input and
+the delta of the partner are adjacent in the workspace, and so are its delta and the input of the
+partner. Therefore both terms of the gradient are one product: ``[D_k; A_j]^T [A_k; D_j]``.
 
 A step is a sequence of operations, see `take_step` and `forward_backward_smooth`. A team of
-threads does each operation in parts, and a part is a range of columns (of rows, for the
-corruption): its product by single-threaded BLAS, and then the elementwise loops, while the block
-is still in the cache.
+threads does each operation in parts. A part is a range of columns (of rows, for the corruption):
+first its product, with single-threaded BLAS, then the elementwise loops, while the block is still
+in the cache.
 """
 
 import numpy
@@ -56,7 +56,7 @@ cdef extern from "_elementwise.h" nogil:
         const void *pool
         Py_ssize_t n_pool
     uint64_t layer_key(uint64_t key, uint64_t layer, uint64_t row)
-    # Macros that choose between float and double, so that C checks what `...` stands for.
+    # Macros that choose between float and double; C checks the arguments in place of `...`.
     void activate(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
     void activation_backward(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
     double inverse_share(Py_ssize_t n, ...)
@@ -77,19 +77,19 @@ cdef extern from "_elementwise.h" nogil:
     void momentum_update(Py_ssize_t size, ...)
     void adam_update(Py_ssize_t size, ...)
 
-# A row of the network's table.
+# A record of the table of the network.
 cdef struct Layer:
     int64_t n_in
     int64_t n_out
-    int64_t weight      # where in the flat buffer: (n_out, n_in), or its transpose
-    int64_t bias        # where in the flat buffer: (n_out,)
-    int64_t partner     # the other layer that uses the same matrix, or -1
-    int64_t transposed  # whether this is the layer of the pair that uses it transposed
+    int64_t weight      # position in the flat buffer: (n_out, n_in), or its transpose
+    int64_t bias        # position in the flat buffer: (n_out,)
+    int64_t partner     # the other layer with the same matrix, or -1
+    int64_t transposed  # whether this layer uses the matrix transposed
     int64_t activation
-    double dropout      # of the input, in training; read above the first layer only
+    double dropout      # of the input, in training; ignored in the first layer
     double learning_rate_scale
-    int64_t input       # where in the workspace, in columns: (rows, n_in)
-    int64_t delta       # where in the workspace, in columns: (rows, n_out)
+    int64_t input       # position in the workspace, in columns: (rows, n_in)
+    int64_t delta       # position in the workspace, in columns: (rows, n_out)
 
 cdef Layer one_layer
 
@@ -97,7 +97,7 @@ LAYER = numpy.asarray(<Layer[:1]> &one_layer).dtype
 
 
 cdef numbered(const char *names):
-    """The numbers of _elementwise.h by name; that of "none" is None."""
+    """Return the numbers of _elementwise.h by name; the name "none" becomes None."""
     return {None if name == "none" else name: number
             for number, name in enumerate(names.decode().split())}
 
@@ -105,18 +105,18 @@ cdef numbered(const char *names):
 ACTIVATIONS, LOSSES = numbered(ACTIVATION_NAMES), numbered(LOSS_NAMES)
 NOISES, SOLVERS = numbered(NOISE_NAMES), numbered(SOLVER_NAMES)
 
-cdef int STEPS_BETWEEN_SIGNALS = 64  # after so many, Ctrl-C is looked for
+cdef int STEPS_BETWEEN_SIGNALS = 64  # number of steps between checks for Ctrl-C
 
-# Columns in a unit of parts: as many as a vector of floats holds, which is a cache line.
+# Parts are multiples of this number of columns: a cache line of floats, the longest vector.
 cdef Py_ssize_t UNIT = 16
 
-# Weights whose gradient is computed at once, in bytes: it is in the second cache when it is used.
+# Size in bytes of the gradient that is computed at once: it fits into the second cache.
 cdef Py_ssize_t UPDATE_BYTES = 2**19
 
-# A moved row begins with this part of the way. What is added to a mean whose logarithm is taken.
+# Divisor of the initial displacement of a moved row; value added to a mean before its logarithm.
 cdef double FIRST_PART = 16.0, LEAST = 1e-8
 
-# Multiplications below which a part is not worth a thread's while: some microseconds.
+# Minimum number of multiplications in a part, i.e. some microseconds of work for a thread.
 cdef double MIN_WORK_PER_PART = 2.0**17
 
 
@@ -141,23 +141,23 @@ cdef struct ObjectiveSettings:
 
 
 cdef class Objective:
-    """The function to minimise: the mean loss of the rows plus the penalties."""
+    """The objective function: the mean loss of the rows plus the penalties."""
     cdef readonly object loss   # a name of LOSSES
     cdef public double alpha    # adds alpha / 2 times the squared weights (not the biases)
-    cdef public int sparse_layer    # index of the layer whose output is held sparse, or -1
-    # Add the penalty times the sum over units of KL(target || mean activation).
+    cdef public int sparse_layer    # index of the layer with the sparsity penalty, or -1
+    # Adds the penalty times the sum over units of KL(target || mean activation).
     cdef public double sparsity_target, sparsity_penalty
     # Takes the loss at x + radius * sign(dloss/dx): the fast gradient sign method (FGSM) of
     # Goodfellow, Shlens and Szegedy 2015.
     cdef public double adversarial_radius
-    # Adds KL(p(x) || p(x + r)), where p are the predicted probabilities of the classes, and r has
-    # this length and the direction that changes them most: virtual adversarial training (VAT) of
-    # Miyato, Maeda, Koyama and Ishii 2018. p(x) is held fixed.
+    # Adds KL(p(x) || p(x + r)), where p are the predicted class probabilities, and r has this
+    # length and the direction that changes them most: virtual adversarial training (VAT) of
+    # Miyato, Maeda, Koyama and Ishii 2018. p(x) has no gradient.
     cdef public double smoothness_radius
-    # Then adds, for the samples without a target, this times the mean entropy of p(x), and this
-    # times KL(mean of p(x) || class_shares).
+    # With smoothness, the weights of the mean entropy of p(x), and of
+    # KL(mean of p(x) || class_shares), for the samples without a target.
     cdef public double entropy_weight, balance_weight
-    cdef readonly const double[::1] class_shares    # as many as outputs; [1 - s, s] for one
+    cdef readonly const double[::1] class_shares    # one per output; [1 - s, s] for one
 
     def __init__(self, loss, *, double alpha=0.0, int sparse_layer=-1,
                  double sparsity_target=0.05, double sparsity_penalty=0.0,
@@ -200,12 +200,12 @@ cdef struct SolverSettings:
 
 
 cdef class Solver:
-    """The rule that turns a gradient into a step."""
+    """The solver: computes a step from a gradient."""
     cdef readonly object kind           # a name of SOLVERS
     cdef public double learning_rate    # may change between two calls of `train`
     cdef public bint nesterov
     cdef public double momentum, beta_1, beta_2, epsilon
-    cdef public double max_norm         # of the weights into a unit; 0 sets no limit
+    cdef public double max_norm         # of the weights into a unit; 0 means no limit
 
     def __init__(self, kind, *, double learning_rate, double momentum=0.0,
                  bint nesterov=False, double beta_1=0.9, double beta_2=0.999,
@@ -222,22 +222,22 @@ cdef class Solver:
 
     @property
     def n_buffers(self):
-        """Rows of `buffers`: the parameters and the moments."""
+        """Number of rows of `buffers`: the parameters and the moments."""
         return {"plain_sgd": 1, "momentum": 2, "adam": 3}[self.kind]
 
     @property
     def needs_gradient(self):
-        """Whether the gradient needs memory of its own."""
+        """Whether the gradient needs separate memory."""
         return self.kind != "plain_sgd"
 
 
 cdef class Corruption:
     """The noise on the input of the network, in training only."""
     cdef readonly object kind   # a name of NOISES, or None
-    cdef readonly double level  # probability of a hit, or factor of `scale`; or the largest
+    cdef readonly double level  # probability of a hit, or factor of `scale`; or their maximum
     cdef readonly const double[::1] low, high   # extremes of each feature, for salt and pepper
     cdef readonly const double[::1] scale       # standard deviation of each, for Gaussian noise
-    cdef readonly object pool   # samples, of the type of X, whose values 'swap' takes
+    cdef readonly object pool   # samples from which 'swap' takes values, of the type of X
 
     def __init__(self, kind=None, double level=0.0, *, low=None, high=None, scale=None,
                  pool=None):
@@ -256,7 +256,7 @@ def _corruption(kind, level, low, high, scale, pool):
 
 
 cdef CorruptionSettings settings_of(Corruption noise, const floating[:, ::1] X) except *:
-    """For the kernel; what the noise reads must fit the features of X."""
+    """Return the settings for the kernel; check that the noise fits the features of X."""
     cdef int kind = NOISES[noise.kind]
     cdef Py_ssize_t n_features = X.shape[1], n_pool = 0
     cdef const floating[:, ::1] pool
@@ -280,12 +280,12 @@ cdef bint is_long(const double[::1] values, Py_ssize_t n):
 
 
 cdef class Problem:
-    """The network to train, and how to train it; made once per fit."""
+    """The network and the settings of its training; made once per fit."""
     cdef readonly const Layer[::1] layers
     cdef readonly Objective objective
     cdef readonly Solver solver
-    # Any object with the attributes `buffers`, see above, and `step`, the number of steps taken
-    # so far (for Adam's bias correction). Training changes both.
+    # An object with the attributes `buffers`, see above, and `step`, the number of steps taken so
+    # far (for Adam's bias correction). Training changes both.
     cdef readonly object state
     cdef readonly Corruption corruption
 
@@ -296,20 +296,20 @@ cdef class Problem:
 
 
 cdef class Batches:
-    """The samples of one call, and how they are cut into mini-batches."""
-    cdef readonly object X          # (n_rows, n_features); nan is missing, and goes in as zero
-    # (n_rows, n_outputs); X itself for an autoencoder. What is missing has no loss, for which
-    # the others of its row make up.
+    """The samples of one call, and their division into mini-batches."""
+    cdef readonly object X          # (n_rows, n_features); missing values (nan) are read as zero
+    # (n_rows, n_outputs); X itself for an autoencoder. Missing values have no loss; that of the
+    # other values of the row is scaled up accordingly.
     cdef readonly object target
-    cdef readonly object rows       # int64: those of X, target and weights to use, in this order
-    cdef readonly object ids        # int64: identify each of these rows to the noise
-    # (n_rows,), float64, relative to the mean weight of all samples, or None for ones; in its
-    # mini-batch, the loss of a row has the factor (weight / number of rows).
+    cdef readonly object rows       # int64: indices into X, target and weights, in order of use
+    cdef readonly object ids        # int64: numbers of these rows that determine their noise
+    # (n_rows,), float64, relative to the mean weight of all samples, or None for ones. The loss of
+    # a row has the factor (weight / number of rows) in its mini-batch.
     cdef readonly object weights
     cdef readonly Py_ssize_t size   # of a mini-batch; the last one may have fewer rows
-    cdef readonly uint64_t key      # of the noise; another one each epoch
-    # So many rows at the beginning of each mini-batch have a target; the loss is their mean. The
-    # targets of the others are not read. All have one if it is negative.
+    cdef readonly uint64_t key      # of the noise; different in each epoch
+    # Number of rows at the beginning of each mini-batch that have a target; the loss is their
+    # mean. The targets of the others are not read. If it is negative, all rows have a target.
     cdef readonly Py_ssize_t n_labelled
 
     def __init__(self, X, target, rows, ids, weights, Py_ssize_t size, uint64_t key,
@@ -333,7 +333,7 @@ cdef struct Step:
     CorruptionSettings corruption
     bint is_float           # the type behind the pointers without one: float or double
     void *params
-    void *gradient          # NULL: straight into the parameters
+    void *gradient          # NULL: directly into the parameters
     void *workspace
     void *scale             # factor of the loss of each row: its weight / number of rows
     void *slope             # dloss/dx, for adversarial rows: as large as the input of a batch
@@ -341,17 +341,17 @@ cdef struct Step:
     void *scratch           # one number per unit of the widest layer
     const void *X
     const void *target
-    const double *weights   # NULL: all rows weigh the same
+    const double *weights   # NULL: all rows have the same weight
     uint64_t key
     # this batch
     const int64_t *rows
     const int64_t *ids
     Py_ssize_t m
-    Py_ssize_t n_labelled   # of them: the first
-    Py_ssize_t height       # rows of the workspace: m, or twice as many, the moved ones behind
+    Py_ssize_t n_labelled   # of these, the number of rows with a target
+    Py_ssize_t height       # rows of the workspace: m, or 2 m with moved rows at the end
     double weight           # mean weight of the rows
     double bias_correction  # of Adam's moments
-    # this operation, and the rows that it is done with
+    # this operation and its rows
     Operation operation
     Py_ssize_t k
     Py_ssize_t start
@@ -365,7 +365,7 @@ cdef struct Span:
 
 
 cdef double take_step(Team team, Step *step) noexcept nogil:
-    """Train on one batch. Returns its cost without the L2 term; takes no step if not finite."""
+    """Train on a batch. Returns the cost without the L2 term; no step if it is not finite."""
     cdef double cost, work = 0.0
     cdef Py_ssize_t k
     cdef bint smooth = step.objective.smoothness_radius > 0
@@ -392,18 +392,17 @@ cdef double forward_backward(Team team, Step *step) noexcept nogil:
     """Run all layers forwards, and backwards to the delta of the first. Returns the cost."""
     cdef Py_ssize_t top = step.n_layers - 1
     cdef double cost = run_forwards(team, step)
-    if step.objective.loss == LOSS_SOFTMAX:  # which needs all columns of the output
+    if step.objective.loss == LOSS_SOFTMAX:  # needs all columns of the output
         cost += run(team, step, LOSS, top, 0.0)
     return cost + run_backwards(team, step)
 
 
 cdef double forward_backward_smooth(Team team, Step *step) noexcept nogil:
-    """The same with rows and rows moved from them to where the prediction changes most.
+    """The same for virtual adversarial training: with rows, and moved copies of the rows.
 
-    A moved row begins a little way off, in a random direction. The slope of the divergence of the
-    predictions there points to where it goes: one step of the power method. What is missing stays
-    zero. Rows with a target become adversarial once the others have been moved from where they
-    were.
+    A row is first moved a short distance in a random direction. The gradient of the divergence of
+    the predictions there gives its final direction: one step of the power method. Missing values
+    stay zero. Adversarial training perturbs rows with a target after their copies were moved.
     """
     cdef Py_ssize_t m = step.m, top = step.n_layers - 1
     cdef double cost, per_row = 8.0 * m * step.net[0].n_in
@@ -447,13 +446,13 @@ cdef double run_backwards(Team team, Step *step) noexcept nogil:
 
 
 cdef double work_of(const Step *step, Py_ssize_t k) noexcept nogil:
-    """Multiplications of the rows and the matrix of layer k."""
+    """Number of multiplications in the product of the rows and the matrix of layer k."""
     return <double> step.count * step.net[k].n_in * step.net[k].n_out
 
 
 cdef double run(Team team, Step *step, Operation operation, Py_ssize_t k,
                 double work) noexcept nogil:
-    """Do an operation of so many multiplications. Returns the sum of its partial costs."""
+    """Do an operation with `work` multiplications. Returns the sum of its partial costs."""
     cdef int part, n_parts = <int> min(<double> team.n_threads, 1.0 + work / MIN_WORK_PER_PART)
     cdef double total = 0.0
     step.operation, step.k = operation, k
@@ -518,7 +517,7 @@ cdef double part_of(Step *step, floating *params, int part, int n_parts) noexcep
 
 
 cdef floating *inputs_of(const Step *step, Py_ssize_t k, floating *workspace) noexcept nogil:
-    """The input of layer k, from the first row of the operation on."""
+    """Input of layer k, from the first row of the operation on."""
     return (workspace + step.height * step.net[k].input
             + step.start * step.net[k].n_in)
 
@@ -529,7 +528,7 @@ cdef floating *deltas_of(const Step *step, Py_ssize_t k, floating *workspace) no
 
 
 cdef floating *outputs_of(const Step *step, Py_ssize_t k, floating *workspace) noexcept nogil:
-    """Where the output of layer k goes: the input of the next, or the delta of the last."""
+    """Place of the output of layer k: the input of the next layer, or the delta of the last."""
     if k == step.n_layers - 1:
         return deltas_of(step, k, workspace)
     return inputs_of(step, k + 1, workspace)
@@ -540,13 +539,13 @@ cdef floating *predicted_of(const Step *step, Py_ssize_t i, floating *like) noex
 
 
 cdef Py_ssize_t id_of(const Step *step, Py_ssize_t i) noexcept nogil:
-    """The id of row i of the operation: a moved row has that of the one it comes from."""
+    """Id of row i of the operation; a moved row has the id of its original."""
     i += step.start
     return step.ids[i if i < step.m else i - step.m]
 
 
 cdef Span span_of(Py_ssize_t n, int part, int n_parts) noexcept nogil:
-    """A part of n columns; unless they are few, aligned to vector width. It may be empty."""
+    """A part of n columns, aligned to vector width unless n is small. It may be empty."""
     cdef Py_ssize_t unit = UNIT if n >= 4 * UNIT * n_parts else 1
     cdef Py_ssize_t units = (n + unit - 1) // unit
     cdef Py_ssize_t start = min(n, units * part // n_parts * unit)
@@ -556,9 +555,9 @@ cdef Span span_of(Py_ssize_t n, int part, int n_parts) noexcept nogil:
 # ---- the operations, by parts ---------------------------------------------------
 
 cdef double weigh(const Step *step, Span rows, floating *scale) noexcept nogil:
-    """Fill in the factors of some rows. Returns their part of the mean, as if it were a cost.
+    """Set the factors of some rows. Returns their part of the mean weight.
 
-    A row whose target has missing values weighs more, so that its loss is as if it had none.
+    The weight of a row is scaled up to make up for missing values of its target.
     """
     cdef Py_ssize_t i, n_out = step.net[step.n_layers - 1].n_out
     cdef const floating *target = <const floating *> step.target
@@ -575,7 +574,7 @@ cdef double weight_of(const Step *step, Py_ssize_t i) noexcept nogil:
 
 
 cdef void corrupt_input(const Step *step, Span rows, floating *workspace) noexcept nogil:
-    """Some rows of X, corrupted, as the input of the first layer."""
+    """Corrupt some rows of X, and store them as the input of the first layer."""
     cdef Py_ssize_t i, n_in = step.net[0].n_in
     cdef const floating *X = <const floating *> step.X
     for i in range(rows.start, rows.start + rows.size):
@@ -585,9 +584,9 @@ cdef void corrupt_input(const Step *step, Span rows, floating *workspace) noexce
 
 cdef void forward(const Layer *net, Py_ssize_t n_layers, Py_ssize_t k, const floating *params,
                   Py_ssize_t m, Span units, const floating *x, floating *z) noexcept nogil:
-    """x (m, n_in) through some units of layer k, into their columns of z (m, n_out).
+    """Apply some units of layer k to x (m, n_in), and store their columns of z (m, n_out).
 
-    The last layer ends with the product, without bias: its activation goes with the loss.
+    For the last layer this is only the product; bias and activation are part of the loss.
     """
     cdef:
         Py_ssize_t n_in = net[k].n_in, n_out = net[k].n_out
@@ -602,7 +601,7 @@ cdef void forward(const Layer *net, Py_ssize_t n_layers, Py_ssize_t k, const flo
 
 
 cdef void drop(const Step *step, Py_ssize_t k, Span columns, floating *x) noexcept nogil:
-    """Dropout of some columns of the input of layer k, or of its gradient."""
+    """Apply dropout to some columns of the input of layer k, or of its gradient."""
     cdef Py_ssize_t i, stride = step.net[k].n_in
     if step.net[k].dropout == 0:
         return
@@ -613,7 +612,7 @@ cdef void drop(const Step *step, Py_ssize_t k, Span columns, floating *x) noexce
 
 cdef double losses(const Step *step, const floating *params, Span units,
                    floating *z) noexcept nogil:
-    """The loss of some columns of the output, weighted; they become its gradient."""
+    """Compute the weighted loss of some columns of the output; replace them by its gradient."""
     cdef:
         const Layer *top = &step.net[step.n_layers - 1]
         const floating *scale = <const floating *> step.scale
@@ -644,7 +643,7 @@ cdef double row_loss(int loss, int activation, Py_ssize_t n, floating scale,
 
 cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Span columns,
                      floating *workspace) noexcept nogil:
-    """The delta of layer k - 1, some columns of it. Returns their sparsity penalty."""
+    """Compute some columns of the delta of layer k - 1. Returns their sparsity penalty."""
     cdef:
         const Layer *layer = &step.net[k]
         const Layer *below = &step.net[k - 1]
@@ -669,7 +668,7 @@ cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Spa
 
 cdef void perturb_input(const Step *step, const floating *params, Span columns,
                         floating *workspace) noexcept nogil:
-    """x := x + radius * sign(dloss/dx) (FGSM), some columns of it."""
+    """x := x + radius * sign(dloss/dx) (FGSM), for some columns."""
     slopes(step, params, columns, workspace)
     perturb(step.count, columns.size, step.net[0].n_in, step.objective.adversarial_radius,
             <const floating *> step.slope + columns.start,
@@ -678,7 +677,7 @@ cdef void perturb_input(const Step *step, const floating *params, Span columns,
 
 cdef void slopes(const Step *step, const floating *params, Span columns,
                  floating *workspace) noexcept nogil:
-    """dloss/dx, some columns of it."""
+    """Compute some columns of dloss/dx."""
     cdef const Layer *layer = &step.net[0]
     gemm[floating](False, False, step.count, columns.size, layer.n_out, 1,
                    deltas_of(step, 0, workspace), layer.n_out,
@@ -687,7 +686,7 @@ cdef void slopes(const Step *step, const floating *params, Span columns,
 
 
 cdef void move(const Step *step, Span rows, floating *workspace) noexcept nogil:
-    """Some moved rows: x, and so far from it in the direction that is theirs now."""
+    """Set some moved rows to x plus a step in their directions, which is short at first."""
     cdef:
         Py_ssize_t i, n_in = step.net[0].n_in
         floating *x = workspace + step.height * step.net[0].input
@@ -698,7 +697,7 @@ cdef void move(const Step *step, Span rows, floating *workspace) noexcept nogil:
     if begins:
         length /= FIRST_PART
     for i in range(rows.start, rows.start + rows.size):
-        if begins:  # no layer has this number
+        if begins:  # a key of its own: no layer has this number
             start_direction(layer_key(step.key, step.n_layers, step.ids[i]), n_in,
                             direction + i * n_in)
         displace(n_in, length, <const floating *> x + i * n_in,
@@ -707,7 +706,7 @@ cdef void move(const Step *step, Span rows, floating *workspace) noexcept nogil:
 
 cdef double diverge(const Step *step, const floating *params,
                     floating *workspace) noexcept nogil:
-    """The mean divergence of the predictions of the moved rows from those of the others."""
+    """Compute the mean divergence between the predictions of original and moved rows."""
     cdef:
         const Layer *top = &step.net[step.n_layers - 1]
         floating *z = deltas_of(step, step.n_layers - 1, workspace)
@@ -723,14 +722,17 @@ cdef double diverge(const Step *step, const floating *params,
 
 
 cdef double settle(const Step *step, floating *workspace) noexcept nogil:
-    """Ask that predictions of rows without a target be confident, and that their mean be the shares
-    of the classes. The gradient is added to that of the loss."""
+    """Compute the entropy and balance terms of the rows without a target.
+
+    They favour confident predictions whose mean is the class shares. The gradient is added to that
+    of the loss.
+    """
     cdef:
         const ObjectiveSettings *objective = &step.objective
         Py_ssize_t n_out = step.net[step.n_layers - 1].n_out, i, j
         Py_ssize_t n_classes = max(2, n_out), n_rows = step.m - step.n_labelled
         floating *d = deltas_of(step, step.n_layers - 1, workspace)
-        floating *mean = <floating *> step.scratch  # and then the slope of the balance
+        floating *mean = <floating *> step.scratch  # later the slope of the balance term
         floating *p
         double cost = 0.0, total = 0.0, weight
     memset(mean, 0, n_classes * sizeof(floating))
@@ -759,11 +761,11 @@ cdef double settle(const Step *step, floating *workspace) noexcept nogil:
 
 cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
                  floating *workspace) noexcept nogil:
-    """The gradient of the weights into some units of layer k, and the step that it makes.
+    """Compute the gradient of the weights into some units of layer k, and take the step.
 
-    Plain SGD has no buffer for it: it goes straight into the parameters, weight decay
-    included. The delta of a layer stands before its partner's input, and its input before the
-    partner's delta, so a tied pair is the same product over twice the rows.
+    Plain SGD has no buffer for the gradient: it is added directly to the parameters, with weight
+    decay. The delta of a layer is followed by its partner's input in the workspace, and its input
+    by the partner's delta, so a tied pair needs one product over twice the rows.
     """
     cdef:
         const Layer *layer = &step.net[k]
@@ -789,13 +791,13 @@ cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
     if layer.transposed:
         return
     out += weight
-    if step.solver.kind == SOLVER_PLAIN_SGD:  # nothing else is done with it
+    if step.solver.kind == SOLVER_PLAIN_SGD:  # the gradient is not read again
         block = units.size
     while done < units.size:
         size = min(block, units.size - done)
         gemm[floating](True, False, size, n_in, rows, alpha, delta + done, n_out,
                        workspace + m * layer.input, n_in, beta, out, n_in)
-        # The next one goes to the same place, which is in the cache.
+        # Each block uses the same memory, which is in the cache.
         step_parameters(step, rate, decay, weight + done * n_in, size * n_in, out, params)
         done += size
     if step.solver.max_norm > 0:
@@ -805,7 +807,7 @@ cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
 cdef void step_parameters(const Step *step, double rate, double decay, Py_ssize_t start,
                           Py_ssize_t size, const floating *gradient,
                           floating *params) noexcept nogil:
-    """Take the solver's step with a range of the parameters; its moments lie behind them."""
+    """Take the solver's step for a range of parameters, followed by moments in memory."""
     cdef:
         const SolverSettings *solver = &step.solver
         floating *w = params + start
@@ -823,13 +825,13 @@ def train(Problem problem not None, Batches batches not None, Team team not None
           floating[::1] gradient, floating[::1] workspace):
     """Take a step for each batch, in the order of the rows.
 
-    ``state.step`` counts the steps taken, also if an interrupt or a cost that is not finite
-    ends them. The same number of threads gives the same bits.
+    ``state.step`` counts the steps taken, even if an interrupt or a non-finite cost ends them. The
+    result is exactly reproducible with the same number of threads.
 
     Returns
     -------
     cost : float
-        Sum over batches of (cost without L2 term) x (rows); nan as soon as it is not finite.
+        Sum over batches of (cost without L2 term) x (rows); nan if a cost is not finite.
     """
     cdef:
         Step step
@@ -866,7 +868,7 @@ def train(Problem problem not None, Batches batches not None, Team team not None
 
 def loss_and_gradient(Problem problem not None, Batches batches not None, Team team not None,
                       floating[::1] gradient, floating[::1] workspace):
-    """Cost of all rows as one batch, L2 term included; its gradient goes to `gradient` (OUT)."""
+    """Compute the cost of all rows as a batch, with L2 term, and its `gradient` (OUT)."""
     cdef:
         Step step
         floating[:, ::1] buffers = problem.state.buffers
@@ -892,7 +894,7 @@ cdef Py_ssize_t labelled_of(Py_ssize_t n_labelled, Py_ssize_t m) noexcept nogil:
 
 
 cdef floating *first_of(floating[::1] gradient, Py_ssize_t n_params) except NULL:
-    """The place of the gradient, which must fit the parameters."""
+    """Return a pointer to the gradient, which must fit the parameters."""
     if gradient.shape[0] != n_params:
         raise ValueError("the gradient does not fit the parameters")
     return &gradient[0]
@@ -900,9 +902,9 @@ cdef floating *first_of(floating[::1] gradient, Py_ssize_t n_params) except NULL
 
 cdef Py_ssize_t describe(Step *step, Problem problem, Batches batches, Py_ssize_t size,
                          floating[:, ::1] buffers, floating[::1] workspace) except -1:
-    """Check all sizes, and fill in what batches of up to `size` rows share. Returns n_rows.
+    """Check all sizes, and set the common fields for batches of up to `size` rows. Returns n_rows.
 
-    The pointers outlive the views taken here: the caller holds `batches`, which hold the arrays.
+    The pointers outlive the local views: the caller holds `batches`, which holds the arrays.
     """
     cdef:
         const Layer[::1] layers = problem.layers
@@ -955,9 +957,9 @@ cdef int check_smoothness(Objective objective, Py_ssize_t n_out) except -1:
 cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t height, Py_ssize_t rows,
                       Py_ssize_t beside, Py_ssize_t workspace_size, Py_ssize_t n_params,
                       Py_ssize_t n_in, Py_ssize_t n_out) except -1:
-    """Refuse what would read or write outside an array. Returns the columns of the workspace.
+    """Refuse sizes that would access memory outside an array. Returns the workspace width.
 
-    It has `height` rows, of which so many `rows` have numbers `beside` those of the layers.
+    The workspace has `height` rows; `rows` of them have `beside` more numbers than the layers use.
     """
     cdef Py_ssize_t k, n_layers = layers.shape[0], width = 0, max_units = 2
     cdef const Layer *layer
@@ -965,11 +967,11 @@ cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t height, Py_ssize_t row
         raise ValueError("the widths of X or target do not fit the network")
     for k in range(n_layers):
         layer = &layers[k]
-        if not (0 < layer.n_in <= INT_MAX and 0 < layer.n_out <= INT_MAX):  # as BLAS counts
+        if not (0 < layer.n_in <= INT_MAX and 0 < layer.n_out <= INT_MAX):  # the integers of BLAS
             raise ValueError(f"the sizes of layer {k} are out of range")
         if k > 0 and layer.n_in != layers[k - 1].n_out:
             raise ValueError(f"layer {k} does not fit the layer below")
-        # Softmax is an output only: `activate` would do nothing.
+        # Softmax is for the output only: `activation_backward` does not support it.
         if not 0 <= layer.activation <= ACT_SOFTMAX - (k < n_layers - 1):
             raise ValueError(f"layer {k} has an unknown activation")
         if not (lies_within(n_params, layer.weight, layer.n_out, layer.n_in)
@@ -978,10 +980,10 @@ cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t height, Py_ssize_t row
         if not (lies_within(workspace_size, layer.input, 1, layer.n_in)
                 and lies_within(workspace_size, layer.delta, 1, layer.n_out)):
             raise ValueError("the workspace is too small")
-        # A slice of a table keeps the places of the whole network.
+        # A slice of a table has the positions of the whole network.
         width = max(width, layer.input + layer.n_in, layer.delta + layer.n_out)
         max_units = max(max_units, layer.n_out)
-    # BLAS counts up to two rows for each of a batch.
+    # The products for BLAS have up to two rows for each row of a batch.
     if not (0 < rows and height <= INT_MAX // 2
             and lies_within(workspace_size - max_units, 0, height, width)
             and lies_within(workspace_size - max_units, height * width, rows, beside)):
@@ -990,7 +992,7 @@ cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t height, Py_ssize_t row
 
 
 cdef int check_for_training(const Layer[::1] layers) except -1:
-    """Refuse pairs of layers that are not as `update` takes them."""
+    """Refuse pairs of layers that `update` cannot handle."""
     cdef Py_ssize_t k, n_layers = layers.shape[0]
     cdef const Layer *layer
     cdef const Layer *other
@@ -1012,8 +1014,8 @@ cdef int check_for_training(const Layer[::1] layers) except -1:
 
 
 cdef bint lies_within(int64_t size, int64_t place, int64_t m, int64_t n) noexcept nogil:
-    """Whether an array (m, n) at a place of so many numbers ends within them."""
-    return 0 <= place <= size and m <= (size - place) // n  # no product, which could overflow
+    """Whether an array (m, n) at `place` fits into memory for `size` numbers."""
+    return 0 <= place <= size and m <= (size - place) // n  # a product could overflow
 
 
 cdef bint all_below(const int64_t[::1] values, Py_ssize_t limit) noexcept nogil:
@@ -1025,7 +1027,7 @@ cdef bint all_below(const int64_t[::1] values, Py_ssize_t limit) noexcept nogil:
     return values.shape[0] == 0 or largest < <uint64_t> limit
 
 
-# ---- inference: each thread has its share of the rows --------------------------------
+# ---- inference: each thread handles a share of the rows ------------------------------
 
 cdef struct Inference:
     const Layer *net
@@ -1033,14 +1035,14 @@ cdef struct Inference:
     bint is_float
     const void *params
     void *workspace
-    Py_ssize_t workspace_size   # of each thread's part
-    Py_ssize_t workspace_rows   # that it has room for
+    Py_ssize_t workspace_size   # for each thread
+    Py_ssize_t workspace_rows   # that fit into it
     Py_ssize_t n_rows
     const void *X
     int loss
     const void *target
     void *outputs
-    double *losses              # NULL: the outputs are asked for
+    double *losses              # NULL: compute the outputs
 
 
 cdef void infer_share(void *context, int part, int n_parts) noexcept nogil:
@@ -1058,7 +1060,7 @@ cdef void infer_share(void *context, int part, int n_parts) noexcept nogil:
 
 cdef void infer_chunk(const Inference *job, const floating *params, int part, Py_ssize_t start,
                       Py_ssize_t m) noexcept nogil:
-    """m rows through all layers, without noise, to their outputs or losses."""
+    """Compute the outputs or losses of m rows, without noise."""
     cdef:
         const Layer *net = job.net
         Py_ssize_t i, k, top = job.n_layers - 1, n_out = net[top].n_out
@@ -1102,7 +1104,7 @@ def outputs(const Layer[::1] layers, Team team not None, const floating[::1] par
             const floating[:, ::1] X, floating[:, ::1] out):
     """out (OUT, shape (n_rows, n_out)) := the output of the last layer for the rows of X.
 
-    The workspace has as many equal parts as the team has threads, for ``workspace_rows`` each.
+    The workspace has an equal part for each thread of the team, for ``workspace_rows`` rows.
     """
     cdef Inference job
     describe_inference(&job, layers, team, params, workspace, workspace_rows, X, out.shape[1])
@@ -1128,7 +1130,7 @@ def row_losses(const Layer[::1] layers, Objective objective not None, Team team 
 
 def corrupt_rows(Corruption corruption not None, const floating[:, ::1] X,
                  const int64_t[::1] ids, uint64_t key, floating[:, ::1] out):
-    """out (OUT) := the rows of X as the first layer sees them in training."""
+    """out (OUT) := the rows of X, corrupted as in training."""
     cdef CorruptionSettings settings = settings_of(corruption, X)
     cdef Py_ssize_t i
     if ids.shape[0] != X.shape[0] or out.shape[0] != X.shape[0] or out.shape[1] != X.shape[1]:

@@ -1,13 +1,13 @@
-/* A team of threads that share out the parts of a task.
+/* A team of threads that share the parts of a task.
  *
- * One thread leads. It publishes a task of so many parts, takes parts itself, and goes on when
- * all are done; the others take what they can get. A thread that the machine is slow to run
- * thus holds up the part it has begun, and no other. A waiting thread spins ~50 us, about the
- * time between two tasks, then sleeps, so that another process can have the core.
+ * One thread is the leader. It publishes a task with a number of parts, does parts itself, and
+ * continues when all are done; the other members do parts as long as there are any. A thread
+ * that the system delays thus delays only the part it has begun. A waiting thread spins ~50 us,
+ * about the time between two tasks, then sleeps, so that other processes can use the core.
  *
- * The threads themselves are Python's, without the interpreter lock, and so are the locks that
- * they sleep on. The rest is five atomic operations of GCC and clang; with another compiler,
- * or 32-bit pointers, a team has no members but the leader.
+ * The threads are Python's, without the interpreter lock, and so are the locks that they sleep
+ * on. The rest are five atomic operations of GCC and clang; with another compiler, or 32-bit
+ * pointers, the leader is the only member of a team.
  */
 #ifndef SKAE_TEAM_H
 #define SKAE_TEAM_H
@@ -46,14 +46,14 @@ enum { TEAM_SPINS = 1500, TEAM_MOST = 64, TEAM_CACHE_LINES = 128 };
 typedef void (*team_function)(void *context, int part, int n_parts);
 
 typedef struct {
-    PyThread_type_lock lock; /* held, except for the moment of a call to wake up */
+    PyThread_type_lock lock; /* held, except for a moment to wake the member */
     int asleep;
     char padding[TEAM_CACHE_LINES];
 } team_member;
 
 typedef struct {
-    /* The task's number, how many parts it has and which is next: 32, 16 and 16 bits, so that
-     * a part can only be taken of the task that was looked at. */
+    /* Number of the task, number of its parts, and the next part: 32, 16 and 16 bits. Thus a
+     * part can only be taken of the task whose ticket was read. */
     uint64_t ticket;
     char padding_1[TEAM_CACHE_LINES];
     int64_t unfinished;
@@ -75,7 +75,7 @@ static inline void team_wake(team_member *member)
         PyThread_release_lock(member->lock);
 }
 
-/* Take a part of the present task and do it; false if there is none to take. */
+/* Take a part of the current task and do it; false if there is none left. */
 static inline int team_do_part(team_state *team)
 {
     uint64_t ticket = TEAM_LOAD(&team->ticket);
@@ -88,7 +88,7 @@ static inline int team_do_part(team_state *team)
     return 0;
 }
 
-/* Whether there is something to do for a member that waits. */
+/* Whether a waiting member has something to do. */
 static inline int team_calls(team_state *team, int member)
 {
     if (member == 0) return TEAM_LOAD(&team->unfinished) == 0;
@@ -103,12 +103,12 @@ static inline void team_wait(team_state *team, int member)
         TEAM_PAUSE();
     }
     TEAM_STORE(&me->asleep, 1);
-    /* Called in between: unless the caller has seen that I sleep, I take it back. */
+    /* A call may have come before the store: if the caller has not seen it, do not sleep. */
     if (team_calls(team, member) && TEAM_EXCHANGE(&me->asleep, 0)) return;
     PyThread_acquire_lock(me->lock, WAIT_LOCK);
 }
 
-/* Do all parts of a task, by all members; for the leader. */
+/* Do all parts of a task with all members; called by the leader. */
 static inline void team_run(team_state *team, int n_members, team_function function,
                             void *context, int n_parts)
 {
@@ -126,7 +126,7 @@ static inline void team_run(team_state *team, int n_members, team_function funct
     while (TEAM_LOAD(&team->unfinished) > 0) team_wait(team, 0);
 }
 
-/* Do parts until the team is dissolved; for the other members. */
+/* Do parts until the team is dissolved; called by the other members. */
 static inline void team_work(team_state *team, int member)
 {
     while (!TEAM_LOAD(&team->stop))

@@ -1,4 +1,4 @@
-"""Threads for the kernel, which do each task in parts, see _team.h; and a guard for resources."""
+"""Threads that do the tasks of the kernel in parts (see _team.h), and a guard for resources."""
 
 from threading import Thread
 
@@ -12,21 +12,21 @@ from cpython.pythread cimport (
 
 HAS_MEMBERS = bool(TEAM_HAS_MEMBERS)
 
-cdef int MOST_ATTEMPTS = 100  # at an end that raises
+cdef int MOST_ATTEMPTS = 100  # to call an `end` that raises
 
 
 cdef class Guard:
-    """A context manager that reaches its end wherever an interrupt comes.
+    """A context manager whose `end` is called even if an interrupt comes at any moment.
 
-    Python looks for Ctrl-C between two bytecodes, so it can leave any function at any place, also
-    a ``finally``. There are no bytecodes here. An interrupted `end` is called again until it is
-    done, and then the interrupt is raised. If the ``with`` statement is left without a call of
-    ``__exit__``, the end comes when the guard is deleted.
+    Python handles Ctrl-C between two bytecodes, so an interrupt can leave any function at any
+    place, even in a ``finally`` block. Compiled code has no bytecodes. An interrupted `end` is
+    called again until it succeeds, and then the interrupt is raised. If the ``with`` statement is
+    left without a call of ``__exit__``, `end` is called when the guard is deleted.
 
-    Subclasses have `begin`, whose result is that of the ``with`` statement, and `end`, which
+    Subclasses define `begin`, which returns the value of the ``with`` statement, and `end`, which
     undoes as much as was begun and may be called more than once.
     """
-    lock = None  # held by the thread that begins or ends, if there is one
+    lock = None  # held during `begin` and `end`, if not None
 
     def __enter__(self):
         self.begun = True
@@ -47,7 +47,7 @@ cdef class Guard:
         cdef PyObject *value
         cdef PyObject *traceback
         if self.begun:
-            PyErr_Fetch(&kind, &value, &traceback)  # what has left the `with` statement
+            PyErr_Fetch(&kind, &value, &traceback)  # the error that has left the `with` statement
             try:
                 self.__exit__()
             finally:
@@ -75,17 +75,17 @@ cdef class Guard:
 
 
 cdef class Team:
-    """Threads that share out the parts of a task; a context manager.
+    """Threads that share the parts of a task; a context manager.
 
-    They live from ``__enter__`` to ``__exit__``, and do not hold the interpreter lock in between.
+    They exist from ``__enter__`` to ``__exit__``, and do not hold the interpreter lock meanwhile.
 
     Parameters
     ----------
     n_threads : int
-        The leader included. One where the compiler had no atomic operations; within the context,
-        no more than could be started.
+        Number of threads, including the leader. It is one if the compiler had no atomic
+        operations; within the context, it is the number of threads that could be started.
     begin : callable, default=None
-        Called first by each of the others.
+        Function that each of the other threads calls first.
     """
 
     def __cinit__(self, int n_threads=1, begin=None):
@@ -109,13 +109,13 @@ cdef class Team:
         return self
 
     def __exit__(self, *exception):
-        team_dissolve(&self.state, TEAM_MOST)  # there may be members that do not count
+        team_dissolve(&self.state, TEAM_MOST)  # also threads beyond n_threads
         for thread in self.threads:
             if thread.is_alive():
                 thread.join()
 
     cdef int start(self) except -1:
-        """Start threads, as far as there is room for them; return how many there are."""
+        """Start threads, as many as possible; return their number."""
         cdef int i
         for i in range(self.n_threads):
             self.state.members[i].lock = PyThread_allocate_lock()
@@ -138,8 +138,8 @@ cdef class Team:
             team_work(&self.state, member)
 
     cdef void run(self, team_function function, void *context, int n_parts) noexcept nogil:
-        """Call the function with each part of n_parts, and come back when all are done.
+        """Call the function with each part of n_parts, and return when all are done.
 
-        Outside the context the leader does them all.
+        Outside the context, the leader does all parts.
         """
         team_run(&self.state, self.n_threads, function, context, n_parts)
