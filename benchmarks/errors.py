@@ -318,7 +318,9 @@ BASIC_STACK = {**MNIST_STACK, "max_iter": 15}
 BASIC_FINE_TUNING = {**MNIST_FINE_TUNING, "max_iter": 60}
 # *bg-rand*: validation error 8.55 % with a first layer of 60 linear units, 8.7 with 40; 11.05 with
 # two layers of 1000 (20 with dropout instead of adversarial training); 12.1 for an SVM on 50
-# principal components.
+# principal components. With smoothness_radius 1.0, adversarial_radius 0.25 and 60 epochs, it is
+# 8.25 % (8.50 without smoothness_radius, 9.00 with 4.0, 8.60 in 120 epochs), but the test error is
+# 9.52. Corruption 0.7, 0.5, 0.5: 8.90; a second layer of 2000 units: 8.80; input_dropout: 8.90.
 BG_STACK = dict(
     hidden_layer_sizes=(60, 1000, 1000),
     activation=["identity", "relu", "relu"],

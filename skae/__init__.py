@@ -12,6 +12,7 @@ from skae._displays import (
     ReconstructionDisplay,
 )
 from skae._imputer import StackedAutoencoderImputer
+from skae._marginalized import MarginalizedAutoencoder
 from skae._regressor import StackedAutoencoderRegressor
 from skae._stacked import StackedAutoencoder
 from skae._version import __version__
@@ -23,6 +24,7 @@ __all__ = [
     "FeatureScoreDisplay",
     "FilterDisplay",
     "LossCurveDisplay",
+    "MarginalizedAutoencoder",
     "ReconstructionDisplay",
     "StackedAutoencoder",
     "StackedAutoencoderClassifier",

@@ -127,19 +127,8 @@ def refuse_collection(X):
         )
 
 
-class BaseModel(CallbackSupportMixin, BaseEstimator):
-    """Base of all estimators: persistence and validation of X. Subclasses define `_lacks_epochs`.
-
-    Attributes
-    ----------
-    _lacks_epochs : bool
-        Whether the last fit was interrupted before its end.
-    _to_resume : dict or None
-        Information about an unfinished fit, in an estimator from a checkpoint. The next fit
-        resumes that fit, whatever `warm_start` is.
-    """
-
-    _to_resume: dict[str, Any] | None = None
+class BaseFitted(BaseEstimator):
+    """Base of all estimators: persistence and validation of X."""
 
     _documentation = {
         "input_attributes": """\
@@ -195,15 +184,30 @@ class BaseModel(CallbackSupportMixin, BaseEstimator):
         usual = {"accept_sparse": "csr", "ensure_all_finite": "allow-nan", "dtype": ACCEPTED}
         return validate_data(self, X, **{**usual, **options})
 
-    def _is_first_fit(self, incremental=False):
-        """Whether a fit starts from scratch."""
-        continues = incremental or self.warm_start or self._to_resume is not None
-        return not (hasattr(self, "n_iter_") and continues)
-
     def _check_X(self, X):
         """Validate the X of a method of a fitted estimator."""
         check_is_fitted(self)
         return self._validate(X, reset=False)
+
+
+class BaseModel(CallbackSupportMixin, BaseFitted):
+    """Base of the estimators that are trained. Subclasses define `_lacks_epochs`.
+
+    Attributes
+    ----------
+    _lacks_epochs : bool
+        Whether the last fit was interrupted before its end.
+    _to_resume : dict or None
+        Information about an unfinished fit, in an estimator from a checkpoint. The next fit
+        resumes that fit, whatever `warm_start` is.
+    """
+
+    _to_resume: dict[str, Any] | None = None
+
+    def _is_first_fit(self, incremental=False):
+        """Whether a fit starts from scratch."""
+        continues = incremental or self.warm_start or self._to_resume is not None
+        return not (hasattr(self, "n_iter_") and continues)
 
 
 class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):

@@ -60,6 +60,7 @@ from skae._classifier import StackedAutoencoderClassifier
 from skae._denoising import DenoisingAutoencoder
 from skae._detector import StackedAutoencoderDetector
 from skae._imputer import StackedAutoencoderImputer
+from skae._marginalized import MarginalizedAutoencoder
 from skae._network import CODE_ACTIVATIONS
 from skae._regressor import StackedAutoencoderRegressor
 from skae._stacked import StackedAutoencoder
@@ -455,6 +456,21 @@ def _convert_detector(scope, operator, container):
         graph.assign(variable, graph.cast(node, graph.tensor))
 
 
+def _shape_marginalized(operator):
+    _check(operator, 1)
+    _set_columns(operator, operator.raw_operator._n_features_out)
+
+
+def _convert_marginalized(scope, operator, container):
+    autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
+    parts = [graph.X]
+    for W, bias in zip(autoencoder.coefs_, autoencoder.intercepts_):
+        layer = _Layer(W.T, bias, autoencoder.activation)
+        parts.append(graph.forward(parts[-1], [layer]))
+    shown = graph.node("Concat", *parts, axis=1) if autoencoder.concatenate else parts[-1]
+    graph.assign(operator.outputs[0], shown)
+
+
 def _kept(imputer):
     return np.flatnonzero(imputer._observed | imputer.keep_empty_features)
 
@@ -571,6 +587,7 @@ def _register():
             {"score_samples": [True, False]},
         ),
         StackedAutoencoderImputer: (_shape_imputer, _convert_imputer, None, None),
+        MarginalizedAutoencoder: (_shape_marginalized, _convert_marginalized, None, None),
     }.items():
         alias = f"Skae{estimator.__name__}"
         update_registered_converter(
