@@ -5,7 +5,8 @@
 .NOTPARALLEL:  # all targets share one environment
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
-    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-compare \
+    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-text \
+    bench-compare \
     lint docs dist wheel-test clean
 
 VENV := .venv
@@ -39,6 +40,7 @@ help:
 	@echo "             (ADBENCH=<folder of ADBench's .npz> DATA=mnist.npz: also on these)"
 	@echo "make bench-novelty    detectors on many tables (an hour; ADBENCH=<folder>: also on its tables)"
 	@echo "make bench-imputation    imputers on tables with removed values (hours; ADBENCH=<folder>)"
+	@echo "make bench-text REVIEWS=<file>    codes of product reviews and TF-IDF (a minute)"
 	@echo "make bench-replicas    skae.dask.fit and ordinary fits (minutes; DATA=mnist.npz)"
 	@echo "make bench-compare REV=HEAD    fail if this checkout is slower than that revision"
 	@echo "make lint    check the style of the Python and Cython sources, and the types"
@@ -92,6 +94,9 @@ bench-kernels: $(VENV)/installed
 
 bench-replicas: $(VENV)/installed
 	$(BIN)/python benchmarks/replicas.py $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-text: $(VENV)/installed
+	$(BIN)/python benchmarks/text.py --data '$(REVIEWS)' --json benchmarks/results/text.json $(ARGS)
 
 bench-scaling: $(VENV)/installed
 	$(BIN)/python benchmarks/scaling.py

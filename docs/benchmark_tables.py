@@ -557,6 +557,23 @@ def expectations():
     return table(["job", "skae", "baselines"], rows, numbers=False, widths=[40, 22, 38])
 
 
+def text():
+    """Domain adaptation on reviews: TF-IDF, TruncatedSVD and the codes."""
+    rows = [
+        [
+            pair.replace("->", "→"),
+            number(row["tfidf"], 3),
+            number(row["svd"], 3),
+            judged(row["codes"], row["goal"], digits=3, at_most=False),
+            number(row["seconds"], 1),
+            judged(row["matrices"], 3.0),
+        ]
+        for pair, row in load("text")["pairs"].items()
+    ]
+    header = ["trained on → tested on", "TF-IDF", "SVD, 100", "codes (goal)", "seconds"]
+    return table([*header, "memory, in matrices of weights"], rows)
+
+
 TABLES = {
     "errors": errors,
     "expectations": expectations,
@@ -571,5 +588,6 @@ TABLES = {
     "machine": machine,
     "novelty": novelty,
     "other-ratios": other_ratios,
+    "text": text,
     "training": training,
 }

@@ -22,7 +22,7 @@ import skae
 GROUPS = {
     "Architecture": [
         *("n_components", "hidden_layer_sizes", "activation", "loss", "tied_weights", "code"),
-        "n_estimators",
+        *("n_layers", "concatenate", "n_estimators"),
     ],
     "Task": [
         *("contamination", "missing_values", "add_indicator", "keep_empty_features"),

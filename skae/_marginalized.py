@@ -53,7 +53,7 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     Attributes
     ----------
     coefs_ : list of ndarray of shape (n_inputs, n_components_)
-        Weights of each layer.
+        Weights of each layer. Its inputs are the features, or the codes of the layer below.
     intercepts_ : list of ndarray of shape (n_components_,)
         Biases of each layer.
     component_indices_ : ndarray of shape (n_components_,), int
@@ -128,7 +128,7 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         default=1e-5,
         constraint=[POSITIVE],
         doc="""float in (0, inf)
-        L2 penalty (ridge), in the units of the mean square of a feature of X.""",
+        L2 penalty (ridge), relative to the mean square of the inputs of a layer.""",
     )
 
     def __sklearn_tags__(self):
@@ -144,7 +144,7 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples. CSR is not converted to a dense array.
+            Training samples. A sparse matrix is not converted to a dense array.
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -171,7 +171,8 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         The first layer is that of a single ``fit`` to all samples, but for the choice of the most
         frequent features, which the first call makes. The others see each sample as the layers
         below encoded it at that time. After ``fit``, which does not keep what it knows of the
-        samples, the first call starts from scratch.
+        samples, the first call starts from scratch. What is kept for the next call takes at most
+        twice the memory of the weights.
 
         Parameters
         ----------
@@ -196,18 +197,25 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return self._learn(X, sample_weight, incremental=True)
 
     def _learn(self, X, sample_weight, *, incremental):
+        self._validate_params()  # scikit-learn does not if partial_fit continues
         first = not (incremental and getattr(self, "_moments", None))
         with unchanged_on_error(self):
             X = in_canonical_format(self._validate(X, reset=first))
             weights = check_weights(sample_weight, X)
+            if weights is None:
+                weights = np.ones(X.shape[0])
             if first:
-                self._groups, self.component_indices_ = split(X, weights, self.n_components)
-                self.n_components_ = len(self.component_indices_)
-                self.n_samples_seen_ = 0
-                self._moments = None
-            else:
-                self._check_continues()
-            with np.errstate(over="ignore", invalid="ignore"):  # refused below
+                # A power of two, so that a division by it does not round.
+                self._unit_of_weights = 2.0 ** (int(np.frexp(weights.max())[1]) - 1)
+            with np.errstate(over="ignore", invalid="ignore"):  # refused in `_fit_layers`
+                weights = weights / self._unit_of_weights
+                if first:
+                    self._groups, self.component_indices_ = split(X, weights, self.n_components)
+                    self.n_components_ = len(self.component_indices_)
+                    self.n_samples_seen_ = 0
+                    self._moments = None
+                else:
+                    self._check_continues()
                 self._fit_layers(X, weights, incremental)
             self.n_samples_seen_ += X.shape[0]
         return self
@@ -236,18 +244,20 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             intercept = np.zeros(len(targets), dtype=W.dtype)
             added = []
             for k, group in enumerate(groups):
-                moment = Moments.zeros(len(group), len(targets), W.dtype)
-                if of_layer is not None:
+                if of_layer is None:
+                    moment = Moments.zeros(len(group), len(targets), W.dtype)
+                else:
                     moment = Moments(**of_layer[k]).copy()
                 for batch in gen_batches(X.shape[0], BLOCK):
                     inputs = encode(X[batch], coefs, intercepts, self.activation)
-                    w = None if weights is None else weights[batch]
-                    moment.add(inputs[:, group], inputs[:, targets], w)
+                    moment.add(inputs[:, group], inputs[:, targets], weights[batch])
                 if incremental:
                     added.append(vars(moment.copy()))
                 W[group], bias = moment.solve(self.corruption_level, self.alpha)
                 W[group] /= len(groups)
                 intercept += bias / len(groups)
+            if not np.isfinite(W.sum() + intercept.sum()):
+                raise ValueError(f"A layer is too large for {W.dtype}. Use a larger alpha.")
             coefs.append(W)
             intercepts.append(intercept)
             moments.append(added)
@@ -259,6 +269,7 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     @property
     def _n_features_out(self):
+        self._validate_params()
         if self.concatenate:
             return self.n_features_in_ + len(self.coefs_) * self.n_components_
         return self.n_components_
@@ -296,16 +307,14 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         codes : {ndarray, sparse matrix} of shape (n_samples, n_components_)
             Codes (latent representations) of the last layer, float32 if X is float32, else
             float64. With `concatenate`, X and the codes of all layers, which have
-            n_features_in_ + n_layers * n_components_ columns; in CSR format if X is sparse.
+            ``n_features_in_ + n_layers * n_components_`` columns; in CSR format if X is sparse.
         """
         X = self._check_X(X)
-        dtype = X.dtype
-        coefs = [W.astype(dtype, copy=False) for W in self.coefs_]
-        intercepts = [b.astype(dtype, copy=False) for b in self.intercepts_]
+        self._validate_params()
         if not self.concatenate:
-            return encode(X, coefs, intercepts, self.activation)
+            return encode(X, self.coefs_, self.intercepts_, self.activation)
         parts = [X]
-        for W, b in zip(coefs, intercepts):
+        for W, b in zip(self.coefs_, self.intercepts_):
             parts.append(encode(parts[-1], [W], [b], self.activation))
         if issparse(X):
             return hstack([parts[0], *map(type(X), parts[1:])], format="csr")
@@ -313,12 +322,13 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
 
 def encode(X, coefs, intercepts, activation):
-    """Return the codes of the last of these layers; X itself if there is none."""
-    for W, b in zip(coefs, intercepts):
-        X = X @ W
-        X += b
-        if ACTIVATIONS[activation] is not None:
-            ACTIVATIONS[activation](X, out=X)
+    """Return the codes of the last of these layers, in the dtype of X; X if there is no layer."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for W, b in zip(coefs, intercepts):
+            X = X @ W.astype(X.dtype, copy=False)
+            X += b
+            if ACTIVATIONS[activation] is not None:
+                ACTIVATIONS[activation](X, out=X)
     return X
 
 
@@ -330,16 +340,13 @@ def split(X, weights, n_components):
     groups : list of ndarray
         Indices of features.
     most_frequent : ndarray of shape (n_components,)
-        Indices of the features that are not zero in most samples, in decreasing order.
+        Indices of the features with the most samples in which they are not zero, in decreasing
+        order.
     """
     n_features = X.shape[1]
-    w = np.ones(X.shape[0]) if weights is None else weights
-    if issparse(X):
-        w = np.repeat(w, np.diff(X.indptr)) * (X.data != 0)
-        counts = np.bincount(X.indices, w, minlength=n_features)
-    else:
-        counts = w @ (X != 0)
-    order = np.argsort(-counts, kind="stable")
+    counts = sum(weights[batch] @ (X[batch] != 0) for batch in gen_batches(X.shape[0], BLOCK))
+    # Rounded, so that features of the same frequency stay in their order.
+    order = np.argsort(-np.round(counts / weights.sum(), 12), kind="stable")
     n_components = min(n_components or n_features, n_features)
     n_groups = -(-n_features // n_components)
     return [order[k::n_groups] for k in range(n_groups)], order[:n_components]
@@ -374,14 +381,15 @@ class Moments:
 
     def add(self, inputs, targets, weights):
         """Add samples."""
-        ones = np.ones(inputs.shape[0], self.square.dtype) if weights is None else weights
-        self.total += float(ones.sum())
-        self.inputs += ones @ inputs
-        self.targets += ones @ targets
-        weighted = inputs
-        if weights is not None:
-            column = weights[:, np.newaxis].astype(self.square.dtype)
-            weighted = inputs.multiply(column).tocsr() if issparse(inputs) else inputs * column
+        self.total += float(weights.sum())
+        weights = weights.astype(self.square.dtype)
+        self.inputs += weights @ inputs
+        self.targets += weights @ targets
+        if issparse(inputs):
+            weighted = inputs.copy()
+            weighted.data *= np.repeat(weights, np.diff(inputs.indptr))
+        else:
+            weighted = inputs * weights[:, np.newaxis]
         add_product(self.square, inputs, weighted)
         add_product(self.cross, targets, weighted)
 
@@ -394,9 +402,7 @@ class Moments:
         """
         keep = 1 - corruption_level
         mean, mean_target = self.inputs / self.total, self.targets / self.total
-        squares = np.diagonal(self.square) / self.total
-        if not np.isfinite(squares).all():
-            raise ValueError("The squares of X are too large for its dtype. Scale X.")
+        squares = np.diagonal(self.square).astype(np.float64) / self.total
         for product, left in ((self.square, mean), (self.cross, mean_target)):
             product /= self.total
             for rows in gen_batches(len(product), BLOCK):
@@ -404,6 +410,11 @@ class Moments:
         self.square *= keep
         diagonal = np.einsum("ii->i", self.square)  # a view
         diagonal += corruption_level * squares + alpha * (squares.mean() or 1.0)
+        if not np.isfinite(diagonal).all():
+            raise ValueError(
+                f"The squares of X, or alpha={alpha:g} times their mean, are too large for "
+                f"{diagonal.dtype}. Scale X, or use a smaller alpha."
+            )
         try:
             # Transposed, they have the order of LAPACK, which then needs no copies.
             factor = cho_factor(self.square.T, overwrite_a=True, check_finite=False)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import fuzz_inputs
 import numpy as np
+import scipy.sparse as sp
 from fuzz_inputs import (
     CONTAINERS,
     CRASHES,
@@ -27,6 +28,7 @@ from fuzz_inputs import (
 )
 from sklearn import set_config  # noqa: F401
 from sklearn.base import clone  # noqa: F401
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator  # noqa: F401
 from sklearn.linear_model import LogisticRegression, Ridge  # noqa: F401
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor  # noqa: F401
@@ -34,6 +36,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae import (
     DenoisingAutoencoder,
+    MarginalizedAutoencoder,  # noqa: F401
     StackedAutoencoder,
     StackedAutoencoderClassifier,
     StackedAutoencoderDetector,  # noqa: F401
@@ -63,7 +66,10 @@ WRONG = (
     "object | 1j | 1e-320 | 1e308 | np.array(3) | np.array([[3]]) | np.bool_(True) | [None] | "
     "['relu', 3] | [nan] | [2**63, 2] | '3' | Ridge() | Ridge | Stack((3,)) | range(2)"
 )
-SIZES = "(3,) | (4, 2) | [5, 3, 2] | 4 | np.array([3, 2]) | np.array(5) | (1, 1) | np.int64(2)"
+SIZES = (
+    "(3,) | (4, 2) | [5, 3, 2] | 4 | np.array([3, 2]) | np.array(5) | (1, 1) | np.int64(2) | "
+    "'auto'"
+)
 TRAINING = {
     "solver": "'adam' | 'sgd'",
     "alpha": "0.0 | 1e-3 | 1.0 | np.float32(0.1)",
@@ -153,6 +159,14 @@ IMPUTING = {
     "add_indicator": "True | False",
     "keep_empty_features": "True | False",
 }
+MARGINALIZED = {
+    "n_components": "1 | 2 | 3 | 5 | 100 | None | np.int64(4)",
+    "corruption_level": "0 | 0.3 | 0.9 | 0.9999 | 1e-320 | np.float32(0.5)",
+    "n_layers": "1 | 2 | 3 | np.int64(2)",
+    "activation": "'tanh' | 'identity'",
+    "concatenate": "True | False | np.bool_(True)",
+    "alpha": "1e-5 | 0.1 | 1 | 1e-300 | 1e300 | np.float32(0.01)",
+}
 PARAMETERS = {
     "DenoisingAutoencoder": DENOISING,
     "Denoising": DENOISING,
@@ -163,7 +177,9 @@ PARAMETERS = {
     "StackedAutoencoderRegressor": FINE_TUNED,
     "StackedAutoencoderDetector": DETECTING,
     "StackedAutoencoderImputer": IMPUTING,
+    "MarginalizedAutoencoder": MARGINALIZED,
 }
+ENDLESS = ("max_iter", "joint_max_iter", "n_layers")  # if they are large
 
 
 def fitted_stack(d):
@@ -223,11 +239,12 @@ class Maker:
         if "tack" not in params.get("pretrain", ""):
             params.setdefault(size, self.parameter(size))
         # The defaults take longer, and so may wrong ones that are accepted.
-        params.setdefault("max_iter", "2")
-        for name in ("max_iter", "joint_max_iter"):
+        if "max_iter" in names:
+            params.setdefault("max_iter", "2")
+            params.setdefault("random_state", "0")
+        for name in ENDLESS:
             if is_endless(params.get(name, "")):
                 params[name] = "-1"
-        params.setdefault("random_state", "0")
         if self.rng.random() > self.p:
             agree(params)
         return params
@@ -271,9 +288,11 @@ class Maker:
             return {"X": X.replace(f", {self.d}, ", ", width(est), ")}
         if method == "set_params":
             names = list(PARAMETERS[self.cls])
-            name = pick(self.rng, [*names, *["warm_start"] * len(names)])
+            if "warm_start" in names:
+                names += ["warm_start"] * len(names)
+            name = pick(self.rng, names)
             value = self.parameter(name)
-            if name.endswith("max_iter") and is_endless(value):
+            if name in ENDLESS and is_endless(value):
                 value = "2"
             usual = [{name: value}] * 9 + [{"pretrain__max_iter": "1"}] * bool(self.kinds)
             unusual = [{"pretrain__foo": "1"}, {"foo": "1"}]
@@ -299,7 +318,7 @@ class Maker:
         reading = READING.get(self.cls, reading)
         chosen = [pick(self.rng, pick(self.rng, [methods, reading])) for _ in range(5)]
         first = self.draw(["fit", "fit", "partial_fit"], methods + reading)
-        if self.cls in READING and first == "partial_fit":
+        if first == "partial_fit" and not hasattr(globals()[self.cls], first):
             first = "fit"
         return Program(
             self.cls, params, [Call(method, self.arguments(method)) for method in [first, *chosen]]
@@ -308,6 +327,8 @@ class Maker:
 
 def agree(params):
     """Change parameters that would be refused together: most programs shall fit something."""
+    if "max_iter" not in params:  # in closed form
+        return
     if "sparsity_penalty" in params:
         params["activation"] = "'tanh'"
     if "cross_entropy" in params.get("loss", ""):
@@ -337,18 +358,27 @@ READING = {
     "StackedAutoencoderDetector": [
         "score_samples", "feature_scores", "decision_function", "predict", "fit_predict"],
     "StackedAutoencoderImputer": ["transform", "transform", "fit_transform"],
+    "MarginalizedAutoencoder": ["transform", "transform", "fit_transform"],
 }  # fmt: skip
 OTHERS = ["clone", "deepcopy", "pickle", "repr", "attributes", "use_little_memory", "get_params",
           "get_feature_names_out", "set_output"]  # fmt: skip
 
 
 def is_endless(text):
-    """Whether a number of epochs would be endless, or is in floating point."""
+    """Whether a number of epochs or layers would be endless, or is in floating point."""
     return any(sign in text for sign in ("**", "308", "inf"))
 
 
 def random_program(seed):
     return Maker(seed).program()
+
+
+def is_fitted(est):
+    try:
+        check_is_fitted(est)
+    except NotFittedError:
+        return False
+    return True
 
 
 def width(est):
@@ -407,8 +437,12 @@ class Step:
 
     @property
     def values(self):
-        """The result as an array, whatever container `set_output` asked for."""
-        return np.asarray(self.result)
+        """The result as an array, whatever container it is in."""
+        return self.result.toarray() if sp.issparse(self.result) else np.asarray(self.result)
+
+    def result_for(self, X):
+        """What the same method makes of another X that is no sparse matrix."""
+        return np.asarray(getattr(self.est, self.call.method)(**{**self.args, "X": X}))
 
 
 def text_of(call):
@@ -438,7 +472,7 @@ def perform(program, call, est):
     """Make a call, and record what the properties need to know."""
     args = {name: evaluate(text, est) for name, text in call.args.items()}
     step = Step(
-        program, call, est, args, hasattr(est, "n_iter_"), fingerprints(args),
+        program, call, est, args, is_fitted(est), fingerprints(args),
         fingerprint(vars(est)), fingerprint(est.get_params(deep=False)),
         pickle.loads(pickle.dumps(est)) if call.method == "partial_fit" else None,
     )  # fmt: skip

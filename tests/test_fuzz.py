@@ -94,6 +94,10 @@ def depends_on_it_in_fit(fit, self, X):
     return fit(self, X + X.flags.f_contiguous)
 
 
+def depends_on_other_samples(transform, self, X):
+    return transform(self, X) + len(X)
+
+
 def counts_its_calls(transform, self, X):
     self.n_calls_ = getattr(self, "n_calls_", 0) + 1
     return transform(self, X)
@@ -117,6 +121,7 @@ def counts_its_calls(transform, self, X):
         ("transform", is_infinite, "results_are_finite"),
         ("fit", depends_on_it_in_fit, "containers_do_not_matter_to_fit"),
         ("transform", depends_on_the_container, "containers_do_not_matter"),
+        ("transform", depends_on_other_samples, "rows_do_not_matter_to_each_other"),
         ("transform", counts_its_calls, "reading_changes_nothing"),
     ],
 )

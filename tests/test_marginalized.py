@@ -156,6 +156,24 @@ def test_weights_count_samples(n_layers):
         assert_allclose(one, other, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [2.0**-1050, 2.0**1010])
+def test_scale_of_weights_changes_nothing(dtype, scale):
+    X, weights = WORDS.astype(dtype), np.arange(60) % 5
+    one = MarginalizedAutoencoder(6).fit(X, sample_weight=weights)
+    other = MarginalizedAutoencoder(6).fit(X, sample_weight=scale * weights)
+    assert_array_equal(one.coefs_[0], other.coefs_[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_features_of_the_same_frequency_stay_in_their_order(seed):
+    rng = np.random.default_rng(seed)
+    X, weights = rng.uniform(1, 2, (50, 7)), rng.uniform(size=50)
+    for Z in (X, csr_array(X), np.asfortranarray(X)):
+        fitted = MarginalizedAutoencoder(3).fit(Z, sample_weight=weights)
+        assert_array_equal(fitted.component_indices_, [0, 1, 2])
+
+
 def test_scale_of_x_changes_only_the_scale_of_the_reconstruction():
     small, large = (
         MarginalizedAutoencoder(activation="identity", alpha=0.1).fit(c * WORDS) for c in (1, 1000)
@@ -188,7 +206,7 @@ def test_memory_is_three_matrices_of_weights():
         (lambda one: one.set_params(n_layers=2).partial_fit(WORDS), "n_layers was 1"),
         (lambda one: one.set_params(n_components=3).partial_fit(WORDS), "n_components was 12"),
         (lambda one: one.partial_fit(WORDS, sample_weight=-np.ones(60)), "Negative"),
-        (lambda one: one.partial_fit(1e200 * WORDS), "too large for its dtype"),
+        (lambda one: one.partial_fit(1e200 * WORDS), "too large for float64"),
     ],
 )
 def test_a_refused_call_changes_nothing(act, message):
@@ -202,6 +220,16 @@ def test_a_refused_call_changes_nothing(act, message):
     assert fitted.n_samples_seen_ == 120
 
 
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "transform"])
+@pytest.mark.parametrize("name", ["alpha", "activation", "concatenate"])
+def test_a_wrong_parameter_is_refused_after_a_fit_too(way, name):
+    fitted = MarginalizedAutoencoder(12).partial_fit(WORDS).set_params(**{name: "x"})
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        getattr(fitted, way)(WORDS)
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        fitted.get_feature_names_out()
+
+
 def test_parts_after_a_fit_start_from_scratch():
     fitted = MarginalizedAutoencoder(12).fit(WORDS[:30]).partial_fit(WORDS[30:])
     alone = MarginalizedAutoencoder(12).partial_fit(WORDS[30:])
@@ -210,9 +238,16 @@ def test_parts_after_a_fit_start_from_scratch():
 
 
 def test_dependent_features_without_noise_are_refused_in_clear_words():
-    X = np.repeat(RNG.standard_normal((50, 1)), 4, axis=1).astype(np.float32)
+    X = np.repeat([[0], [1]], 4, axis=1).astype(np.float32)
     with pytest.raises(ValueError, match="larger alpha"):
         MarginalizedAutoencoder(corruption_level=0, alpha=1e-30).fit(X)
+
+
+def test_an_alpha_beyond_the_dtype_is_refused():
+    with pytest.raises(ValueError, match=r"alpha=1e\+300 .* too large for float32"):
+        MarginalizedAutoencoder(alpha=1e300).fit(WORDS.astype(np.float32))
+    fitted = MarginalizedAutoencoder(alpha=1e300, activation="identity").fit(WORDS)
+    assert_allclose(fitted.transform(WORDS)[0], WORDS.mean(axis=0)[fitted.component_indices_])
 
 
 def test_input_is_not_written_to():
