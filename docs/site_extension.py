@@ -4,7 +4,7 @@
 - Links names of scikit-learn to its site by URL, without fetching an inventory.
 - Adds ``.. benchmark-table:: name``, which inserts a table of benchmark_tables.py.
 - Shows the output of the examples of the guide.
-- Groups the parameters of the estimators; lets names break at underscores.
+- Groups the parameters of the estimators; lets their names break at underscores and capitals.
 - Converts included Markdown (the changelog) to reStructuredText, and escapes numpydoc's types.
 """
 
@@ -155,12 +155,12 @@ def show_output(app, docname, source):
         source[0] = executed.executed(source[0], docname)
 
 
-def break_at_underscores(app, page, template, context, doctree):
-    """Let long names break where they have an underscore."""
+def break_long_names(app, page, template, context, doctree):
+    """Let long names break behind an underscore and before a capital."""
     if "body" in context:
         context["body"] = re.sub(
             r'(?<=<span class="pre">)[^<]+|(?<=<strong>)\w+(?=</strong>)',
-            lambda name: name[0].replace("_", "_<wbr>"),
+            lambda name: re.sub(r"(?<=_)(?=\w)|(?<=[a-z])(?=[A-Z])", "<wbr>", name[0]),
             context["body"],
         )
 
@@ -177,6 +177,6 @@ def setup(app):
     app.connect("autodoc-process-docstring", escape_types, priority=900)  # after numpydoc
     app.connect("autodoc-process-docstring", group_parameters, priority=901)
     app.connect("source-read", show_output)
-    app.connect("html-page-context", break_at_underscores)
+    app.connect("html-page-context", break_long_names)
     app.connect("include-read", convert_included)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

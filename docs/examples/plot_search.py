@@ -39,7 +39,7 @@ X_train, X_test, y_train, y_test = train_test_split(
     X.astype(np.float32), y, test_size=0.3, stratify=y, random_state=0
 )
 folds = StratifiedKFold(2, shuffle=True, random_state=0)
-linear = LogisticRegression(max_iter=1000)
+linear = LogisticRegression(max_iter=1000, tol=1e-3)
 pipe = Pipeline(
     [
         ("scale", MinMaxScaler()),
