@@ -126,6 +126,7 @@ lint: $(VENV)/installed $(VENV)/dev.required
 
 docs: $(VENV)/installed $(VENV)/docs.required
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 dist: $(VENV)/dev.required
 	rm -rf dist

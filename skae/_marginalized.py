@@ -27,8 +27,8 @@ from skae._typing import ArrayLike, MatrixLike
 
 ACTIVATIONS = {"tanh": np.tanh, "identity": None}
 
-# Samples that are added together, and lines of a matrix that are computed together.
-BLOCK = 4096
+# Samples whose moments are added together, and rows of a matrix that are computed together.
+BLOCK, LINES = 4096, 64
 
 
 @estimator
@@ -166,12 +166,12 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def partial_fit(
         self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Add samples, and compute the weights of all layers anew.
+        """Add samples, and compute the weights of all layers again.
 
-        The first layer is that of a single ``fit`` to all samples, but for the choice of the most
-        frequent features, which the first call makes. The others see each sample as the layers
-        below encoded it at that time. After ``fit``, which does not keep what it knows of the
-        samples, the first call starts from scratch. What is kept for the next call takes at most
+        The first layer equals that of a single ``fit`` to all samples, except that the first call
+        chooses the most frequent features. Each upper layer learns from the codes that the layers
+        below had at the time of the call. ``fit`` does not keep the second moments of its samples,
+        so the first call of ``partial_fit`` after it starts from scratch. The moments take at most
         twice the memory of the weights.
 
         Parameters
@@ -229,7 +229,7 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             if value != before[name]:
                 raise ValueError(
                     f"{name} was {before[name]} in the first call of partial_fit, and is {value} "
-                    "now. Use fit to start anew."
+                    "now. Use fit to start from scratch."
                 )
 
     def _fit_layers(self, X, weights, incremental):
@@ -253,8 +253,9 @@ class MarginalizedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     moment.add(inputs[:, group], inputs[:, targets], weights[batch])
                 if incremental:
                     added.append(vars(moment.copy()))
-                W[group], bias = moment.solve(self.corruption_level, self.alpha)
-                W[group] /= len(groups)
+                weight, bias = moment.solve(self.corruption_level, self.alpha)
+                weight /= len(groups)
+                W[group] = weight
                 intercept += bias / len(groups)
             if not np.isfinite(W.sum() + intercept.sum()):
                 raise ValueError(f"A layer is too large for {W.dtype}. Use a larger alpha.")
@@ -333,7 +334,7 @@ def encode(X, coefs, intercepts, activation):
 
 
 def split(X, weights, n_components):
-    """Split the features into groups of at most so many, each with features of all frequencies.
+    """Split the features into groups of `n_components`, each with features of all frequencies.
 
     Returns
     -------
@@ -405,7 +406,7 @@ class Moments:
         squares = np.diagonal(self.square).astype(np.float64) / self.total
         for product, left in ((self.square, mean), (self.cross, mean_target)):
             product /= self.total
-            for rows in gen_batches(len(product), BLOCK):
+            for rows in gen_batches(len(product), LINES):
                 product[rows] -= left[rows, np.newaxis] * mean
         self.square *= keep
         diagonal = np.einsum("ii->i", self.square)  # a view
@@ -430,6 +431,6 @@ class Moments:
 def add_product(out, A, B):
     """Add A.T @ B to `out`, a part at a time; both may be sparse."""
     transposed = A.T.tocsr() if issparse(A) else A.T
-    for rows in gen_batches(len(out), BLOCK):
+    for rows in gen_batches(len(out), LINES):
         product = transposed[rows] @ B
         out[rows] += product.toarray() if issparse(product) else product
