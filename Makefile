@@ -6,8 +6,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
     bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-text \
-    bench-compare \
-    lint docs dist wheel-test clean
+    bench-compare lint docs dist wheel-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
