@@ -5,8 +5,8 @@
 .NOTPARALLEL:  # all targets share one environment
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-all test-lowest fuzz coverage bench bench-errors bench-kernels \
-    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-text \
-    bench-compare lint docs dist wheel-test clean
+    bench-fits bench-scaling bench-jobs bench-novelty bench-imputation bench-replicas bench-sparse \
+    bench-text bench-top-k bench-compare lint docs dist wheel-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,8 @@ help:
 	@echo "             (ADBENCH=<folder of ADBench's .npz> DATA=mnist.npz: also on these)"
 	@echo "make bench-novelty    detectors on many tables (an hour; ADBENCH=<folder>: also on its tables)"
 	@echo "make bench-imputation    imputers on tables with removed values (hours; ADBENCH=<folder>)"
+	@echo "make bench-top-k DATA=mnist.npz    time and features of top-k codes (half an hour)"
+	@echo "make bench-sparse    fine-tuning on sparse samples and arrays (5 minutes)"
 	@echo "make bench-text REVIEWS=<file>    codes of product reviews and TF-IDF (a minute)"
 	@echo "make bench-replicas    skae.dask.fit and ordinary fits (minutes; DATA=mnist.npz)"
 	@echo "make bench-compare REV=HEAD    fail if this checkout is slower than that revision"
@@ -93,6 +95,12 @@ bench-kernels: $(VENV)/installed
 
 bench-replicas: $(VENV)/installed
 	$(BIN)/python benchmarks/replicas.py $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-top-k: $(VENV)/installed
+	$(BIN)/python benchmarks/top_k.py --data '$(DATA)' $(ARGS)
+
+bench-sparse: $(VENV)/installed
+	$(BIN)/python benchmarks/sparse_samples.py $(ARGS)
 
 bench-text: $(VENV)/installed
 	$(BIN)/python benchmarks/text.py --data '$(REVIEWS)' --json benchmarks/results/text.json $(ARGS)

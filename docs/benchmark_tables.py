@@ -574,6 +574,66 @@ def text():
     return table([*header, "memory, in matrices of weights"], rows)
 
 
+def top_k():
+    """Times of an epoch with top-k codes, as multiples of that with dense ones."""
+    names = {"top_k": "top-k", "floor": "encoder's product alone", "torch": "PyTorch, top-k"}
+    rows = []
+    for row in load("top_k")["time"]:
+        times = {name: over(row["medians"].get(name), row["medians"]["relu"]) for name in names}
+        rows.append(
+            [
+                f"{row['n_features']} → {row['units']:,}, {row['n_active']} active",
+                row["threads"],
+                judged(times.pop("top_k"), row["goal"]),
+                *map(number, times.values()),
+            ]
+        )
+    return table(["network", "threads", *names.values()], rows)
+
+
+def top_k_features():
+    """Features of MNIST: error of a linear classifier, reconstruction, dead units."""
+    found = load("top_k")
+    goals, rows = found["goals"], found["features"]
+    names = {
+        "pixels": "pixels",
+        "pca": "PCA, 25 components",
+        "relu": "relu code",
+        "top_k, 25 in transform": "top-k code, 25 active",
+        "top_k": "top-k code, 25 active, 100 in transform",
+    }
+    lines = []
+    for key, name in names.items():
+        row, mine = rows[key], goals if key == "top_k" else {}
+        dead, limit = row.get("dead"), mine.get("dead")
+        lines.append(
+            [
+                name,
+                judged(row.get("error"), mine.get("error")),
+                judged(row.get("squared_error"), mine.get("squared_error")),
+                judged(dead and 100 * dead, limit and 100 * limit, digits=1),
+                judged(row.get("seconds"), mine.get("seconds"), digits=0),
+            ]
+        )
+    header = ["features", "test error, %", "squared error", "dead units, %", "seconds of the fit"]
+    return table(header, lines)
+
+
+def sparse_samples():
+    """Times of an epoch of fine-tuning on a dense array, as multiples of those on CSR."""
+    times = {}
+    for row in load("sparse_samples")["rows"]:
+        shape = f"{row['n_features']:,} features, {100 * row['density']:g} % not zero"
+        ratio = row["medians"]["array"] / row["medians"]["csr"]
+        times.setdefault((shape, row["threads"]), {})[row["batch"]] = ratio
+    batches = sorted({batch for ratios in times.values() for batch in ratios})
+    rows = [
+        [shape, threads, *(number(ratios[batch], 1) for batch in batches)]
+        for (shape, threads), ratios in times.items()
+    ]
+    return table(["samples", "threads", *(f"batches of {batch}" for batch in batches)], rows)
+
+
 TABLES = {
     "errors": errors,
     "expectations": expectations,
@@ -588,6 +648,9 @@ TABLES = {
     "machine": machine,
     "novelty": novelty,
     "other-ratios": other_ratios,
+    "sparse-samples": sparse_samples,
     "text": text,
+    "top-k": top_k,
+    "top-k-features": top_k_features,
     "training": training,
 }

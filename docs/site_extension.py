@@ -22,6 +22,7 @@ import skae
 GROUPS = {
     "Architecture": [
         *("n_components", "hidden_layer_sizes", "activation", "loss", "tied_weights", "code"),
+        *("n_active", "transform_n_active", "sparse_output"),
         *("n_layers", "concatenate", "n_estimators"),
     ],
     "Task": [

@@ -22,6 +22,7 @@ from skae._compat import (
     _fit_context,
     _get_container_adapter,
     available_if,
+    validate_parameter_constraints,
 )
 from skae._dataset import ArrayDataset, Samples, all_missing, dataset_of
 from skae._inference import reconstruction_quality
@@ -37,7 +38,8 @@ ACCEPTED = [*FLOATS, *map(np.dtype, "?bBhHiIlLqQ")]
 
 # Attributes of a fitted estimator about its training; the best one only with early stopping.
 BEST = ("best_loss_", "best_validation_score_")
-TRAINING_ATTRIBUTES = ("loss_", *BEST, "reconstruction_r2_", "baseline_loss_")
+QUALITY = ("reconstruction_r2_", "baseline_loss_", "dead_fraction_")
+TRAINING_ATTRIBUTES = ("loss_", *BEST, *QUALITY)
 
 # Tolerance of checks for [0, 1], as the values of a scaler are rounded.
 UNIT_INTERVAL_TOLERANCE = 1e-6
@@ -111,6 +113,13 @@ def in_canonical_format(X):
         X = X.copy()  # SciPy would sort the caller's indices in place
         X.sum_duplicates()
     return X
+
+
+def check_parameters(estimator, *names):
+    """Validate parameters that may be changed after the fit."""
+    constraints = {name: estimator._parameter_constraints[name] for name in names}
+    values = {name: getattr(estimator, name) for name in names}
+    validate_parameter_constraints(constraints, values, type(estimator).__name__)
 
 
 def is_collection(X):
@@ -302,7 +311,7 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
 
         Returns
         -------
-        codes : ndarray of shape (n_samples, n_components)
+        codes : {ndarray, sparse matrix} of shape (n_samples, n_components)
             Codes (latent representations) of the top layer, or of all layers of a stack with
             ``code='all'``; float32 if X is float32, else float64.
         """
@@ -310,8 +319,8 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
 
 
 class BaseAutoencoder(BaseEncoder):
-    """Base of the unsupervised estimators. Subclasses define `_fit`, `_decode`, `_sample_losses`,
-    `_reconstructed` and `_trained_layers`.
+    """Base of the unsupervised estimators. Subclasses define `_fit`, `_transformed`, `_decode`,
+    `_sample_losses`, `_reconstructed` and `_trained_layers`.
     """
 
     _documentation = {
@@ -405,6 +414,20 @@ class BaseAutoencoder(BaseEncoder):
                 )
         return X, check_weights(sample_weight, X)
 
+    def _encode(self, X):
+        check_parameters(self, "transform_n_active", "sparse_output")
+        if not self.sparse_output:
+            return self._toarray(self._transformed(ArrayDataset(X)))
+        container = _get_container_adapter("transform", self)
+        if container is not None:
+            raise ValueError(
+                f"{container.container_lib.capitalize()} output does not support sparse data. Set "
+                f"sparse_output=False, or call set_output(transform='default')."
+            )
+        codes = self._transformed(ArrayDataset(X))
+        with self._team(codes):
+            return codes.tocsr()
+
     def inverse_transform(self, X: MatrixLike) -> NDArray[Any]:
         """Decode codes: reconstruct the samples.
 
@@ -463,14 +486,22 @@ class BaseAutoencoder(BaseEncoder):
                 quality = reconstruction_quality(
                     dataset, self._reconstructed, index, self._trained_layers[0].loss
                 )
+                dead = self._dead_fraction(dataset, index)
         except KeyboardInterrupt:
             warnings.warn(f"{name}: training interrupted by user.", stacklevel=2)
             return True
         self.reconstruction_r2_, self.baseline_loss_ = quality
+        if dead is not None:
+            self.dead_fraction_ = dead
         if self.verbose:
             held_out = " of held-out samples" if self.early_stopping else ""
-            print(f"[{name}] R^2 of the reconstruction{held_out} = {quality[0]:.3g}")
+            line = f"[{name}] R^2 of the reconstruction{held_out} = {quality[0]:.3g}"
+            print(line if dead is None else f"{line}, dead units: {dead:.1%}")
         return False
+
+    def _dead_fraction(self, dataset, index):
+        """Return the fraction of units that are not active for any sample, or None."""
+        return None
 
     def _team(self, dataset):
         """Return a team for the largest layer, which all blocks of samples share."""

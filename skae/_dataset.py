@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, issparse, vstack
 from sklearn import get_config
 from sklearn.utils.sparsefuncs import min_max_axis
 
@@ -229,6 +229,14 @@ class Dataset:
             out[where] = block
             del block
         return out
+
+    def tocsr(self):
+        """Return all samples as a sparse matrix."""
+        parts = []
+        for _, block in self.blocks(self.block_size()):
+            parts.append(csr_matrix(block))
+            del block
+        return vstack(parts, format="csr")
 
 
 @dataclass

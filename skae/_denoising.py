@@ -19,6 +19,7 @@ from skae._parameters import (
     GAUSSIAN,
     POSITIVE_INT,
     AutoencoderParameters,
+    CodeParameters,
     TrainingParameters,
     estimator,
     parameter,
@@ -27,7 +28,9 @@ from skae._typing import NDArray
 
 
 @estimator
-class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParameters):
+class DenoisingAutoencoder(
+    BaseAutoencoder, AutoencoderParameters, CodeParameters, TrainingParameters
+):
     """Denoising autoencoder: one layer of features, learned without labels.
 
     An encoder ``y = s(x~ W^T + b)`` and a decoder ``z = t(y W' + b')`` are trained to reconstruct
@@ -60,6 +63,9 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     best_loss_ : float
         Smallest value of `validation_loss_curve_`. Only with ``early_stopping=True``.
     {quality_attributes}
+    dead_fraction_ : float
+        Fraction of dead units: those that are not active for any of these samples. Only with
+        ``activation='top_k'``. Set by ``fit``, removed by ``partial_fit``.
     n_iter_ : int
         Number of epochs, summed over all consecutive fits that continue each other.
     {input_attributes}
@@ -77,9 +83,16 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     the order of samples or the size of mini-batches. The sparsity penalty is that of [2]_.
 
     The initial weights are uniform: within ``4 sqrt(6 / (n_features + n_components))`` for
-    'logistic', as in the Theano tutorial [3]_, ``sqrt(6 / n_in)`` for 'relu' (He et al.
-    2015), n_in being the layer's inputs, and ``sqrt(6 / (n_features + n_components))``
+    'logistic', as in the Theano tutorial [3]_, ``sqrt(6 / n_in)`` for 'relu' and 'top_k' (He et
+    al. 2015), n_in being the layer's inputs, and ``sqrt(6 / (n_features + n_components))``
     otherwise (Glorot and Bengio 2010).
+
+    A top-k code keeps the largest units of each sample [4]_. Only the product with the encoder is
+    dense if at most an eighth of the units are active: the decoder and both gradients use the
+    active units alone. Against dead units, which are never active, the initial biases reconstruct
+    the mean sample, the initial decoder has the directions of the encoder [5]_, and more units are
+    active at first. Less corruption, and ``learning_rate_init=0.001`` with
+    ``learning_rate='cosine'``, leave fewer of them dead than the defaults, see `dead_fraction_`.
 
     Sparse X is converted to dense one mini-batch at a time.
 
@@ -92,6 +105,9 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
        2007; the form with the Kullback-Leibler divergence: A. Ng. Sparse autoencoder. CS294A
        lecture notes, Stanford University, 2011.
     .. [3] Theano Development Team. Deep Learning Tutorials: Denoising Autoencoders (dA).
+    .. [4] Alireza Makhzani, Brendan Frey. k-Sparse Autoencoders. ICLR 2014.
+    .. [5] L. Gao, T. Dupre la Tour, H. Tillman, G. Goh, R. Troll, A. Radford, I. Sutskever,
+       J. Leike, J. Wu. Scaling and evaluating sparse autoencoders. ICLR 2025.
 
     Examples
     --------
@@ -120,6 +136,7 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
     def _fit(self, X, y, sample_weight, *, incremental):
         self._validate_params()  # scikit-learn does not if partial_fit continues a fit
         self._check_combination()
+        self._check_transform()
         first = self._is_first_fit(incremental)
         # With 'auto', the number of epochs is not known before X is validated.
         n_epochs = None if self.max_iter == "auto" else self.max_iter
@@ -151,16 +168,26 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
                 f"'logistic' or 'tanh', but {place('activation')}={self.activation!r}."
             )
 
+    def _check_transform(self):
+        """Raise an error early if `transform` could not return these codes."""
+        if self.transform_n_active is not None:
+            Network.autoencoder(**self._new_architecture(1)).with_active(self.transform_n_active)
+
     # -- a layer, alone or in a stack -----------------------------------------------
 
     def _fit_layer(self, dataset, first, incremental, task, name=None):
         """Train on samples or on codes of the layer below; return whether it was interrupted."""
         architecture = self._new_architecture(dataset.n_features)
         network = Network.autoencoder(**architecture)
-        options = _training.Options.of(self, len(dataset), incremental=incremental)
+        options = _training.Options.of(
+            self, len(dataset), incremental=incremental, from_random=True
+        )
         if first:
             seed = _training.draw_seed(self.random_state)
             state = _training.initial_state(network, options, dataset.dtype, seed)
+            if self.activation == "top_k":
+                with np.errstate(over="ignore", invalid="ignore"):  # training raises the error
+                    network.centre(state.params, dataset.moments(by_weight=True)["mean"])
         else:
             self._check_continues(architecture)
             state = self._state
@@ -192,15 +219,28 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         interrupted = measures and self._measure(dataset, state.seed, name)
         return task.end(lambda: state) or state.interrupted or interrupted
 
+    def _dead_fraction(self, dataset, index):
+        if self.activation != "top_k":
+            return None
+        return _inference.dead_fraction(self._encoded(dataset), index)
+
     def _new_architecture(self, n_features):
         """Return the arguments of `Network.autoencoder` for the network to train."""
         return {
             "sizes": [n_features, int(self.n_components)],
             "activations": [self.activation],
+            "n_active": [self._n_active],
             "loss": self.loss,
             "tied": bool(self.tied_weights),
             "output": None,
         }
+
+    @property
+    def _n_active(self):
+        """The parameter `n_active`, None if it has no effect."""
+        if self.activation != "top_k":
+            return None
+        return "auto" if self.n_active == "auto" else int(self.n_active)
 
     @property
     def _lacks_epochs(self):
@@ -211,8 +251,8 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         # Joint training of a stack changes the output of a decoder, which is not a change here.
         if {**architecture, "output": None} != {**self._architecture, "output": None}:
             raise ValueError(
-                f"{size}, activation, loss and tied_weights cannot change between fits that "
-                "continue each other. Set them back, or fit with warm_start=False."
+                f"{size}, activation, n_active, loss and tied_weights cannot change between fits "
+                "that continue each other. Set them back, or fit with warm_start=False."
             )
         architecture["output"] = self._architecture["output"]
 
@@ -253,9 +293,10 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
         dataset = dataset.astype(self._params().dtype)
         return dataset.encoded(self._applied(dataset.dtype, stop=1), self._n_features_out)
 
-    def _encoded(self, dataset):
+    def _encoded(self, dataset, n_active=None):
         """Return the codes of a data set, as a lazy data set of the same dtype."""
-        return EncodedDataset(dataset, self._applied(dataset.dtype, stop=1), self._n_features_out)
+        encode = self._applied(dataset.dtype, n_active=n_active, stop=1)
+        return EncodedDataset(dataset, encode, self._n_features_out)
 
     def _decoded(self, dataset):
         """Return the reconstructions from a data set of codes, as a lazy data set."""
@@ -319,13 +360,16 @@ class DenoisingAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParam
 
     # -- use --------------------------------------------------------------------------
 
-    def _applied(self, dtype, **layers):
-        """Return a function that computes outputs of the layers `start` to `stop`."""
-        return partial(_inference.outputs, self._network, self._params(dtype), **layers)
+    def _applied(self, dtype, *, n_active=None, **layers):
+        """Return a function that computes outputs of the layers `start` to `stop`.
 
-    def _encode(self, X):
-        dataset = ArrayDataset(X)
-        return self._applied(dataset.dtype, stop=1)(dataset)
+        `n_active` is the number of active units in a top-k code, if it differs from training.
+        """
+        network = self._network if n_active is None else self._network.with_active(n_active)
+        return partial(_inference.outputs, network, self._params(dtype), **layers)
+
+    def _transformed(self, dataset):
+        return self._encoded(dataset, self.transform_n_active)
 
     def _decode(self, codes):
         dataset = ArrayDataset(codes)

@@ -758,6 +758,7 @@ class CodeDisplay(_Display):
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         codes = estimator._encode(estimator._check_X(X))
+        codes = codes.toarray() if issparse(codes) else codes
         if y is not None:
             check_consistent_length(codes, y)
         return cls(codes, y).plot(ax, kind=kind, **plot_kw)

@@ -1,5 +1,6 @@
 """Base of classifier and regressor: pretraining, the network, fine-tuning with labels."""
 
+import math
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -7,6 +8,7 @@ from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, get_tags
@@ -34,8 +36,15 @@ from skae._stacked import StackedAutoencoder, check_each, per_layer, set_auto_si
 from skae._threads import single_threaded_blas
 from skae._typing import NDArray, PerLayer
 
+# Maximum density of a sparse X for which the first layer only uses the features that are not zero.
+SPARSE_DENSITY = 0.1
+
 # Parameters that define the layers, and their names in a single layer.
-OF_A_LAYER = {"hidden_layer_sizes": "n_components", "activation": "activation"}
+OF_A_LAYER = {
+    "hidden_layer_sizes": "n_components",
+    "activation": "activation",
+    "n_active": "n_active",
+}
 
 
 def final_estimator_has(name):
@@ -71,6 +80,14 @@ class FineTuningParameters:
         constraint=[StrOptions(set(CODE_ACTIVATIONS)), "array-like", None],
         doc=f"""{{{", ".join(map(repr, CODE_ACTIVATIONS))}}}, list with one per layer, or None
         Activation of the codes. None means that of the stack in `pretrain`, or 'relu'.""",
+    )
+    n_active: PerLayer[int | str] | None = parameter(
+        default=None,
+        constraint=[StrOptions({"auto"}), POSITIVE_INT, "array-like", None],
+        doc="""int in [1, inf), 'auto', list with one per layer, or None
+        Number of units that stay active for each sample in a layer with ``activation='top_k'``;
+        'auto' is the square root of its size, rounded up. None means that of the stack in
+        `pretrain`, or 'auto'.""",
     )
     pretrain: bool | StackedAutoencoder | FrozenEstimator = parameter(
         default=True,
@@ -208,6 +225,10 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             raise AttributeError("partial_fit does not support a final_estimator")
         return super()._can_partial_fit()
 
+    def _perturbs(self):
+        """Return whether a step uses samples with perturbed features, which are not sparse."""
+        return self.adversarial_radius > 0 or getattr(self, "smoothness_radius", 0) > 0
+
     @property
     def _no_labels(self):
         return f"y has no labelled samples: all are {self._unlabelled_as}, or have zero weight."
@@ -325,7 +346,9 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             layers = stack.layers_
             its = dict(zip(OF_A_LAYER, shape_of(layers)))
             for name, mine in shape.items():
-                if per_layer(name, mine, len(layers)) != its[name]:
+                pairs = zip(per_layer(name, mine, len(layers)), its[name])
+                # None is an n_active without effect.
+                if any(one != other for one, other in pairs if other is not None):
                     raise ValueError(
                         f"{name}={mine!r}, but that of the fitted stack in pretrain is "
                         f"{its[name]}. Set it to None to use that of the stack."
@@ -369,15 +392,16 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
 
     def _check_continues(self, layers, head):
         """Refuse a change of the fitted network."""
-        sizes, activations = shape_of(layers)
+        sizes, activations, n_active = shape_of(layers)
         if (
             sizes != self._architecture["sizes"][1:-1]
             or activations != self._architecture["activations"][:-1]
+            or n_active != self._architecture["n_active"]
             or type(head).__name__ != self._output
         ):
             raise ValueError(
-                "hidden_layer_sizes, activation and the kind of y (classes, labels) cannot change "
-                "between fits that continue each other. Set them back, or fit with "
+                "hidden_layer_sizes, activation, n_active and the kind of y (classes, labels) "
+                "cannot change between fits that continue each other. Set them back, or fit with "
                 "warm_start=False."
             )
 
@@ -413,10 +437,12 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
             if pretrains and (own or stack.random_state is None):
                 with_attributes(stack, random_state=_training.draw_seed(rng))
             seed = _training.draw_seed(rng)
-        sizes, activations = shape_of(layers)
+        sizes, activations, n_active = shape_of(layers)
         architecture = {
             "sizes": [X.shape[1], *sizes, head.n_outputs],
             "activations": [*activations, head.activation],
+            "n_active": n_active,
+            "by_input": [0] if most_nonzero(X) and not self._perturbs() else [],
         }
         start = (architecture, type(head).__name__, options, compute_dtype(X), seed)
 
@@ -475,6 +501,8 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         network.layers["dropout"][1:] = per_layer("dropout", self.dropout, len(network) - 1)
         if self.learning_rate_factors is not None:
             network.layers["learning_rate_scale"] = self.learning_rate_factors
+        if network.layers["transposed"][0] and not self._perturbs() and most_nonzero(dataset.X):
+            network.list_features(most_nonzero(dataset.X))
         stage = task.subtask("fine-tune", options.max_iter)
         state = _training.train(
             network,
@@ -592,7 +620,7 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         if hasattr(self, "final_estimator_"):
             return getattr(self.final_estimator_, method)(self._encode(X))
         head, (*hidden, _) = self._head, self._architecture["activations"]
-        linear = Network(self._architecture["sizes"], [*hidden, "identity"])
+        linear = Network(**{**self._architecture, "activations": [*hidden, "identity"]})
         dataset = ArrayDataset(X)
         logits = _inference.outputs(linear, self._params(dataset.dtype), dataset)
         return getattr(head, method)(logits.astype(head.dtype or logits.dtype, copy=False))
@@ -608,6 +636,13 @@ class FineTunedStack(BaseEncoder, FineTuningParameters, TrainingParameters):
         return float(self._metric(y, predicted[labelled], sample_weight=weights))
 
 
+def most_nonzero(X):
+    """Return the maximum number of nonzero features of a sample; 0 if X is not very sparse."""
+    if not issparse(X) or X.nnz > SPARSE_DENSITY * math.prod(X.shape):
+        return 0
+    return int(np.clip(np.diff(X.indptr).max(), 1, X.shape[1]))
+
+
 def with_attributes(stack, **values):
     """Set attributes of a stack, even if they are no parameters of its subclass; return it."""
     vars(stack).update(values)
@@ -615,5 +650,6 @@ def with_attributes(stack, **values):
 
 
 def shape_of(layers):
-    """Return the code lengths and the activations of the layers."""
-    return [int(one.n_components) for one in layers], [one.activation for one in layers]
+    """Return the code lengths, the activations and `n_active` of the layers."""
+    sizes = [int(one.n_components) for one in layers]
+    return sizes, [one.activation for one in layers], [one._n_active for one in layers]

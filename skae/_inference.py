@@ -63,6 +63,15 @@ def sample_losses(network, params, objective, dataset, *, index=None, codes=None
     return out
 
 
+def dead_fraction(codes, index):
+    """Compute the fraction of units that are zero in all codes of `index`."""
+    used = np.zeros(codes.n_features, dtype=bool)
+    for _, block in codes.blocks(codes.block_size(), index):
+        used |= block.any(axis=0)
+        del block
+    return float(1.0 - used.mean())
+
+
 def reconstruction_quality(dataset, reconstructed, index, loss):
     """Compute R^2 of the reconstruction of the samples of `index`, and the loss of their mean.
 

@@ -284,6 +284,15 @@ class AutoencoderParameters:
         doc=f"""{{{", ".join(map(repr, CODE_ACTIVATIONS))}}}
         Activation of the code: {", ".join(a.formula for a in CODE_ACTIVATIONS.values())}.""",
     )
+    n_active: int | str = parameter(
+        default="auto",
+        constraint=[StrOptions({"auto"}), POSITIVE_INT],
+        doc="""int in [1, n_components] or 'auto'
+        Number of units that stay active for each sample with ``activation='top_k'``; of equal
+        ones, the first. 'auto' is the square root of the length of the code, rounded up. A fit
+        from random weights starts with four times as many units and decreases their number to
+        `n_active` over the first half of its epochs, so that fewer units remain unused.""",
+    )
     loss: str = parameter(
         default="squared_error",
         constraint=[StrOptions(set(OUTPUT_ACTIVATION))],
@@ -339,6 +348,27 @@ class AutoencoderParameters:
         activation.""",
     )
     learning_rate_init: float = with_default(TrainingParameters, "learning_rate_init", 0.003)
+
+
+@parameter_group
+class CodeParameters:
+    """Parameters of the codes that `transform` returns."""
+
+    transform_n_active: int | None = parameter(
+        default=None,
+        constraint=[POSITIVE_INT, None],
+        doc="""int in [1, n_components] or None
+        Number of units that stay active in `transform` with ``activation='top_k'``. None means
+        `n_active`. More units often suit a classifier better. This has no effect on training and
+        reconstructions, and can be changed after the fit.""",
+    )
+    sparse_output: bool = parameter(
+        default=False,
+        constraint=["boolean"],
+        doc="""bool
+        Whether `transform` returns a sparse matrix in CSR format, for codes with many zeros as
+        with ``activation='top_k'``. This can be changed after the fit.""",
+    )
 
 
 def for_each_layer(name):

@@ -10,17 +10,18 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skae import _training
-from skae._base import BaseAutoencoder, unchanged_on_error
+from skae._base import BaseAutoencoder, check_parameters, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._compat import StrOptions, validate_parameter_constraints
 from skae._dataset import ArrayDataset, EncodedDataset, dataset_of
 from skae._denoising import DenoisingAutoencoder
 from skae._kernel import _sgd
-from skae._network import Network
+from skae._network import Network, decoder_activation
 from skae._parameters import (
     POSITIVE,
     POSITIVE_INT,
     AutoencoderParameters,
+    CodeParameters,
     TrainingParameters,
     estimator,
     for_each_layer,
@@ -35,7 +36,9 @@ N_LAYERS, SIZES, UNITS_PER_FEATURE, SAMPLES_PER_UNIT = 2, (64, 512), 8, 2
 
 
 @estimator
-class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParameters):
+class StackedAutoencoder(
+    BaseAutoencoder, AutoencoderParameters, CodeParameters, TrainingParameters
+):
     """Stacked autoencoder: layers of features, learned without labels one after the other.
 
     The first layer is a `DenoisingAutoencoder` of X, the second layer is one of the codes of the
@@ -143,6 +146,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     )
     # mypy does not accept lists here, because a single layer has one value.
     activation: PerLayer[str] = for_each_layer("activation")  # type: ignore[assignment]
+    n_active: PerLayer[int | str] = for_each_layer("n_active")  # type: ignore[assignment]
     loss: PerLayer[str] = for_each_layer("loss")  # type: ignore[assignment]
     corruption: PerLayer[str | None] = for_each_layer("corruption")  # type: ignore[assignment]
     corruption_level: PerLayer[float] = for_each_layer("corruption_level")  # type: ignore[assignment]
@@ -213,6 +217,8 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 fitted = [] if first else [layer._n_features_out for layer in self.layers_]
                 set_auto_sizes(layers, X, weights, fitted, incremental)
             # Raise errors about too large sizes before any layer is trained.
+            for layer in layers if self._gives_all_codes else layers[-1:]:
+                layer._check_transform()
             unrolled([layer._new_architecture(X.shape[1]) for layer in layers])
             task.begin(X, y, weights)
             resumes = not first and self._interrupted and not incremental
@@ -294,6 +300,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             X.shape[0],
             max_iter=self.joint_max_iter,
             learning_rate_init=self.joint_learning_rate_init,
+            from_random=self.n_iter_ == 0,  # no layer has been trained by itself
         )
         dtype = bottom.components_.dtype
         dataset = dataset_of(X, dtype, sample_weight=weights)
@@ -348,7 +355,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
                 (network.weights(state.params, k), network.bias(state.params, k)) for k in place
             ]
             layers.append(layer._with_parameters(parameters, output))
-            output = layer._architecture["activations"][0]
+            output = decoder_activation(layer._architecture["activations"][0])
         self.layers_ = layers
         if len(state.buffers) == 1:  # no moments; the parameters are in the layers
             state = replace(state, buffers=state.buffers[:0])
@@ -422,8 +429,7 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
     @property
     def _gives_all_codes(self):
         """Whether `transform` returns the codes of all layers; `code` may be set after the fit."""
-        constraint = {"code": self._parameter_constraints["code"]}
-        validate_parameter_constraints(constraint, {"code": self.code}, type(self).__name__)
+        check_parameters(self, "code")
         return self.code == "all"
 
     @property
@@ -458,10 +464,13 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
             dtype=object,
         )
 
-    def _encode(self, X):
-        dataset = ArrayDataset(X)
-        all_codes = self._gives_all_codes
-        return self._toarray(self._all_encoded(dataset) if all_codes else self._encoded(dataset))
+    def _transformed(self, dataset):
+        if self._gives_all_codes:
+            return self._all_encoded(dataset)
+        *others, top = self.layers_
+        for layer in others:
+            dataset = layer._encoded(dataset)
+        return top._encoded(dataset, self.transform_n_active)
 
     def _decode(self, codes):
         codes = codes[:, -self.layers_[-1]._n_features_out :]  # the code of the top layer
@@ -482,13 +491,18 @@ class StackedAutoencoder(BaseAutoencoder, AutoencoderParameters, TrainingParamet
 
     def _all_encoded(self, dataset):
         """Return the codes of all layers, concatenated, as a lazy data set."""
-        encoders = [layer._applied(dataset.dtype, stop=1) for layer in self.layers_]
+        n_active = self.transform_n_active
+        encoders, transformers = (
+            [layer._applied(dataset.dtype, n_active=n, stop=1) for layer in self.layers_]
+            for n in (None, n_active)
+        )
 
         def encode(samples):
             codes = []
-            for one in encoders:
-                codes.append(one(samples))
-                samples = ArrayDataset(codes[-1])
+            for one, other in zip(encoders, transformers):
+                code = one(samples)
+                codes.append(code if n_active is None else other(samples))
+                samples = ArrayDataset(code)
             return np.concatenate(codes, axis=1)
 
         return EncodedDataset(dataset, encode, self._n_features_out)
@@ -520,6 +534,7 @@ def unrolled(architectures):
         [one["activations"][0] for one in architectures],
         bottom["loss"],
         tied=bottom["tied"],
+        n_active=[one["n_active"][0] for one in architectures],
     )
 
 

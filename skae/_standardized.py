@@ -14,7 +14,6 @@ from skae._base import BaseModel, check_weights, unchanged_on_error
 from skae._callbacks import FitTask
 from skae._compat import Interval, StrOptions
 from skae._dataset import ArrayDataset, ArraySamples, EncodedDataset, Samples, over
-from skae._denoising import DenoisingAutoencoder
 from skae._network import CODE_ACTIVATIONS
 from skae._parameters import (
     POSITIVE_INT,
@@ -26,6 +25,9 @@ from skae._parameters import (
 from skae._stacked import StackedAutoencoder, check_each, per_layer
 from skae._threads import side_by_side
 from skae._typing import PerLayer
+
+# A top-k code does not suit these networks, whose parameters have no number of active units.
+ACTIVATIONS = [name for name in CODE_ACTIVATIONS if name != "top_k"]
 
 LEAST_SAMPLES = 4  # two for each of two networks
 
@@ -43,8 +45,8 @@ class StandardizedStackParameters(TrainingParameters):
     )
     activation: PerLayer[str] = parameter(
         default="auto",
-        constraint=[StrOptions({"auto", *CODE_ACTIVATIONS}), "array-like"],
-        doc=f"""{{'auto', {", ".join(map(repr, CODE_ACTIVATIONS))}}}, or list with one per layer
+        constraint=[StrOptions({"auto", *ACTIVATIONS}), "array-like"],
+        doc=f"""{{'auto', {", ".join(map(repr, ACTIVATIONS))}}}, or list with one per layer
         Activation of the codes. 'auto' is 'tanh' for the top layer and 'relu' for the others: a
         bounded code cannot represent samples far from the training data.""",
     )
@@ -131,9 +133,8 @@ class StandardizedStack(BaseModel, StandardizedStackParameters):
         if isinstance(activations, str) and activations == "auto":
             activations = ["relu"] * (len(sizes) - 1) + ["tanh"]
         activations = per_layer("activation", activations, len(sizes))
-        of_a_layer = DenoisingAutoencoder._parameter_constraints
-        check_each(self, "hidden_layer_sizes", sizes, of_a_layer["n_components"])
-        check_each(self, "activation", activations, of_a_layer["activation"])
+        check_each(self, "hidden_layer_sizes", sizes, [POSITIVE_INT])
+        check_each(self, "activation", activations, [StrOptions(set(ACTIVATIONS))])
         names = set(TrainingParameters._declared) - {"max_iter", "learning_rate_init"}
         kind, level = self._noise
         stack = StackedAutoencoder(

@@ -5,6 +5,7 @@ All estimators use this loop; the kernel takes the steps of an epoch.
 
 import time
 import warnings
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +20,7 @@ from skae import _inference
 from skae._callbacks import FitTask
 from skae._dataset import Dataset
 from skae._kernel import _sgd
-from skae._network import aligned_zeros
+from skae._network import FIRST_ACTIVE, aligned_zeros
 from skae._parameters import TrainingParameters
 from skae._threads import team_for
 
@@ -64,6 +65,7 @@ class Options(SimpleNamespace):
     n_warmup_epochs: int = 0
     n_averaged_epochs: int = 0
     incremental = False  # whether this is a call of partial_fit
+    from_random = False  # whether the weights of the first fit are random
 
     @classmethod
     def of(cls, estimator, n_samples, *, incremental=False, **others):
@@ -518,6 +520,10 @@ class _Loop:
         if len(unlabelled) and objective.smoothness_radius > 0:
             mixture = Mixture(self.training, unlabelled, batch_size)
             self.batch_size = mixture.batch_size
+        # Nothing but random weights is lost if more units of a top-k code are active at first.
+        earlier = len(state.loss_curve) - (state.n_run_epochs if self.resumes else 0)
+        starts = options.from_random and not options.incremental and not earlier
+        self.n_falling = options.max_iter // 2 if starts and any(network.layers["n_active"]) else 0
         self.n_opening = 0 if mixture is None else options.max_iter // OPENING
         self.settling = objective.entropy_weight, objective.balance_weight
         self.stepper = Stepper(network, objective, self.solver, corruption, self.batch_size)
@@ -593,7 +599,8 @@ class _Loop:
             opening, objective = epoch < self.n_opening, self.objective
             settling = (0.0, 0.0) if opening else self.settling
             objective.entropy_weight, objective.balance_weight = settling
-            loss = self.epoch(team)
+            with self.more_active(epoch):
+                loss = self.epoch(team)
             self.state.loss_curve.append(loss)
             self.state.n_run_epochs = epoch + 1
             if epoch >= max_iter - self.options.n_averaged_epochs:
@@ -602,10 +609,11 @@ class _Loop:
             if self.validation is not None:
                 loss = self.validate()
             self.report(time.perf_counter() - begin)
-            stops = self.converged(loss)
-            if opening:
+            stops = self.converged(loss, changing=epoch < self.n_falling)
+            n_changing = max(self.n_opening, self.n_falling)
+            if epoch < n_changing:
                 stops = False
-                if epoch + 1 == self.n_opening:  # the loss changes after this epoch
+                if epoch + 1 == n_changing:  # the loss changes after this epoch
                     self.state.n_stale = 0
                     if not self.options.early_stopping:
                         self.state.best_loss = np.inf
@@ -621,6 +629,19 @@ class _Loop:
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    @contextmanager
+    def more_active(self, epoch):
+        """Let more units of top-k codes be active in one of the first epochs."""
+        layers = self.network.layers
+        final = layers["n_active"].copy()
+        if epoch < self.n_falling:
+            factor = FIRST_ACTIVE - (FIRST_ACTIVE - 1) * epoch / self.n_falling
+            layers["n_active"] = np.minimum(np.rint(factor * final), layers["n_out"])
+        try:
+            yield
+        finally:
+            layers["n_active"] = final
 
     def rate(self, epoch):
         """Return the learning rate of an epoch; partial_fit counts epochs over all calls."""
@@ -683,10 +704,13 @@ class _Loop:
             self.state.validation_scores.append(score)
         return monitored
 
-    def converged(self, loss):
-        """Record whether the loss improved; return whether to stop."""
+    def converged(self, loss, *, changing=False):
+        """Record whether the loss improved; return whether to stop.
+
+        While the network is `changing`, a larger loss does not count.
+        """
         state, options = self.state, self.options
-        if loss < state.best_loss - (options.tol or 0.0):
+        if changing or loss < state.best_loss - (options.tol or 0.0):
             state.n_stale = 0
         else:
             state.n_stale += 1

@@ -27,6 +27,7 @@ from typing import Any
 from weakref import WeakSet
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
@@ -222,7 +223,7 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
         call = partial(called, estimator, method, meta)
         return X.map_partitions(call, meta=meta, token=method)
     X = with_whole_rows(X)
-    meta = np.asarray(meta)
+    meta = as_block(meta)
     shape = {"drop_axis": 1} if meta.ndim == 1 else {"chunks": (X.chunks[0], meta.shape[1:])}
     call = partial(called, estimator, method, meta)
     return X.map_blocks(call, token=method, dtype=meta.dtype, meta=meta, **shape)
@@ -233,7 +234,12 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
 
 def called(estimator, method, meta, block):
     result = getattr(estimator, method)(block) if block.shape[0] else meta
-    return result if hasattr(meta, "columns") else np.asarray(result)
+    return result if hasattr(meta, "columns") else as_block(result)
+
+
+def as_block(result):
+    """Return a result as a block of a Dask array: an array or a sparse matrix."""
+    return result if issparse(result) else np.asarray(result)
 
 
 @dataclass

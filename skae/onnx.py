@@ -154,12 +154,18 @@ class _Layer(NamedTuple):
     weights: np.ndarray
     bias: np.ndarray
     activation: str
+    n_active: int = 0  # of a top-k code
 
 
 def _layers(estimator):
     network, params = estimator._network, estimator._params()
     return [
-        _Layer(network.weights(params, k), network.bias(params, k), activation)
+        _Layer(
+            network.weights(params, k),
+            network.bias(params, k),
+            activation,
+            int(network.layers[k]["n_active"]),
+        )
         for k, activation in enumerate(network.activations)
     ]
 
@@ -225,7 +231,15 @@ class _Graph:
         return X
 
     def activate(self, X, layer):
+        if layer.activation == "top_k":
+            return self.keep_largest(self.node("Relu", X), layer.n_active)
         return self.node(CODE_ACTIVATIONS[layer.activation].onnx, X)
+
+    def keep_largest(self, X, n_active):
+        """Keep the largest units of each sample, of equal ones the first, and set others to 0."""
+        largest = self.node("TopK_11", X, np.array([n_active], np.int64), axis=1)
+        zeros = self.node("Mul", X, np.zeros(1, self.dtype))
+        return self.node("ScatterElements", zeros, largest[1], largest[0], axis=1)
 
     def assign(self, variable, node):
         """Assign the output of a node to a variable of skl2onnx."""
@@ -266,7 +280,9 @@ def _shape_autoencoder(operator):
 
 def _convert_autoencoder(scope, operator, container):
     autoencoder, graph = operator.raw_operator, _Graph(scope, operator, container)
-    codes, logits, reconstructed = _unrolled(graph, autoencoder, graph.filled)
+    codes, logits, reconstructed = _unrolled(
+        graph, autoencoder, graph.filled, autoencoder.transform_n_active
+    )
     nodes = {"reconstruct": reconstructed}
     if autoencoder._trained_layers[0]._architecture["loss"] == "cross_entropy":
         nodes["score_samples"] = _minus_cross_entropy(graph, logits)
@@ -281,13 +297,19 @@ def _convert_autoencoder(scope, operator, container):
         graph.assign(variable, node)
 
 
-def _unrolled(graph, autoencoder, X):
-    """Return the codes of all layers, and the reconstruction before and after its activation."""
+def _unrolled(graph, autoencoder, X, n_active=None):
+    """Return the codes of all layers, and the reconstruction before and after its activation.
+
+    `n_active` is the number of active units in the codes that are returned, if it differs from
+    training.
+    """
     encoders, decoders = zip(*(_layers(layer) for layer in autoencoder._trained_layers))
     codes = []
     for encoder in encoders:
-        X = graph.forward(X, [encoder])
-        codes.append(X)
+        logits = graph.affine(X, encoder)
+        X = graph.activate(logits, encoder)
+        other = encoder if n_active is None else encoder._replace(n_active=n_active)
+        codes.append(X if n_active is None else graph.activate(logits, other))
     *hidden, bottom = reversed(decoders)
     logits = graph.affine(graph.forward(X, hidden), bottom)
     return codes, logits, graph.activate(logits, bottom)

@@ -236,6 +236,33 @@ def record_epochs(monkeypatch):
     return epochs
 
 
+def record_active(monkeypatch):
+    """Return the list of the numbers of active units of each layer, 0 if it has no top-k code.
+
+    There is one entry for each further call of the kernel's `train`: one an epoch of dense rows.
+    """
+    active = []
+
+    def spy(problem, *args, real=_sgd.train):
+        active.append(np.asarray(problem.layers)["n_active"].tolist())
+        return real(problem, *args)
+
+    monkeypatch.setattr(_sgd, "train", spy)
+    return active
+
+
+def record_networks(monkeypatch):
+    """Return the list of the networks of all further runs of the epoch loop."""
+    networks = []
+
+    def spy(network, *args, real=_training.train, **kwargs):
+        networks.append(network)
+        return real(network, *args, **kwargs)
+
+    monkeypatch.setattr(_training, "train", spy)
+    return networks
+
+
 def record_outputs(monkeypatch):
     """Return the list of the numbers of features of all further samples that go through layers."""
     widths = []

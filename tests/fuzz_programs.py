@@ -92,7 +92,10 @@ TRAINING = {
     "n_iter_no_change": "1 | 2 | 10",
 }
 UNSUPERVISED = {
-    "activation": "'identity' | 'logistic' | 'tanh' | 'relu'",
+    "activation": "'identity' | 'logistic' | 'tanh' | 'relu' | 'top_k' | 'top_k'",
+    "n_active": "'auto' | 1 | 2 | np.int64(2) | 3",
+    "transform_n_active": "None | 1 | 2 | np.int32(3) | 5",
+    "sparse_output": "True | False | np.bool_(True)",
     "loss": "'squared_error' | 'cross_entropy'",
     "tied_weights": "True | False",
     "corruption": " | ".join(map(repr, [*CORRUPTIONS, None])),
@@ -108,7 +111,9 @@ STACKED = {
     "code": "'top' | 'all'",
     "joint_max_iter": "1 | 2",
     "joint_learning_rate_init": "1e-3 | 0.1 | 10.0",
-    "activation": "'tanh' | 'relu' | 'logistic' | ['relu', 'tanh'] | ('logistic', 'identity')",
+    "activation": "'tanh' | 'relu' | 'logistic' | 'top_k' | ['relu', 'tanh'] | "
+    "('logistic', 'identity') | ['top_k', 'relu'] | ('tanh', 'top_k')",
+    "n_active": "'auto' | 1 | 2 | [2, 1] | ('auto', 1) | np.array([1, 2])",
     "loss": "'squared_error' | 'cross_entropy' | ['squared_error', 'cross_entropy']",
     "corruption": "'masking' | None | ['masking', None] | np.array(['masking', 'gaussian'])",
     "corruption_level": "0.3 | 1 | [0.1, 0.2] | np.array([0.3, 0.4])",
@@ -119,7 +124,8 @@ del STACKED["n_components"]
 FINE_TUNED = {
     **TRAINING,
     "hidden_layer_sizes": SIZES,
-    "activation": "None | 'relu' | 'tanh' | ['relu', 'tanh'] | ('logistic', 'identity')",
+    "activation": "None | 'relu' | 'tanh' | 'top_k' | ['relu', 'tanh'] | ('top_k', 'identity')",
+    "n_active": "None | 'auto' | 1 | 2 | [2, 1] | ('auto', 1)",
     "pretrain": "True | False | StackedAutoencoder((4,), max_iter=1) | fitted_stack($) | "
     "FrozenEstimator(fitted_stack($)) | Stack((3, 2), max_iter=1, random_state=0) | "
     "FrozenEstimator(Stack((3,))) | Stack((3,), loss='cross_entropy') | np.bool_(False)",
@@ -350,8 +356,10 @@ def agree(params):
         if "tack" in params.get("pretrain", ""):
             params["pretrain"] = "StackedAutoencoder((4, 2), max_iter=1)"
             params.pop("activation", None)
+            params.pop("n_active", None)
     elif "tack" in params.get("pretrain", ""):
         params.pop("activation", None)
+        params.pop("n_active", None)
 
 
 READING = {
@@ -442,7 +450,8 @@ class Step:
 
     def result_for(self, X):
         """What the same method makes of another X that is no sparse matrix."""
-        return np.asarray(getattr(self.est, self.call.method)(**{**self.args, "X": X}))
+        result = getattr(self.est, self.call.method)(**{**self.args, "X": X})
+        return result.toarray() if sp.issparse(result) else np.asarray(result)
 
 
 def text_of(call):

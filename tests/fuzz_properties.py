@@ -111,8 +111,10 @@ def refused_calls_change_nothing(step):
     if step.error is None or step.call.method == "set_params":
         return None
     if step.call.method == "fit_transform":
-        if re.search("output config|scipy sparse matrix", str(step.error)):
+        if re.search("output config|scipy sparse matrix|sparse data", str(step.error)):
             return None  # of a wrong `set_output`, scikit-learn complains after the fit
+        if "transform_n_active" in str(step.error):
+            return None  # it is no parameter of the fit
     if fingerprint(vars(step.est)) != step.state_before:
         return f"{step.call.method} changed the estimator, and raised {type(step.error).__name__}"
 
@@ -188,6 +190,8 @@ def results_are_as_documented(step):
     if isinstance(dtype, np.dtype) and step.values.dtype != dtype and not final:
         return f"{step.call.method}: dtype {step.values.dtype}, not {dtype}"
     of_sparse = sp.issparse(step.args["X"]) and getattr(step.est, "concatenate", False)
+    if step.call.method in ("transform", "fit_transform"):
+        of_sparse = of_sparse or getattr(step.est, "sparse_output", False)
     if getattr(step.result, "format", None) != ("csr" if of_sparse else None):
         return f"{step.call.method} returns a {type(step.result).__name__}"
 
@@ -396,7 +400,7 @@ def results_agree(step):
     elif method == "score_samples":
         if not np.isclose(est.score(X), step.values.mean(), rtol=1e-9):
             return "score is not the mean of score_samples"
-    if method == "reconstruct" and getattr(est, "code", "top") in ("top", "all"):
+    if method == "reconstruct" and gives_codes_of_training(est):
         decoded = est.inverse_transform(est.transform(X))
         scale = np.abs(step.values).max(initial=1)
         if not np.allclose(step.values / scale, decoded / scale, rtol=1e-4, atol=1e-5):
@@ -412,16 +416,29 @@ def results_agree(step):
             return "predict does not give the most probable class"
 
 
+def gives_codes_of_training(est):
+    """Whether `transform` gives the codes that are decoded, whatever parameters are set later."""
+    if getattr(est, "code", "top") not in ("top", "all"):
+        return False
+    return est.transform_n_active is None and isinstance(est.sparse_output, bool | np.bool_)
+
+
 def fits_have_a_quality(step):
-    """R^2 is at most 1, the loss of the mean not negative; both only after a fit."""
+    """R^2 is at most 1, the loss of the mean not negative, a fraction of the units is dead."""
     if step.error is not None or not step.fits or not hasattr(step.est, "reconstruct"):
         return None
-    found = [getattr(step.est, name, None) for name in ("reconstruction_r2_", "baseline_loss_")]
+    names = "reconstruction_r2_", "baseline_loss_", "dead_fraction_"
+    r2, loss, _ = found = [getattr(step.est, name, None) for name in names]
     if step.call.method == "partial_fit":
-        return None if found == [None, None] else "partial_fit left the quality of a fit"
-    r2, loss = found
+        return None if found == [None] * 3 else "partial_fit left the quality of a fit"
     if r2 > 1 or not loss >= 0:
         return f"R^2 is {r2}, the loss of the mean is {loss}"
+    for layer in getattr(step.est, "layers_", [step.est]):
+        dead = getattr(layer, "dead_fraction_", None)
+        if (dead is not None) != (layer.activation == "top_k" and layer.n_iter_ > 0):
+            return f"dead_fraction_ is {dead} with activation={layer.activation!r}"
+        if dead is not None and not 0 <= dead <= 1:
+            return f"dead_fraction_ is {dead}"
 
 
 def copies_go_on_alike(step):

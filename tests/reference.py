@@ -9,7 +9,7 @@ attributes of the kernel's own.
 import numpy as np
 
 # The kernel's tables, spelled out once more; activations by their number.
-ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "softmax")
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "top_k", "softmax")
 LOSSES = ("squared_error", "cross_entropy", "log_loss")
 NOISES = (
     None,
@@ -124,7 +124,9 @@ def hidden_dropout(network, k, ids, key):
 # ---- layers ------------------------------------------------------------------------
 
 
-def activate(kind, z):
+def activate(kind, z, n_active=None):
+    if kind == "top_k":
+        return np.where(is_active(z, n_active), z, 0)
     if kind == "logistic":
         return np.exp(-np.logaddexp(0, -z))
     if kind == "tanh":
@@ -140,8 +142,16 @@ def log_softmax(z):
     return z - np.logaddexp.reduce(z, axis=1, keepdims=True)
 
 
-def slope(kind, z):
+def is_active(z, n_active):
+    """Whether a unit is positive and one of the largest of its row; of equal ones, the first."""
+    rank = np.argsort(np.argsort(-z, axis=1, kind="stable"), axis=1)
+    return (rank < n_active) & (z > 0)
+
+
+def slope(kind, z, n_active=None):
     """The derivative of the activation."""
+    if kind == "top_k":
+        return is_active(z, n_active).astype(float)
     if kind == "logistic":
         return activate(kind, z) * activate(kind, -z)
     if kind == "tanh":
@@ -166,7 +176,7 @@ def forward(network, params, X, *, start=0, stop=None, ids=None, key=None):
         if k > start and ids is not None:
             inputs[-1] = inputs[-1] * hidden_dropout(network, k, ids, key)
         logits.append(inputs[-1] @ network.weights(params, k).T + network.bias(params, k))
-        inputs.append(activate(kinds(network)[k], logits[-1]))
+        inputs.append(activate(kinds(network)[k], logits[-1], network.layers[k]["n_active"]))
     return inputs, logits
 
 
@@ -208,7 +218,8 @@ def shares(factor):
 
 def own_matrices(network):
     """The layers that do not borrow the matrix of another."""
-    return [k for k in range(len(network)) if not network.layers[k]["transposed"]]
+    borrowed = (network.layers["partner"] >= 0) & (network.layers["transposed"] == 1)
+    return [k for k in range(len(network)) if not borrowed[k]]
 
 
 def mean_activation(kind, share, a):
@@ -299,7 +310,7 @@ def backwards(network, objective, params, inputs, logits, delta, share, ids, key
             pull = objective.sparsity_penalty * ((1 - t) / (1 - rho) - t / rho)
             below = below + share[:, None] * pull * (0.5 if kind == "tanh" else 1.0)
         below = below * hidden_dropout(network, k, ids, key)
-        delta = below * slope(kind, logits[k - 1])
+        delta = below * slope(kind, logits[k - 1], network.layers[k - 1]["n_active"])
 
 
 # ---- smooth predictions ------------------------------------------------------------------

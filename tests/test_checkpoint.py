@@ -67,6 +67,7 @@ CASES = {
     "layer, auto": (Layer(max_iter="auto"), None),
     "layer, adaptive": (Layer(learning_rate="adaptive", tol=10.0, n_iter_no_change=1), None),
     "layer, warm": (Layer(warm_start=True, solver="sgd"), None),
+    "layer, top-k": (Layer(activation="top_k", n_active=1, max_iter=6), None),
     "stack": (Stack(corruption="salt_and_pepper"), None),
     "stack, per layer": (Stack(max_iter=[1, 4], learning_rate="cosine"), None),
     "stack, stochastic": (Stack(random_state=None), None),
@@ -75,6 +76,7 @@ CASES = {
     "joint": (Stack(joint=True, joint_max_iter=3, early_stopping=True), None),
     "joint, warm": (Stack(joint=True, joint_max_iter=3, warm_start=True), None),
     "joint only": (Stack(joint="only", joint_max_iter=4, learning_rate="cosine"), None),
+    "joint only, top-k": (Stack(activation="top_k", joint="only", joint_max_iter=6), None),
     "classifier": (Classifier(dropout=0.2, input_dropout=0.1), CODES),
     "classifier, own stack": (
         Classifier(pretrain=True, random_state=None, max_iter="auto"), CODES),
@@ -92,6 +94,8 @@ CASES = {
     "classifier, final": (
         Classifier(final_estimator=LogisticRegression(max_iter=500), max_norm=1.0), CODES),
     "classifier, final of skae": (Classifier(final_estimator=Classifier()), CODES),
+    "classifier, top-k": (
+        Classifier(activation="top_k", n_active=1, pretrain=Stack(max_iter=4)), PARTLY),
     "regressor": (Regressor(solver="sgd"), VALUES),
     "regressor, both": (Regressor(fine_tune="top_then_all", early_stopping=True,
                                   validation_fraction=0.3), VALUES),

@@ -59,6 +59,7 @@ AUTOENCODERS = [
     DenoisingAutoencoder(n_components=5, **{**BRIEF, **EXACT}),
     StackedAutoencoder(hidden_layer_sizes=[5, 4], **{**BRIEF, **EXACT}),
     StackedAutoencoder(hidden_layer_sizes=[5, 4], code="all", **{**BRIEF, **EXACT}),
+    DenoisingAutoencoder(5, **{**BRIEF, **EXACT, "activation": "top_k"}),
     MarginalizedAutoencoder(),
     MarginalizedAutoencoder(3, n_layers=2, concatenate=True),
 ]

@@ -428,6 +428,7 @@ def test_fit_transform_and_pipeline(make):
 # Parameter: (what else to set, one value, another value). Every value is not the default.
 EFFECTS = {
     "activation": ({}, "tanh", "logistic"),
+    "n_active": ({"activation": "top_k"}, 1, 2),
     "loss": ({"activation": "logistic"}, "squared_error", "cross_entropy"),
     "tied_weights": ({}, True, False),
     "corruption": ({}, "masking", "salt_and_pepper"),
@@ -439,7 +440,7 @@ EFFECTS = {
     "joint_learning_rate_init": ({"joint": True}, 0.01, 0.02),
     **TRAINING_EFFECTS,
 }
-ELSEWHERE = {"verbose", "code"}  # no part of training
+ELSEWHERE = {"verbose", "code", "transform_n_active", "sparse_output"}  # no part of training
 SIZES = {"n_components": ({}, 4, 5), "hidden_layer_sizes": ({}, (4, 3), (4,))}
 
 
@@ -921,6 +922,9 @@ def test_bad_weights_are_refused(make, case):
 
 BAD_VALUES = {
     "activation": ["softplus", None, 1],
+    "n_active": [0, -1, 2.5, None, "all", "3"],
+    "transform_n_active": [0, -1, 2.5, "auto"],
+    "sparse_output": ["yes", None, 2],
     "loss": ["mse", None],
     "tied_weights": ["yes", None],
     "corruption": ["salt", 0.3],

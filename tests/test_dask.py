@@ -224,6 +224,11 @@ FITS = {
     "weights": (layer(corruption="gaussian"), None, WEIGHTS),
     "held out": (layer(early_stopping=True), None, None),
     "held out, weights": (layer(early_stopping=True), None, WEIGHTS),
+    "top-k": (layer(activation="top_k", n_active=2, max_iter=4), None, WEIGHTS),
+    "top-k, held out": (layer(activation="top_k", early_stopping=True), None, None),
+    "top-k, stack": (stack(activation="top_k", joint=True, joint_max_iter=2), None, None),
+    "top-k, joint only": (stack(activation="top_k", joint="only", joint_max_iter=4), None, None),
+    "top-k, classifier": (classifier(activation="top_k", n_active=2), PARTLY, None),
     "more than the epochs": (layer(max_iter=3, learning_rate="cosine", alpha=0.01), None, None),
     "stack": (stack(corruption="masking"), None, WEIGHTS),
     "joint": (stack(joint=True, joint_max_iter=2), None, None),
@@ -276,6 +281,7 @@ def test_one_block_gives_the_fit_in_memory(name, shuffle, monkeypatch):
     exact = isinstance(made, ONE_BY_ONE) or getattr(made, "pretrain", True) is False
     (assert_same_fit if exact else assert_close_fit)(here, there)
     for attribute in ("loss_", "best_loss_", "reconstruction_r2_", "baseline_loss_", "n_iter_",
+                      "dead_fraction_",
                       "n_labelled_", "best_validation_score_", "n_features_in_", "mean_", "scale_",
                       "offset_", "feature_errors_", "weights_", "precision_"):  # fmt: skip
         assert hasattr(here, attribute) == hasattr(there, attribute)
@@ -1310,6 +1316,21 @@ def test_apply_keeps_float32():
     single = X.astype(np.float32)
     found = skd.apply(layer().fit(single), in_blocks(single, 100, 200))
     assert found.dtype == found.compute(scheduler="sync").dtype == np.float32
+
+
+@pytest.mark.parametrize("maker", [in_blocks, frame, sparse_blocks])
+def test_apply_gives_sparse_codes(maker):
+    given, whole = maker(X, 100, 0, 200), maker(X).compute()
+    made = fit(layer(activation="top_k", n_active=2, sparse_output=True), given)
+    expected = made.transform(whole)
+    lazy = skd.apply(made, given)
+    found = lazy.compute(scheduler="sync")
+    assert found.format == expected.format == "csr"
+    assert lazy.dtype == found.dtype == expected.dtype
+    assert found.nnz == expected.nnz > 300
+    assert_allclose(found.toarray(), expected.toarray(), rtol=1e-9)
+    dense = skd.apply(made, given, "reconstruct").compute(scheduler="sync")
+    assert_allclose(dense, made.reconstruct(whole), rtol=1e-9)
 
 
 def test_data_frames_from_data_frames():

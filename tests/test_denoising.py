@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from common import assert_close_fit, assert_same_fit, learned, ranges_of
 from numpy.testing import assert_allclose, assert_array_equal
+from reference import activate
 from scipy.linalg import subspace_angles
 from scipy.special import expit
 from sklearn.datasets import load_digits
@@ -28,6 +29,7 @@ ACTIVATIONS = {
     "logistic": expit,
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
+    "top_k": lambda z: activate("top_k", z, 3),  # the square root of 7, rounded up
 }
 NOISES = [*CORRUPTIONS, None]
 SOLVERS = {

@@ -223,6 +223,18 @@ def test_longer_codes_are_projected(fitted, name, target):
     assert drawn == len(X)
 
 
+def test_sparse_codes_are_drawn_as_dense_ones():
+    dae = DenoisingAutoencoder(12, activation="top_k", max_iter=1, random_state=0).fit(X)
+    for kind, drawn in (("scatter", "points_"), ("histogram", "codes")):
+        displays = [
+            CodeDisplay.from_estimator(dae.set_params(sparse_output=sparse), X, kind=kind)
+            for sparse in (False, True)
+        ]
+        one, other = (getattr(display, drawn) for display in displays)
+        assert isinstance(other, np.ndarray) and len(other) == len(X)
+        np.testing.assert_array_equal(other, one)
+
+
 def nullable(values):
     pd = pytest.importorskip("pandas")
     return pd.Series([pd.NA if one is None else one for one in values], dtype="Int64")

@@ -27,6 +27,13 @@ CLASSIFIER = Network([6, 5, 4, 3], ["relu", "tanh", "softmax"])
 NETWORKS = [UNTIED, TIED, DEEP_UNTIED, DEEP_TIED, CLASSIFIER]
 
 
+def top_k(sizes=(60, 40), n_active="auto", loss="squared_error", *, tied=False):
+    n_layers = len(sizes) - 1
+    return Network.autoencoder(
+        sizes, ["top_k"] * n_layers, loss, tied=tied, n_active=[n_active] * n_layers
+    )
+
+
 TOO_WIDE = 2**63
 MANY = 2**57  # units that cannot be addressed together with ten features
 
@@ -182,6 +189,91 @@ def test_initial_weights(activation, bound, tied, dtype):
         decoder = network.weights(params, 1)
         assert np.abs(decoder).max() == pytest.approx(np.sqrt(6 / 100), rel=0.01)
         assert not np.array_equal(decoder, weights.T)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tied", [False, True])
+def test_initial_weights_of_a_top_k_code(tied, dtype):
+    """The decoder has the directions of the encoder, if it is not the same."""
+    network = top_k(tied=tied)
+    params = network.initialize(np.random.default_rng(3), dtype)
+    assert params.dtype == dtype
+    encoder, decoder = (network.weights(params, k) for k in range(2))
+    bound = np.sqrt(6 / 60)
+    assert 0.99 * bound < np.abs(encoder).max() <= bound * (1 + 1e-6)
+    assert encoder.var() == pytest.approx(bound**2 / 3, rel=0.1)
+    relu = Network.autoencoder([60, 40], ["relu"], "squared_error", tied=tied)
+    same = relu.initialize(np.random.default_rng(3), dtype)
+    np.testing.assert_array_equal(encoder, relu.weights(same, 0))
+    for k in range(2):
+        np.testing.assert_array_equal(network.bias(params, k), 0)
+    if tied:
+        np.testing.assert_array_equal(decoder, encoder.T)
+        return
+    norms = np.linalg.norm(decoder, axis=0)
+    np.testing.assert_allclose(norms, 0.3, rtol=1e-5)
+    directions = encoder / np.linalg.norm(encoder, axis=1, keepdims=True)
+    np.testing.assert_allclose(decoder.T / norms[:, None], directions, rtol=1e-4, atol=1e-6)
+
+
+def test_only_the_decoder_of_the_top_code_is_stored_by_its_input():
+    """The decoders below reconstruct codes, by 'relu', and start as any layer does."""
+    deep = top_k((60, 40, 20))
+    assert deep.layers["transposed"].tolist() == [0, 0, 1, 0]
+    assert deep.activations == ["top_k", "top_k", "relu", "identity"]
+    params = deep.initialize(np.random.default_rng(0), np.float64)
+    assert np.abs(deep.weights(params, 3)).max() == pytest.approx(np.sqrt(6 / 100), rel=0.01)
+    assert top_k(tied=True).layers["transposed"].tolist() == [0, 1]
+    assert Network([60, 40, 3], ["top_k", "softmax"]).layers["transposed"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("n_units", [1, 2, 3, 4, 5, 9, 10, 16, 17, 99, 100, 101])
+def test_auto_is_the_square_root_of_the_units_rounded_up(n_units):
+    expected = int(np.ceil(np.sqrt(n_units)))
+    assert top_k((3, n_units)).layers["n_active"].tolist() == [expected, 0]
+
+
+def test_only_layers_with_a_top_k_code_have_active_units():
+    names = ["relu", "top_k", "tanh", "top_k", "softmax"]
+    network = Network([8, 7, 6, 5, 4, 3], names, n_active=[5, 1, 5, "auto"])
+    assert network.layers["n_active"].tolist() == [0, 1, 0, 2, 0]
+
+
+def test_more_active_units_than_there_are():
+    with pytest.raises(ValueError, match=r"n_active=5 must be at most 4, the length .* layer 2"):
+        Network([6, 5, 4, 3], ["top_k", "top_k", "softmax"], n_active=[5, 5])
+    network = top_k((6, 5, 4), 2)
+    with pytest.raises(ValueError, match="transform_n_active=5 must be at most 4"):
+        network.with_active(5)
+    assert network.with_active(4).layers["n_active"].tolist() == [4, 4, 0, 0]
+    assert network.layers["n_active"].tolist() == [2, 2, 0, 0]
+    assert UNTIED.with_active(100).layers["n_active"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("loss", OUTPUT_ACTIVATION)
+def test_the_initial_biases_reconstruct_the_mean(loss, tied, dtype):
+    network = top_k(loss=loss, tied=tied)
+    params = network.initialize(np.random.default_rng(0), dtype)
+    mean = np.linspace(0.02, 0.98, 60)
+    others = [network.weights(params, k).copy() for k in range(2)]
+    network.centre(params, mean)
+    for k in range(2):
+        np.testing.assert_array_equal(network.weights(params, k), others[k])
+    data = ArrayDataset(mean[None].astype(dtype), dtype)
+    tolerance = {"rtol": 0, "atol": 1e-6 if dtype == np.float32 else 1e-14}
+    pre_activation = others[0] @ mean + network.bias(params, 0)
+    np.testing.assert_allclose(pre_activation, 0, **tolerance)
+    np.testing.assert_allclose(outputs(network, params, data)[0], mean, **tolerance)
+
+
+def test_the_initial_biases_are_finite_where_a_feature_is_constant():
+    network = top_k(loss="cross_entropy")
+    params = network.initialize(np.random.default_rng(0), np.float64)
+    network.centre(params, np.repeat([0.0, 1.0], 30))
+    expected = np.repeat([0.01, 0.99], 30)
+    np.testing.assert_allclose(1 / (1 + np.exp(-network.bias(params, 1))), expected)
 
 
 def test_initial_weights_follow_the_generator():

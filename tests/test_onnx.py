@@ -194,6 +194,56 @@ def test_codes_of_all_layers(dtype):
 
 
 @floats
+@pytest.mark.parametrize("joint", [False, True])
+def test_top_k_codes(joint, dtype):
+    """Reconstructions do not depend on `transform_n_active`."""
+    rows = X.astype(dtype)
+    for n_active in (1, [4, 2]):
+        autoencoder = stack(
+            activation="top_k", n_active=n_active, joint=joint, joint_max_iter=2
+        ).fit(X)
+        codes = autoencoder.transform(rows)
+        check_autoencoder(autoencoder, rows)
+        for code in ("top", "all"):
+            given = autoencoder.set_params(code=code, transform_n_active=5, sparse_output=True)
+            outputs = outputs_of(given, rows, SCORES)
+            expected = given.transform(rows).toarray()
+            assert not np.array_equal(expected[:, -8:], codes)
+            assert_close(outputs["variable"], expected)
+            assert_array_equal(outputs["variable"] != 0, expected != 0)
+            assert_close(outputs["reconstruct"], given.reconstruct(rows))
+            assert_close(outputs["score_samples"], given.score_samples(rows)[:, None])
+        autoencoder.set_params(code="top", transform_n_active=None, sparse_output=False)
+
+
+@floats
+@pytest.mark.parametrize("opset", [11, 17])
+def test_ties_of_a_top_k_code(opset, dtype):
+    """The first of equal units stay active."""
+    autoencoder = denoising(activation="top_k", n_active=3).fit(X)
+    autoencoder.components_[:] = 0.125
+    autoencoder.intercept_hidden_[:] = np.arange(12) % 2  # six of two values each
+    rows = X.astype(dtype)
+    codes = autoencoder.transform(rows)
+    assert_array_equal(np.flatnonzero(codes.all(axis=0)), [1, 3, 5])
+    assert_array_equal(np.flatnonzero(codes.any(axis=0)), [1, 3, 5])
+    outputs = outputs_of(autoencoder, rows, SCORES, target_opset=opset)
+    assert_array_equal(outputs["variable"] != 0, codes != 0)
+    assert_close(outputs["variable"], codes)
+    check_scores(outputs, autoencoder, rows)
+
+
+@floats
+@pytest.mark.parametrize("pretrain", [False, stack()])
+def test_predictors_with_top_k_codes(pretrain, dtype):
+    shape = {"activation": "top_k", "n_active": [4, 2], "pretrain": pretrain}
+    check_classes(classifier(**shape).fit(X, DIGITS), X.astype(dtype))
+    reg = regressor(**shape).fit(X, DIGITS)
+    (found,) = outputs_of(reg, X.astype(dtype)).values()
+    assert_close(found.ravel(), reg.predict(X.astype(dtype)))
+
+
+@floats
 def test_fitted_and_converted_in_either_type(dtype):
     autoencoder = stack().fit(X.astype(np.float32))
     check_autoencoder(autoencoder, X.astype(dtype))

@@ -40,6 +40,12 @@ ESTIMATORS = {
     "layer": DenoisingAutoencoder(12, corruption="salt_and_pepper", **FEW),
     "stack": StackedAutoencoder((12, 6), corruption="gaussian", **FEW),
     "joint": StackedAutoencoder((12, 6), joint=True, joint_max_iter=2, **FEW),
+    "top-k": StackedAutoencoder(
+        (12, 6), activation="top_k", n_active=[3, "auto"], transform_n_active=4, **FEW
+    ),
+    "classifier, top-k": StackedAutoencoderClassifier(
+        (12, 6), activation=["top_k", "relu"], n_active=2, **FEW
+    ),
     "classifier": StackedAutoencoderClassifier((12, 6), dropout=0.2, **FEW),
     "regressor": StackedAutoencoderRegressor((12, 6), solver="sgd", **FEW),
     "detector": StackedAutoencoderDetector((12, 6), n_estimators=2, **FEW),

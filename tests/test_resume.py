@@ -53,6 +53,7 @@ SCHEDULES = [
     {"learning_rate": "adaptive", "tol": 10.0, "n_iter_no_change": 2},
     {"early_stopping": True, "validation_fraction": 0.3},
     {"early_stopping": True, "validation_fraction": 0.3, "learning_rate_init": 0.5},
+    {"activation": "top_k", "n_active": 1, "max_iter": 5},
 ]
 STAGES = [
     {"n_warmup_epochs": 2},
@@ -261,7 +262,8 @@ def test_a_predictor_that_a_callback_has_saved(make, params):
     for half in mine[:-1]:
         assert_same(resumed(half, y), whole)
     # In pretraining it is the stack that is shown.
-    expected = stacked(max_iter=2, random_state=5).fit(X)
+    shape = {name: params[name] for name in ("activation", "n_active") if name in params}
+    expected = stacked(max_iter=2, random_state=5, **shape).fit(X)
     for half in loaded[: 4 - 1]:
         assert_same(resumed(half), expected)
 

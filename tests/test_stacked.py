@@ -20,6 +20,7 @@ from common import (
     uniform,
 )
 from numpy.testing import assert_allclose, assert_array_equal
+from reference import activate
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -72,6 +73,7 @@ def test_one_size_is_one_layer():
         {"tied_weights": False},
         {"activation": "logistic", "loss": "cross_entropy"},
         {"activation": ("relu", "tanh", "logistic"), "early_stopping": True},
+        {"activation": "top_k"},
     ],
 )
 def test_composition(params, dtype):
@@ -184,6 +186,7 @@ def test_layers_draw_differently():
 
 EACH = {
     "activation": ("tanh", "logistic", "relu"),
+    "n_active": (3, 2, 1),
     "loss": ("squared_error", "squared_error", "cross_entropy"),
     "corruption": ("gaussian", None, "masking"),
     "corruption_level": (2.0, 0.0, 0.5),
@@ -337,6 +340,7 @@ def test_bad_parameters_are_refused_before_any_work(params, match):
 BAD_LISTS = {  # a list of which the second value is bad; the message names it
     "hidden_layer_sizes": (10, 0),
     "activation": ["relu", "nonsense"],
+    "n_active": ["auto", 0],
     "loss": ["squared_error", "nonsense"],
     "corruption": ["masking", "nonsense"],
     "corruption_level": [0.1, -2],
@@ -446,7 +450,9 @@ ACTIVATE = {
     "logistic": lambda a: 1 / (1 + np.exp(-a)),
     "tanh": np.tanh,
     "relu": lambda a: np.maximum(a, 0),
+    "top_k": lambda a: activate("top_k", a, int(np.ceil(np.sqrt(a.shape[1])))),
 }
+DECODERS = {"top_k": "relu"}  # the others have the activation of the code
 
 
 def joint(**params):
@@ -458,7 +464,8 @@ def mean_loss_of_the_unrolled(estimator, matrices):
     codes = X
     for layer, (encoder, _) in zip(estimator.layers_, matrices):
         codes = ACTIVATE[layer.activation](codes @ encoder.T + layer.intercept_hidden_)
-    activations = [estimator.layers_[k].activation for k in range(len(matrices) - 1)]
+    codings = [estimator.layers_[k].activation for k in range(len(matrices) - 1)]
+    activations = [DECODERS.get(name, name) for name in codings]
     last = "logistic" if estimator.layers_[0].loss == "cross_entropy" else "identity"
     for layer, (_, decoder), activation in reversed(
         list(zip(estimator.layers_, matrices, [last, *activations]))
@@ -478,9 +485,14 @@ JOINT_CASES = [
     {"activation": "logistic", "loss": "cross_entropy"},
     {"activation": "tanh", "tied_weights": True},
 ]
+# Joint training alone begins with more active units, so that two parts of it are not the whole.
+TOP_K_CASES = [
+    {"activation": "top_k"},
+    {"activation": ("top_k", "tanh", "top_k"), "tied_weights": True},
+]
 
 
-@pytest.mark.parametrize("params", JOINT_CASES)
+@pytest.mark.parametrize("params", [*JOINT_CASES, *TOP_K_CASES])
 def test_a_step_of_joint_training_goes_down_the_unrolled_loss(params):
     rate = 1e-3
     params = {**params, "solver": "sgd", "momentum": 0, "batch_size": len(X)}
@@ -505,7 +517,7 @@ def test_a_step_of_joint_training_goes_down_the_unrolled_loss(params):
             assert_array_equal(encoder, decoder)
 
 
-@pytest.mark.parametrize("params", JOINT_CASES)
+@pytest.mark.parametrize("params", [*JOINT_CASES, *TOP_K_CASES])
 def test_what_is_decoded_after_joint_training_is_what_was_trained(params):
     estimator = joint(**params).fit(X)
     by_hand = mean_loss_of_the_unrolled(estimator, matrices_of(estimator))
@@ -532,7 +544,7 @@ def test_linear_layers_trained_jointly_span_the_principal_subspace():
 
 
 @pytest.mark.parametrize("pickled", [False, True])
-@pytest.mark.parametrize("params", JOINT_CASES)
+@pytest.mark.parametrize("params", [*JOINT_CASES, *TOP_K_CASES])
 def test_joint_training_continues_where_it_ended(params, pickled):
     two = joint(**params, warm_start=True, corruption="masking", joint_max_iter=2).fit(X)
     if pickled:
@@ -676,11 +688,12 @@ def test_joint_training_alone_continues_where_it_ended(params, pickled):
     assert len(two.loss_curve_) == 8 and two.n_iter_ == 0
 
 
-def test_joint_training_alone_after_layers_that_have_been_trained():
+@pytest.mark.parametrize("activation", ["tanh", "top_k"])
+def test_joint_training_alone_after_layers_that_have_been_trained(activation):
     """They keep what they have learned."""
-    greedy = stacked(corruption=None, warm_start=True).fit(X)
+    greedy = stacked(corruption=None, warm_start=True, activation=activation).fit(X)
     then = clone(greedy).fit(X).set_params(joint="only", joint_max_iter=3).fit(X)
-    assert_same_fit(then, joint().fit(X))
+    assert_same_fit(then, joint(activation=activation).fit(X))
     assert then.n_iter_ == greedy.n_iter_ == 9
 
 

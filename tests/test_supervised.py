@@ -1415,6 +1415,7 @@ def test_defaults_are_at_least_as_good_as_those_of_scikit_learn():
 EFFECTS = {
     "hidden_layer_sizes": ({}, (4, 3), (4, 4)),
     "activation": ({}, "tanh", "relu"),
+    "n_active": ({"activation": "top_k"}, 1, 2),
     "pretrain": ({}, True, False),
     "fine_tune": ({}, "all", "top"),
     "dropout": ({}, 0.0, 0.3),
@@ -1917,3 +1918,106 @@ def test_losses_that_are_finite_but_not_their_sum():
 def test_the_top_alone_takes_nothing_that_acts_below(make, params):
     estimator = make(fine_tune="top", hidden_layer_sizes=(6, 5), **params)
     refuses(estimator, "fit", X, y_for(make), match="fine_tune='top' does not train")
+
+
+# -- sparse samples ---------------------------------------------------------------------
+
+
+def one_hot(n_samples=80, seed=0):
+    """CSR samples with three of 90 features, one of which tells the class, and the classes."""
+    rng = np.random.default_rng(seed)
+    columns = rng.integers(30, size=(n_samples, 3)) + [0, 30, 60]
+    dense = np.zeros((n_samples, 90))
+    np.put_along_axis(dense, columns, 1.0, axis=1)
+    return sp.csr_array(dense), columns[:, 0] % 2
+
+
+SPARSE_FITS = {
+    "plain": {},
+    "float32": {},
+    "input dropout": {"input_dropout": 0.3, "dropout": 0.2},
+    "limited norms": {"max_norm": 0.8, "solver": "sgd"},
+    "pretrained": {"pretrain": True},
+    "the top first": {"pretrain": True, "fine_tune": "top_then_all"},
+    "held out": {"early_stopping": True},
+    "perturbed": {"adversarial_radius": 0.1},
+    "top-k": {"activation": "top_k", "hidden_layer_sizes": (40, 5), "n_active": 3},
+}
+
+
+@both
+@pytest.mark.parametrize("case", SPARSE_FITS)
+def test_very_sparse_samples_give_the_weights_of_dense_ones(make, case):
+    """The first layer only uses their features that are not zero."""
+    X, y = one_hot()
+    X = X.astype(np.float32) if case == "float32" else X
+    sparse, dense = (
+        make(**SPARSE_FITS[case], random_state=0).fit(some, y) for some in (X, X.toarray())
+    )
+    perturbs = case == "perturbed"
+    assert sparse._architecture["by_input"] == ([] if perturbs else [0])
+    assert dense._architecture["by_input"] == []
+    tolerance = 2e-4 if case == "float32" else 1e-7
+    for mine, other in zip(sparse.coefs_, dense.coefs_, strict=True):
+        assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
+    assert_allclose(sparse.loss_, dense.loss_, rtol=tolerance)
+    assert_allclose(sparse.predict(X), dense.predict(X.toarray()), atol=tolerance)
+    assert_allclose(sparse.transform(X.toarray()), dense.transform(X), atol=tolerance)
+    assert_same_fit(pickle.loads(pickle.dumps(sparse)), sparse)
+
+
+@both
+@pytest.mark.parametrize(
+    "change", ["dense", "more features a sample", "adversarial_radius", "max_norm"]
+)
+def test_a_fit_on_sparse_samples_continues_on_any(make, change):
+    X, y = one_hot()
+    params = {change: 0.5} if change in ("adversarial_radius", "max_norm") else {}
+    if change == "dense":
+        after = X.toarray()
+    elif change == "more features a sample":
+        after = sp.vstack([sp.csr_array(np.ones((1, 90))), X[1:]]).tocsr()
+    else:
+        after = X
+    fits = []
+    for first in (X, X.toarray()):
+        estimator = make(random_state=0, warm_start=True).fit(first, y)
+        fits.append(estimator.set_params(**params).fit(after, y))
+    for mine, other in zip(fits[0].coefs_, fits[1].coefs_, strict=True):
+        assert_allclose(mine, other, rtol=1e-7, atol=1e-7)
+
+
+@both
+def test_denser_samples_use_all_features(make):
+    y = one_hot()[1]
+    for n_columns, by_input in ((31, [0]), (29, [])):  # three of them are not zero
+        some = np.zeros((80, n_columns))
+        some[:, :3] = 1
+        estimator = make(random_state=0).fit(sp.csr_array(some), y)
+        assert estimator._architecture["by_input"] == by_input
+
+
+@both
+def test_sparse_samples_in_parts(make):
+    X, y = one_hot()
+    X = sp.vstack([X[:7], sp.csr_array((1, 90)), X[8:]]).tocsr()  # one without features
+    given = {"classes": [0, 1]} if make is classifier else {}
+    sparse, dense = make(random_state=0), make(random_state=0)
+    for _ in range(3):
+        sparse.partial_fit(X, y, **given)
+        dense.partial_fit(X.toarray(), y, **given)
+    for mine, other in zip(sparse.coefs_, dense.coefs_, strict=True):
+        assert_allclose(mine, other, rtol=1e-7, atol=1e-7)
+
+
+def test_unlabelled_sparse_samples():
+    """Propagated labels are used; with a smoothness radius, features are perturbed."""
+    X, y = one_hot()
+    y = np.where(np.arange(len(y)) % 2, y, -1)
+    for params in ({}, {"propagate_labels": True}, {"smoothness_radius": 0.5}):
+        sparse, dense = (
+            classifier(random_state=0, **params).fit(some, y) for some in (X, X.toarray())
+        )
+        assert sparse._architecture["by_input"] == [0] * ("smoothness_radius" not in params)
+        for mine, other in zip(sparse.coefs_, dense.coefs_, strict=True):
+            assert_allclose(mine, other, rtol=1e-6, atol=1e-6)

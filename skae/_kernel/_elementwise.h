@@ -49,8 +49,8 @@
 
 /* The only definition of each number and its name in Python. Softmax, which is for outputs only,
  * must be the last of the activations. */
-enum { ACT_IDENTITY, ACT_LOGISTIC, ACT_TANH, ACT_RELU, ACT_SOFTMAX };
-#define ACTIVATION_NAMES "identity logistic tanh relu softmax"
+enum { ACT_IDENTITY, ACT_LOGISTIC, ACT_TANH, ACT_RELU, ACT_TOP_K, ACT_SOFTMAX };
+#define ACTIVATION_NAMES "identity logistic tanh relu top_k softmax"
 enum { LOSS_SQUARED_ERROR, LOSS_CROSS_ENTROPY, LOSS_SOFTMAX };
 #define LOSS_NAMES "squared_error cross_entropy log_loss"
 enum {
@@ -171,6 +171,7 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
 #define FABS fabsf
 #define SQRT sqrtf
 #include "_elementwise_impl.h"
+#include "_active_impl.h"
 #undef REAL
 #undef BITS
 #undef NAME
@@ -183,6 +184,7 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
 #define FABS fabs
 #define SQRT sqrt
 #include "_elementwise_impl.h"
+#include "_active_impl.h"
 #undef REAL
 #undef BITS
 #undef NAME
@@ -198,6 +200,15 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
 #define activate(kind, m, n, stride, bias, z) BY_TYPE(activate, z)(kind, m, n, stride, bias, z)
 #define activation_backward(kind, m, n, stride, keep, a, d) \
     BY_TYPE(activation_backward, d)(kind, m, n, stride, keep, a, d)
+#define keep_largest(n, k, list, z) BY_TYPE(keep_largest, z)(n, k, list, z)
+#define list_features(n, most, list, x) BY_TYPE(list_features, list)(n, most, list, x)
+#define sum_active(m, n, lists, step, values, n_units, w, ldw, stride, out) \
+    BY_TYPE(sum_active, out)(m, n, lists, step, values, n_units, w, ldw, stride, out)
+#define dot_active(m, n, lists, step, first, n_units, x, w, stride, out) \
+    BY_TYPE(dot_active, out)(m, n, lists, step, first, n_units, x, w, stride, out)
+#define add_outer_active(m, n, lists, step, first, n_units, alpha, values, stride, x, out) \
+    BY_TYPE(add_outer_active, out)(m, n, lists, step, first, n_units, alpha, values, stride, x, \
+                                   out)
 #define inverse_share(n, x) \
     _Generic((x), const float *: inverse_share_f, const double *: inverse_share_d)(n, x)
 #define squared_error(kind, n, scale, bias, target, d) \
@@ -218,10 +229,13 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
 #define corrupt(settings, key, n, x, out) BY_TYPE(corrupt, out)(settings, key, n, x, out)
 #define perturb(m, n, stride, radius, slope, x) \
     BY_TYPE(perturb, x)(m, n, stride, radius, slope, x)
+#define scale_numbers(n, factor, x) BY_TYPE(scale_numbers, x)(n, factor, x)
 #define add_rows(m, n, stride, alpha, d, out) \
     BY_TYPE(add_rows, out)(m, n, stride, alpha, d, out)
 #define sparsity(kind, m, n, stride, target, penalty, weight, scale, a, d, rho) \
     BY_TYPE(sparsity, rho)(kind, m, n, stride, target, penalty, weight, scale, a, d, rho)
+#define limit_column_norms(m, n, stride, limit, w, norm) \
+    BY_TYPE(limit_column_norms, norm)(m, n, stride, limit, w, norm)
 #define limit_norms(m, n, limit, w) BY_TYPE(limit_norms, w)(m, n, limit, w)
 #define momentum_update(size, rate, momentum, nesterov, decay, gradient, velocity, w) \
     BY_TYPE(momentum_update, w)(size, rate, momentum, nesterov, decay, gradient, velocity, w)

@@ -98,6 +98,7 @@ CLONES static void NAME(activate)(int kind, ptrdiff_t m, ptrdiff_t n, ptrdiff_t 
             for (ptrdiff_t j = 0; j < n; j++) z[j] = NAME(hyperbolic_tangent)(z[j] + bias[j]);
             break;
         case ACT_RELU:
+        case ACT_TOP_K: /* `keep_largest` follows */
             for (ptrdiff_t j = 0; j < n; j++) {
                 const REAL s = z[j] + bias[j];
                 z[j] = s < (REAL)0.0 ? (REAL)0.0 : s; /* keeps nan */
@@ -130,6 +131,7 @@ CLONES static void NAME(activation_backward)(int kind, ptrdiff_t m, ptrdiff_t n,
             }
             break;
         case ACT_RELU:
+        case ACT_TOP_K:
             for (ptrdiff_t j = 0; j < n; j++) d[j] = a[j] > (REAL)0.0 ? d[j] : (REAL)0.0;
             break;
         }
@@ -412,6 +414,15 @@ CLONES static void NAME(perturb)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, REA
 
 /* ---- sums over the rows of a batch ---------------------------------------- */
 
+/* x (n) := factor x; zero if the factor is, even where x is nan */
+CLONES static void NAME(scale_numbers)(ptrdiff_t n, REAL factor, REAL *RESTRICT x)
+{
+    if (factor == (REAL)0.0)
+        memset(x, 0, n * sizeof(REAL));
+    else
+        for (ptrdiff_t j = 0; j < n; j++) x[j] *= factor;
+}
+
 /* out (n) += alpha * sum_i d[i, :] */
 CLONES static void NAME(add_rows)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, REAL alpha,
                                   const REAL *RESTRICT d, REAL *RESTRICT out)
@@ -462,6 +473,19 @@ CLONES static void NAME(limit_norms)(ptrdiff_t m, ptrdiff_t n, REAL limit, REAL 
             for (ptrdiff_t j = 0; j < n; j++) w[j] *= shrink;
         }
     }
+}
+
+/* Scale the columns of w (m, n) in the same way; norm (n) is scratch. */
+CLONES static void NAME(limit_column_norms)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, REAL limit,
+                                            REAL *RESTRICT w, REAL *RESTRICT norm)
+{
+    memset(norm, 0, n * sizeof(REAL));
+    for (ptrdiff_t i = 0; i < m; i++)
+        for (ptrdiff_t j = 0; j < n; j++) norm[j] += w[i * stride + j] * w[i * stride + j];
+    for (ptrdiff_t j = 0; j < n; j++)
+        norm[j] = norm[j] > limit * limit ? limit / SQRT(norm[j]) : (REAL)1.0;
+    for (ptrdiff_t i = 0; i < m; i++)
+        for (ptrdiff_t j = 0; j < n; j++) w[i * stride + j] *= norm[j];
 }
 
 /* ---- updates: one pass over a range of the flat buffer --------------------- */

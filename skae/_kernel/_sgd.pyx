@@ -15,9 +15,14 @@ The kernel does not depend on scikit-learn, and does not allocate memory. The ca
 ``workspace``
     The result of ``Network.workspace(rows)``, for batches of up to `rows` rows.
 
-A *transposed* layer uses the transposed matrix of an earlier layer, its `partner`. Its input and
-the delta of the partner are adjacent in the workspace, and so are its delta and the input of the
-partner. Therefore both terms of the gradient are one product: ``[D_k; A_j]^T [A_k; D_j]``.
+The matrix of a layer is stored by output unit, or *transposed*, by input unit. In a tied pair, the
+later layer uses the matrix of the earlier one, its `partner`, transposed. Its input and the delta
+of the partner are adjacent in the workspace, and so are its delta and the input of the partner.
+Therefore both terms of the gradient are one product: ``[D_k; A_j]^T [A_k; D_j]``.
+
+If few units of a layer are active, as in a top-k code, and the rows of a matrix belong to them,
+its products only use the lists of active units. So do those of the first layer with the features
+of sparse samples that are not zero. The other elements of codes and deltas are zeros.
 
 A step is a sequence of operations, see `take_step` and `forward_backward_smooth`. A team of
 threads does each operation in parts. A part is a range of columns (of rows, for the corruption):
@@ -39,7 +44,7 @@ from skae._kernel._team cimport TEAM_MOST, Team
 
 cdef extern from "_elementwise.h" nogil:
     enum:
-        ACT_SOFTMAX
+        ACT_TOP_K, ACT_SOFTMAX
         LOSS_CROSS_ENTROPY, LOSS_SOFTMAX
         NOISE_GAUSSIAN, NOISE_SALT_AND_PEPPER, NOISE_SWAP, NOISE_VARIABLE_GAUSSIAN
         SOLVER_PLAIN_SGD, SOLVER_MOMENTUM, SOLVER_ADAM
@@ -59,6 +64,11 @@ cdef extern from "_elementwise.h" nogil:
     # Macros that choose between float and double; C checks the arguments in place of `...`.
     void activate(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
     void activation_backward(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
+    bint list_features(Py_ssize_t n, Py_ssize_t most, ...)
+    void keep_largest(Py_ssize_t n, Py_ssize_t k, ...)
+    void sum_active(Py_ssize_t m, Py_ssize_t n, ...)
+    void dot_active(Py_ssize_t m, Py_ssize_t n, ...)
+    void add_outer_active(Py_ssize_t m, Py_ssize_t n, ...)
     double inverse_share(Py_ssize_t n, ...)
     double squared_error(int activation, Py_ssize_t n, ...)
     double cross_entropy(Py_ssize_t n, ...)
@@ -71,9 +81,11 @@ cdef extern from "_elementwise.h" nogil:
     void dropout(double level, uint64_t key, Py_ssize_t first, Py_ssize_t n, ...)
     void corrupt(const CorruptionSettings *settings, uint64_t key, Py_ssize_t n, ...)
     void perturb(Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, double radius, ...)
+    void scale_numbers(Py_ssize_t n, ...)
     void add_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
     double sparsity(int activation, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
     void limit_norms(Py_ssize_t m, Py_ssize_t n, double limit, ...)
+    void limit_column_norms(Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, double limit, ...)
     void momentum_update(Py_ssize_t size, ...)
     void adam_update(Py_ssize_t size, ...)
 
@@ -81,15 +93,19 @@ cdef extern from "_elementwise.h" nogil:
 cdef struct Layer:
     int64_t n_in
     int64_t n_out
-    int64_t weight      # position in the flat buffer: (n_out, n_in), or its transpose
+    int64_t weight      # position in the flat buffer: (n_out, n_in), or transposed
     int64_t bias        # position in the flat buffer: (n_out,)
     int64_t partner     # the other layer with the same matrix, or -1
-    int64_t transposed  # whether this layer uses the matrix transposed
+    int64_t transposed  # whether the matrix is stored by input unit
     int64_t activation
+    int64_t n_active    # of a top-k code: number of units that stay active
     double dropout      # of the input, in training; ignored in the first layer
     double learning_rate_scale
     int64_t input       # position in the workspace, in columns: (rows, n_in)
     int64_t delta       # position in the workspace, in columns: (rows, n_out)
+    int64_t active      # of its lists of active units, in columns: (rows, n_active + 1)
+    int64_t n_nonzero   # of the first layer: maximum number of nonzero features; 0: uses all
+    int64_t nonzero     # position of the lists of these, in columns: (rows, n_nonzero + 1)
 
 cdef Layer one_layer
 
@@ -115,6 +131,9 @@ cdef Py_ssize_t UPDATE_BYTES = 2**19
 
 # Divisor of the initial displacement of a moved row; value added to a mean before its logarithm.
 cdef double FIRST_PART = 16.0, LEAST = 1e-8
+
+# Products with a top-k code use the lists of active units if it has this many times as many units.
+cdef Py_ssize_t SPARSE_RATIO = 8
 
 # Minimum number of multiplications in a part, i.e. some microseconds of work for a thread.
 cdef double MIN_WORK_PER_PART = 2.0**17
@@ -322,7 +341,7 @@ cdef class Batches:
 # ---- one step -------------------------------------------------------------------
 
 cdef enum Operation:
-    WEIGH, CORRUPT, FORWARD, LOSS, BACKWARD, PERTURB, UPDATE
+    WEIGH, CORRUPT, FORWARD, KEEP, LOSS, BACKWARD, PERTURB, UPDATE, LIMIT
     PREDICT, BEGIN_MOVE, SLOPE, MOVE, DIVERGE, SETTLE   # of samples moved to smooth predictions
 
 cdef struct Step:
@@ -372,7 +391,8 @@ cdef double take_step(Team team, Step *step) noexcept nogil:
     step.height = (1 + smooth) * step.m
     step.start, step.count = 0, step.m
     step.weight = run(team, step, WEIGH, 0, 1.0 * step.m * step.net[step.n_layers - 1].n_out)
-    run(team, step, CORRUPT, 0, 8.0 * step.m * step.net[0].n_in)
+    if run(team, step, CORRUPT, 0, 8.0 * step.m * step.net[0].n_in) > 0:
+        return NAN  # the lists of features are too short
     if smooth:
         cost = forward_backward_smooth(team, step)
     else:
@@ -385,6 +405,10 @@ cdef double take_step(Team team, Step *step) noexcept nogil:
         for k in range(step.n_layers):
             work += work_of(step, k)
         run(team, step, UPDATE, 0, work)
+        if step.solver.max_norm > 0:
+            for k in range(step.n_layers):
+                if step.net[k].transposed and owns_matrix(step.net, k):
+                    run(team, step, LIMIT, k, work_of(step, k) / step.count)
     return cost
 
 
@@ -434,6 +458,8 @@ cdef double run_forwards(Team team, Step *step) noexcept nogil:
     cdef double cost = 0.0
     for k in range(step.n_layers):
         cost += run(team, step, FORWARD, k, work_of(step, k))
+        if step.net[k].activation == ACT_TOP_K:
+            run(team, step, KEEP, k, 8.0 * step.count * step.net[k].n_out)
     return cost
 
 
@@ -482,15 +508,19 @@ cdef double part_of(Step *step, floating *params, int part, int n_parts) noexcep
     if step.operation == WEIGH:
         return weigh(step, span_of(step.m, part, n_parts), <floating *> step.scale)
     elif step.operation == CORRUPT:
-        corrupt_input(step, span_of(step.m, part, n_parts), workspace)
+        return corrupt_input(step, span_of(step.m, part, n_parts), workspace)
     elif step.operation == FORWARD and units.size > 0:
         z = outputs_of(step, k, workspace)
         forward(step.net, step.n_layers, k, params, step.count, units,
-                <const floating *> inputs_of(step, k, workspace), z)
+                <const floating *> inputs_of(step, k, workspace),
+                lists_of(step, k - 1, workspace) if adds_active(step.net, k) else NULL, z)
         if k < top:
-            drop(step, k + 1, units, z)
+            if step.net[k].activation != ACT_TOP_K:
+                drop(step, k + 1, units, z)
         elif step.objective.loss != LOSS_SOFTMAX and not smooth:
             return losses(step, params, units, z)
+    elif step.operation == KEEP:
+        keep(step, k, span_of(step.count, part, n_parts), workspace)
     elif step.operation == LOSS:
         return losses(step, params, units, deltas_of(step, k, workspace))
     elif step.operation == BACKWARD and inputs.size > 0:
@@ -499,11 +529,18 @@ cdef double part_of(Step *step, floating *params, int part, int n_parts) noexcep
         perturb_input(step, params, inputs, workspace)
     elif step.operation == UPDATE:
         for k in range(step.n_layers):
-            update(step, k, params, span_of(step.net[k].n_out, part, n_parts), workspace)
+            update_bias(step, k, params, span_of(step.net[k].n_out, part, n_parts), workspace)
+            if owns_matrix(step.net, k):
+                update_weights(step, k, params, span_of(n_rows_of(step.net, k), part, n_parts),
+                               workspace)
+    elif step.operation == LIMIT and units.size > 0:
+        limit_column_norms(step.net[k].n_in, units.size, step.net[k].n_out, step.solver.max_norm,
+                           params + step.net[k].weight + units.start,
+                           <floating *> step.scratch + units.start)
     elif step.operation == BEGIN_MOVE or step.operation == MOVE:
         move(step, span_of(step.m, part, n_parts), workspace)
     elif step.operation == SLOPE and inputs.size > 0:
-        slopes(step, params, inputs, workspace)
+        input_gradient(step, 0, params, inputs, workspace, <floating *> step.slope)
     elif step.operation == PREDICT:
         for k in range(step.m):
             predict(step.objective.loss, step.net[top].n_out, params + step.net[top].bias,
@@ -532,6 +569,41 @@ cdef floating *outputs_of(const Step *step, Py_ssize_t k, floating *workspace) n
     if k == step.n_layers - 1:
         return deltas_of(step, k, workspace)
     return inputs_of(step, k + 1, workspace)
+
+
+cdef floating *lists_of(const Step *step, Py_ssize_t k, floating *workspace) noexcept nogil:
+    """Lists of the active units in the code that layer k returns; of features for k = -1."""
+    return (workspace + step.height * (step.net[k].active if k >= 0 else step.net[0].nonzero)
+            + step.start * list_size(step.net, k))
+
+
+cdef Py_ssize_t list_size(const Layer *net, Py_ssize_t k) noexcept nogil:
+    return 1 + (net[k].n_active if k >= 0 else net[0].n_nonzero)
+
+
+cdef bint owns_matrix(const Layer *net, Py_ssize_t k) noexcept nogil:
+    """Whether layer k does not use the matrix of its partner."""
+    return not net[k].transposed or net[k].partner < 0
+
+
+cdef Py_ssize_t n_rows_of(const Layer *net, Py_ssize_t k) noexcept nogil:
+    """Number of rows of the matrix of layer k."""
+    return net[k].n_in if net[k].transposed else net[k].n_out
+
+
+cdef bint has_few_active(const Layer *layer) noexcept nogil:
+    return (layer.activation == ACT_TOP_K
+            and layer.n_active * SPARSE_RATIO <= layer.n_out)
+
+
+cdef bint adds_active(const Layer *net, Py_ssize_t k) noexcept nogil:
+    """Whether the input of layer k has few active units, which are the rows of its matrix."""
+    return net[k].transposed and (net[0].n_nonzero > 0 if k == 0 else has_few_active(&net[k - 1]))
+
+
+cdef bint has_active_rows(const Layer *net, Py_ssize_t k) noexcept nogil:
+    """Whether the output of layer k has few active units, which are the rows of its matrix."""
+    return not net[k].transposed and has_few_active(&net[k])
 
 
 cdef floating *predicted_of(const Step *step, Py_ssize_t i, floating *like) noexcept nogil:
@@ -573,41 +645,70 @@ cdef double weight_of(const Step *step, Py_ssize_t i) noexcept nogil:
     return 1.0 if step.weights == NULL else step.weights[step.rows[i]]
 
 
-cdef void corrupt_input(const Step *step, Span rows, floating *workspace) noexcept nogil:
-    """Corrupt some rows of X, and store them as the input of the first layer."""
-    cdef Py_ssize_t i, n_in = step.net[0].n_in
+cdef Py_ssize_t corrupt_input(const Step *step, Span rows, floating *workspace) noexcept nogil:
+    """Corrupt some rows of X, and store them as the input of the first layer.
+
+    Returns the number of rows that have too many features for a list.
+    """
+    cdef Py_ssize_t i, n_in = step.net[0].n_in, n_nonzero = step.net[0].n_nonzero, n_failed = 0
     cdef const floating *X = <const floating *> step.X
+    cdef floating *x = inputs_of(step, 0, workspace)
+    cdef floating *lists = lists_of(step, -1, workspace)
     for i in range(rows.start, rows.start + rows.size):
         corrupt(&step.corruption, layer_key(step.key, 0, step.ids[i]), n_in,
-                X + step.rows[i] * n_in, inputs_of(step, 0, workspace) + i * n_in)
+                X + step.rows[i] * n_in, x + i * n_in)
+        if n_nonzero > 0:
+            n_failed += not list_features(n_in, n_nonzero, lists + i * (n_nonzero + 1),
+                                          x + i * n_in)
+    return n_failed
 
 
 cdef void forward(const Layer *net, Py_ssize_t n_layers, Py_ssize_t k, const floating *params,
-                  Py_ssize_t m, Span units, const floating *x, floating *z) noexcept nogil:
+                  Py_ssize_t m, Span units, const floating *x, const floating *lists,
+                  floating *z) noexcept nogil:
     """Apply some units of layer k to x (m, n_in), and store their columns of z (m, n_out).
 
-    For the last layer this is only the product; bias and activation are part of the loss.
+    For the last layer this is only the product; bias and activation are part of the loss. With
+    `lists`, x is a code of which only these units are active.
     """
     cdef:
         Py_ssize_t n_in = net[k].n_in, n_out = net[k].n_out
         bint transposed = net[k].transposed
         const floating *w = params + net[k].weight + units.start * (1 if transposed else n_in)
     z += units.start
-    gemm[floating](False, not transposed, m, units.size, n_in, 1, x, n_in,
-                   w, n_out if transposed else n_in, 0, z, n_out)
+    if lists != NULL:
+        sum_active(m, units.size, lists, list_size(net, k - 1), x, n_in, w, n_out, n_out, z)
+    else:
+        gemm[floating](False, not transposed, m, units.size, n_in, 1, x, n_in,
+                       w, n_out if transposed else n_in, 0, z, n_out)
     if k < n_layers - 1:
         activate(net[k].activation, m, units.size, n_out,
                  params + net[k].bias + units.start, z)
 
 
+cdef void keep(const Step *step, Py_ssize_t k, Span rows, floating *workspace) noexcept nogil:
+    """Keep the largest units in some rows of the code that layer k returns."""
+    cdef:
+        Py_ssize_t i, n_out = step.net[k].n_out, n_active = step.net[k].n_active
+        floating *z = outputs_of(step, k, workspace)
+        floating *lists = lists_of(step, k, workspace)
+    for i in range(rows.start, rows.start + rows.size):
+        keep_largest(n_out, n_active, lists + i * (n_active + 1), z + i * n_out)
+        drop_row(step, k + 1, i, Span(0, n_out), z)
+
+
 cdef void drop(const Step *step, Py_ssize_t k, Span columns, floating *x) noexcept nogil:
     """Apply dropout to some columns of the input of layer k, or of its gradient."""
-    cdef Py_ssize_t i, stride = step.net[k].n_in
-    if step.net[k].dropout == 0:
-        return
+    cdef Py_ssize_t i
     for i in range(step.count):
+        drop_row(step, k, i, columns, x)
+
+
+cdef void drop_row(const Step *step, Py_ssize_t k, Py_ssize_t i, Span columns,
+                   floating *x) noexcept nogil:
+    if step.net[k].dropout > 0:
         dropout(step.net[k].dropout, layer_key(step.key, k, id_of(step, i)),
-                columns.start, columns.size, x + columns.start + i * stride)
+                columns.start, columns.size, x + columns.start + i * step.net[k].n_in)
 
 
 cdef double losses(const Step *step, const floating *params, Span units,
@@ -647,14 +748,11 @@ cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Spa
     cdef:
         const Layer *layer = &step.net[k]
         const Layer *below = &step.net[k - 1]
-        Py_ssize_t m = step.count, n_in = layer.n_in, n_out = layer.n_out
-        bint transposed = layer.transposed
-        const floating *w = params + layer.weight + columns.start * (n_out if transposed else 1)
+        Py_ssize_t m = step.count, n_in = layer.n_in
         const floating *a = inputs_of(step, k, workspace) + columns.start
         floating *d = deltas_of(step, k - 1, workspace)
         double penalty = 0.0
-    gemm[floating](False, transposed, m, columns.size, n_out, 1, deltas_of(step, k, workspace),
-                   n_out, w, n_out if transposed else n_in, 0, d + columns.start, n_in)
+    input_gradient(step, k, params, columns, workspace, d)
     if k - 1 == step.objective.sparse_layer:
         penalty = sparsity(below.activation, m, columns.size, n_in,
                            step.objective.sparsity_target, step.objective.sparsity_penalty,
@@ -666,23 +764,35 @@ cdef double backward(const Step *step, Py_ssize_t k, const floating *params, Spa
     return penalty
 
 
+cdef void input_gradient(const Step *step, Py_ssize_t k, const floating *params, Span columns,
+                         floating *workspace, floating *out) noexcept nogil:
+    """Compute some columns of the gradient of the loss by the input of layer k."""
+    cdef:
+        const Layer *layer = &step.net[k]
+        Py_ssize_t m = step.count, n_in = layer.n_in, n_out = layer.n_out, first = columns.start
+        const floating *w = params + layer.weight
+        const floating *d = deltas_of(step, k, workspace)
+    if adds_active(step.net, k):
+        dot_active(m, n_out, lists_of(step, k - 1, workspace), list_size(step.net, k - 1),
+                   first, columns.size, d, w, n_in, out)
+    elif has_active_rows(step.net, k):
+        sum_active(m, columns.size, lists_of(step, k, workspace), list_size(step.net, k), d, n_out,
+                   w + first, n_in, n_in, out + first)
+    elif layer.transposed:
+        gemm[floating](False, True, m, columns.size, n_out, 1, d, n_out, w + first * n_out, n_out,
+                       0, out + first, n_in)
+    else:
+        gemm[floating](False, False, m, columns.size, n_out, 1, d, n_out, w + first, n_in,
+                       0, out + first, n_in)
+
+
 cdef void perturb_input(const Step *step, const floating *params, Span columns,
                         floating *workspace) noexcept nogil:
     """x := x + radius * sign(dloss/dx) (FGSM), for some columns."""
-    slopes(step, params, columns, workspace)
+    input_gradient(step, 0, params, columns, workspace, <floating *> step.slope)
     perturb(step.count, columns.size, step.net[0].n_in, step.objective.adversarial_radius,
             <const floating *> step.slope + columns.start,
             inputs_of(step, 0, workspace) + columns.start)
-
-
-cdef void slopes(const Step *step, const floating *params, Span columns,
-                 floating *workspace) noexcept nogil:
-    """Compute some columns of dloss/dx."""
-    cdef const Layer *layer = &step.net[0]
-    gemm[floating](False, False, step.count, columns.size, layer.n_out, 1,
-                   deltas_of(step, 0, workspace), layer.n_out,
-                   params + layer.weight + columns.start, layer.n_in, 0,
-                   <floating *> step.slope + columns.start, layer.n_in)
 
 
 cdef void move(const Step *step, Span rows, floating *workspace) noexcept nogil:
@@ -759,9 +869,26 @@ cdef double settle(const Step *step, floating *workspace) noexcept nogil:
     return cost
 
 
-cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
-                 floating *workspace) noexcept nogil:
-    """Compute the gradient of the weights into some units of layer k, and take the step.
+cdef void update_bias(const Step *step, Py_ssize_t k, floating *params, Span units,
+                      floating *workspace) noexcept nogil:
+    """Compute the gradient of the biases of some units of layer k, and take the step."""
+    cdef:
+        const Layer *layer = &step.net[k]
+        Py_ssize_t bias = layer.bias + units.start
+        double rate = step.solver.learning_rate * layer.learning_rate_scale
+        const floating *delta = workspace + step.height * layer.delta + units.start
+        floating *out = <floating *> step.gradient
+    if step.gradient == NULL:
+        add_rows(step.height, units.size, layer.n_out, -rate, delta, params + bias)
+    else:
+        memset(out + bias, 0, units.size * sizeof(floating))
+        add_rows(step.height, units.size, layer.n_out, 1.0, delta, out + bias)
+        step_parameters(step, rate, 0.0, bias, units.size, out + bias, params)
+
+
+cdef void update_weights(const Step *step, Py_ssize_t k, floating *params, Span units,
+                         floating *workspace) noexcept nogil:
+    """Compute the gradient of some rows of the matrix of layer k, and take the step.
 
     Plain SGD has no buffer for the gradient: it is added directly to the parameters, with weight
     decay. The delta of a layer is followed by its partner's input in the workspace, and its input
@@ -769,39 +896,55 @@ cdef void update(const Step *step, Py_ssize_t k, floating *params, Span units,
     """
     cdef:
         const Layer *layer = &step.net[k]
-        Py_ssize_t m = step.height, n_in = layer.n_in, n_out = layer.n_out
-        Py_ssize_t rows = m if layer.partner < 0 else 2 * m
-        Py_ssize_t weight = layer.weight + units.start * n_in, bias = layer.bias + units.start
-        Py_ssize_t block = max(1, UPDATE_BYTES // (n_in * <Py_ssize_t> sizeof(floating)))
+        bint transposed = layer.transposed
+        Py_ssize_t m = step.height, rows = m if layer.partner < 0 else 2 * m
+        Py_ssize_t n = layer.n_out if transposed else layer.n_in, n_units = n_rows_of(step.net, k)
+        Py_ssize_t weight = layer.weight + units.start * n
+        Py_ssize_t block = max(1, UPDATE_BYTES // (n * <Py_ssize_t> sizeof(floating)))
         Py_ssize_t size, done = 0
         double rate = step.solver.learning_rate * layer.learning_rate_scale
         double decay = step.objective.alpha
         floating alpha = 1.0, beta = 0.0
+        # The gradient is y^T x.
+        const floating *x = workspace + m * (layer.delta if transposed else layer.input)
+        const floating *y = workspace + m * (layer.input if transposed else layer.delta)
         floating *out = <floating *> step.gradient
-        const floating *delta = workspace + m * layer.delta + units.start
-    if units.size == 0:
-        return
     if step.gradient == NULL:
         alpha, beta, out = -rate, 1.0 - rate * decay, params
-    else:
-        memset(out + bias, 0, units.size * sizeof(floating))
-    add_rows(m, units.size, n_out, alpha, delta, out + bias)
-    if step.gradient != NULL:
-        step_parameters(step, rate, 0.0, bias, units.size, out + bias, params)
-    if layer.transposed:
-        return
     out += weight
     if step.solver.kind == SOLVER_PLAIN_SGD:  # the gradient is not read again
         block = units.size
     while done < units.size:
         size = min(block, units.size - done)
-        gemm[floating](True, False, size, n_in, rows, alpha, delta + done, n_out,
-                       workspace + m * layer.input, n_in, beta, out, n_in)
+        weight_gradient(step, k, Span(units.start + done, size), alpha, y, n_units, rows, x, n,
+                        beta, workspace, out)
         # Each block uses the same memory, which is in the cache.
-        step_parameters(step, rate, decay, weight + done * n_in, size * n_in, out, params)
+        step_parameters(step, rate, decay, weight + done * n, size * n, out, params)
         done += size
-    if step.solver.max_norm > 0:
-        limit_norms(units.size, n_in, step.solver.max_norm, params + weight)
+    if step.solver.max_norm > 0 and not transposed:
+        limit_norms(units.size, n, step.solver.max_norm, params + weight)
+
+
+cdef void weight_gradient(const Step *step, Py_ssize_t k, Span units, floating alpha,
+                          const floating *y, Py_ssize_t n_units, Py_ssize_t rows,
+                          const floating *x, Py_ssize_t n, floating beta, floating *workspace,
+                          floating *out) noexcept nogil:
+    """out := beta out + alpha y^T x for some units, the columns of y (rows, n_units)."""
+    cdef Py_ssize_t m = step.height, part, start, code = k - step.net[k].transposed
+    cdef const Layer *net = step.net
+    # In a tied pair, the same units must be active in both layers.
+    if not ((adds_active(net, k) or has_active_rows(net, k))
+            and (rows == m or net[k].partner == k + 1)):
+        gemm[floating](True, False, units.size, n, rows, alpha, y + units.start, n_units, x, n,
+                       beta, out, n)
+        return
+    if beta != 1:
+        scale_numbers(units.size * n, beta, out)
+    for part in range(rows // m):
+        start = part * m
+        add_outer_active(m, n, lists_of(step, code, workspace), list_size(net, code),
+                         units.start, units.size, alpha, y + start * n_units, n_units,
+                         x + start * n, out)
 
 
 cdef void step_parameters(const Step *step, double rate, double decay, Py_ssize_t start,
@@ -882,7 +1025,7 @@ def loss_and_gradient(Problem problem not None, Batches batches not None, Team t
         cost = take_step(team, &step)
         for k in range(step.n_layers):
             start = step.net[k].weight
-            if not step.net[k].transposed:
+            if owns_matrix(step.net, k):
                 for j in range(start, start + step.net[k].n_in * step.net[k].n_out):
                     cost += 0.5 * alpha * buffers[0, j] * buffers[0, j]
                     gradient[j] += alpha * buffers[0, j]
@@ -918,11 +1061,14 @@ cdef Py_ssize_t describe(Step *step, Problem problem, Batches batches, Py_ssize_
     step.corruption = settings_of(problem.corruption, X)
     if step.objective.adversarial_radius > 0 or step.objective.smoothness_radius > 0:
         slopes = X.shape[1]
+        if layers[0].n_nonzero > 0:
+            raise ValueError("perturbed rows have no lists of features")
     if step.objective.smoothness_radius > 0:
         height, predictions = 2 * size, target.shape[1]
         check_smoothness(problem.objective, target.shape[1])
     width = check(layers, height, size, 1 + slopes + predictions, workspace.shape[0],
                   buffers.shape[1], X.shape[1], target.shape[1])
+    check_has_loss(layers)
     check_for_training(layers)
     if batches.n_labelled == 0 or (batches.n_labelled > 0 and predictions == 0):
         raise ValueError("rows without a target are for smooth predictions, beside others")
@@ -974,6 +1120,17 @@ cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t height, Py_ssize_t row
         # Softmax is for the output only: `activation_backward` does not support it.
         if not 0 <= layer.activation <= ACT_SOFTMAX - (k < n_layers - 1):
             raise ValueError(f"layer {k} has an unknown activation")
+        if not 0 <= layer.transposed <= 1:
+            raise ValueError(f"layer {k} is neither transposed nor not")
+        if layer.activation == ACT_TOP_K and not (
+                0 < layer.n_active <= layer.n_out
+                and lies_within(workspace_size, layer.active, 1, layer.n_active + 1)):
+            raise ValueError(f"the active units of layer {k} are out of range")
+        if layer.n_nonzero != 0 and not (
+                k == 0 and layer.transposed and layer.partner < 0
+                and 0 < layer.n_nonzero <= layer.n_in
+                and lies_within(workspace_size, layer.nonzero, 1, layer.n_nonzero + 1)):
+            raise ValueError(f"the features of layer {k} are out of range")
         if not (lies_within(n_params, layer.weight, layer.n_out, layer.n_in)
                 and lies_within(n_params, layer.bias, 1, layer.n_out)):
             raise ValueError("the parameters are too few for the network")
@@ -982,6 +1139,10 @@ cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t height, Py_ssize_t row
             raise ValueError("the workspace is too small")
         # A slice of a table has the positions of the whole network.
         width = max(width, layer.input + layer.n_in, layer.delta + layer.n_out)
+        if layer.activation == ACT_TOP_K:
+            width = max(width, layer.active + layer.n_active + 1)
+        if layer.n_nonzero > 0:
+            width = max(width, layer.nonzero + layer.n_nonzero + 1)
         max_units = max(max_units, layer.n_out)
     # The products for BLAS have up to two rows for each row of a batch.
     if not (0 < rows and height <= INT_MAX // 2
@@ -989,6 +1150,12 @@ cdef Py_ssize_t check(const Layer[::1] layers, Py_ssize_t height, Py_ssize_t row
             and lies_within(workspace_size - max_units, height * width, rows, beside)):
         raise ValueError("the workspace is too small")
     return width
+
+
+cdef int check_has_loss(const Layer[::1] layers) except -1:
+    if layers[layers.shape[0] - 1].activation == ACT_TOP_K:
+        raise ValueError("a top-k code has no loss")
+    return 0
 
 
 cdef int check_for_training(const Layer[::1] layers) except -1:
@@ -1000,8 +1167,8 @@ cdef int check_for_training(const Layer[::1] layers) except -1:
         layer = &layers[k]
         if not 0.0 <= layer.dropout < 1.0:
             raise ValueError(f"the dropout of layer {k} is not in [0, 1)")
-        if (not -1 <= layer.partner < n_layers
-                or layer.transposed != (0 <= layer.partner < k)):
+        if not -1 <= layer.partner < n_layers or (
+                layer.partner >= 0 and layer.transposed != (layer.partner < k)):
             raise ValueError(f"layer {k} has no such partner")
         other = &layers[max(0, layer.partner)]
         if layer.partner >= 0 and (
@@ -1076,15 +1243,19 @@ cdef void infer_chunk(const Inference *job, const floating *params, int part, Py
             z = <floating *> job.outputs + start * n_out
         else:
             z = workspace + m * net[top].delta
-        forward(net, job.n_layers, k, params, m, Span(0, net[k].n_out), x, z)
+        forward(net, job.n_layers, k, params, m, Span(0, net[k].n_out), x, NULL, z)
+        if k == top and job.losses == NULL:
+            activate(net[top].activation, m, n_out, n_out, bias, z)
+        if net[k].activation == ACT_TOP_K:
+            for i in range(m):
+                keep_largest(net[k].n_out, net[k].n_active, NULL, z + i * net[k].n_out)
         x = z
     if job.losses == NULL:
-        activate(net[top].activation, m, n_out, n_out, bias, z)
-    else:
-        for i in range(m):
-            job.losses[start + i] = inverse_share(n_out, target + (start + i) * n_out) * row_loss(
-                job.loss, net[top].activation, n_out, <floating> 1.0, bias,
-                target + (start + i) * n_out, z + i * n_out)
+        return
+    for i in range(m):
+        job.losses[start + i] = inverse_share(n_out, target + (start + i) * n_out) * row_loss(
+            job.loss, net[top].activation, n_out, <floating> 1.0, bias,
+            target + (start + i) * n_out, z + i * n_out)
 
 
 cdef describe_inference(Inference *job, const Layer[::1] layers, Team team,
@@ -1121,6 +1292,7 @@ def row_losses(const Layer[::1] layers, Objective objective not None, Team team 
     """out (OUT, shape (n_rows,)) := the loss of each row, without noise and penalties."""
     cdef Inference job
     describe_inference(&job, layers, team, params, workspace, workspace_rows, X, target.shape[1])
+    check_has_loss(layers)
     if target.shape[0] != X.shape[0] or out.shape[0] != X.shape[0]:
         raise ValueError("target and out must have a row for each of X")
     job.loss, job.target, job.losses = LOSSES[objective.loss], &target[0, 0], &out[0]
