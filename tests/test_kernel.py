@@ -1778,7 +1778,7 @@ def top_k_problem(network, loss, noise, dropout):
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("tied", [False, True])
 def test_training_of_top_k_codes_by_a_team(tied, name, n_active, radius):
-    """The products of skae add in the same order in any number of threads, and few are BLAS's."""
+    """The products of skae add in the same order in any number of threads; those of BLAS may not."""
     network = Network.autoencoder(
         [96, 160], ["top_k"], "squared_error", tied=tied, n_active=[n_active]
     )
@@ -1794,8 +1794,9 @@ def test_training_of_top_k_codes_by_a_team(tied, name, n_active, radius):
         return state.buffers
 
     alone = train(1)
+    tolerance = 0 if "avx2" in _blas.INSTRUCTIONS else 1e-9
     for n_threads in (2, 3):
-        np.testing.assert_allclose(train(n_threads), alone, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(train(n_threads), alone, rtol=0, atol=tolerance)
     np.testing.assert_array_equal(train(3), train(3))
 
 

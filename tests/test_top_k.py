@@ -206,7 +206,7 @@ def test_more_active_units_than_there_are(estimator, message, method):
 @supervised
 def test_more_active_units_than_a_network_has(make, sizes, most, pretrain):
     estimator = make(hidden_layer_sizes=sizes, n_active=most + 1, pretrain=pretrain)
-    message = f"n_active={most + 1} must be at most {most}, the length of the code of layer"
+    message = f"n_active={most + 1} must be at most {most}, the length of the code"
     refuses(estimator, "fit", X, TARGETS[make], match=message)
 
 

@@ -118,6 +118,23 @@ CLONES static void NAME(dot_active)(ptrdiff_t m, ptrdiff_t n, const REAL *RESTRI
         int32_t c = 0;
         memset(out + first, 0, n_units * sizeof(REAL));
         while (c < count && unit[c] < first) c++;
+        while (c + 4 <= count && unit[c + 3] < first + n_units) { /* the sums overlap in time */
+            const REAL *w0 = w + unit[c] * n, *w1 = w + unit[c + 1] * n;
+            const REAL *w2 = w + unit[c + 2] * n, *w3 = w + unit[c + 3] * n;
+            REAL s0 = (REAL)0.0, s1 = (REAL)0.0, s2 = (REAL)0.0, s3 = (REAL)0.0;
+            SIMD_SUM_4(s0, s1, s2, s3)
+            for (ptrdiff_t j = 0; j < n; j++) {
+                s0 += x[j] * w0[j];
+                s1 += x[j] * w1[j];
+                s2 += x[j] * w2[j];
+                s3 += x[j] * w3[j];
+            }
+            out[unit[c]] = s0;
+            out[unit[c + 1]] = s1;
+            out[unit[c + 2]] = s2;
+            out[unit[c + 3]] = s3;
+            c += 4;
+        }
         while (c < count && unit[c] < first + n_units) {
             const REAL *row = w + unit[c] * n;
             REAL sum = (REAL)0.0;

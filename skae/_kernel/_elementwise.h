@@ -40,10 +40,12 @@
 /* Only these macros allow the compiler to reorder reductions over floats. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD_SUM(x)
+#define SIMD_SUM_4(a, b, c, d)
 #define SIMD_SUM_PRODUCT(x, y)
 #else
 #define PRAGMA(x) _Pragma(#x)
 #define SIMD_SUM(x) PRAGMA(omp simd reduction(+ : x))
+#define SIMD_SUM_4(a, b, c, d) PRAGMA(omp simd reduction(+ : a, b, c, d))
 #define SIMD_SUM_PRODUCT(x, y) PRAGMA(omp simd reduction(+ : x) reduction(* : y))
 #endif
 
