@@ -139,7 +139,8 @@ def probe_error(codes, y, test_codes, y_test):
     parts = slice(None, -N_VALIDATION), slice(-N_VALIDATION, None)
 
     def fitted(C, part):
-        return LogisticRegression(C=C, max_iter=300).fit(codes[part], y[part])
+        with threadpool_limits(1):  # the threads of SciPy's and NumPy's BLAS wait for each other
+            return LogisticRegression(C=C, max_iter=300).fit(codes[part], y[part])
 
     scores = [fitted(C, parts[0]).score(codes[parts[1]], y[parts[1]]) for C in PENALTIES]
     best = PENALTIES[int(np.argmax(scores))]
@@ -151,33 +152,33 @@ def measure_features(path):
     X, y, X_test, y_test = load(path)
     pca = PCA(N_ACTIVE, random_state=0).fit(X)
     lost = X_test - pca.inverse_transform(pca.transform(X_test))
-    found = {
-        "pixels": probe_error(X, y, X_test, y_test),
-        "pca": {"squared_error": float(np.square(lost).sum(axis=1).mean())},
-    }
+    found = {}
+
+    def note(name, row):
+        found[name] = row
+        print(name, {key: round(value, 4) for key, value in row.items()}, flush=True)
+
+    note("pixels", probe_error(X, y, X_test, y_test))
+    note("pca", {"squared_error": float(np.square(lost).sum(axis=1).mean())})
     for name, params in {
         "relu": {},
-        "top_k": {
-            "activation": "top_k",
-            "n_active": N_ACTIVE,
-            "transform_n_active": TRANSFORM_N_ACTIVE,
-        },
+        "top_k": {"activation": "top_k", "n_active": N_ACTIVE},
     }.items():
         model = DenoisingAutoencoder(UNITS, **params, **SETTINGS)
         begin = time.perf_counter()
         model.fit(X)
         seconds = time.perf_counter() - begin
-        found[name] = probe_error(model.transform(X), y, model.transform(X_test), y_test) | {
-            "seconds": seconds,
-            "squared_error": -model.score(X_test),
-            "dead": getattr(model, "dead_fraction_", None),
-        }
-        if name == "top_k":
-            model.set_params(transform_n_active=None)
-            codes = model.transform(X), model.transform(X_test)
-            found["top_k, 25 in transform"] = probe_error(codes[0], y, codes[1], y_test)
-    for name, row in found.items():
-        print(name, {key: round(value, 4) for key, value in row.items() if value is not None})
+        row = {"seconds": seconds, "squared_error": -model.score(X_test)}
+        codes = model.transform(X), model.transform(X_test)
+        row |= probe_error(codes[0], y, codes[1], y_test)
+        if name == "relu":
+            note(name, row)
+            continue
+        row["dead"] = model.dead_fraction_
+        note("top_k, 25 in transform", row)
+        model.set_params(transform_n_active=TRANSFORM_N_ACTIVE)
+        codes = model.transform(X), model.transform(X_test)
+        note(name, row | probe_error(codes[0], y, codes[1], y_test))
     return found
 
 

@@ -1778,7 +1778,7 @@ def top_k_problem(network, loss, noise, dropout):
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("tied", [False, True])
 def test_training_of_top_k_codes_by_a_team(tied, name, n_active, radius):
-    """The products of skae add in the same order in any number of threads; those of BLAS may not."""
+    """The products of skae add in the same order in any number of threads; BLAS may not."""
     network = Network.autoencoder(
         [96, 160], ["top_k"], "squared_error", tied=tied, n_active=[n_active]
     )

@@ -1,10 +1,10 @@
 /* Loops over active units; included twice by _elementwise.h. No include guard.
  *
  * In a top-k code, few units of each row are active; in sparse samples, few features are not zero,
- * and are called active too. A list holds their number and then their indices in ascending order,
- * as int32. The lists of consecutive rows are `step` numbers of type
- * REAL apart. The rows of w belong to units. Terms are added in the order of the list, or of the
- * rows, so that results do not depend on how the columns or units are divided among threads.
+ * and they are called active units, too. A list holds their number and then their indices in
+ * ascending order, as int32. The lists of consecutive rows are `step` numbers of type REAL apart.
+ * The rows of w belong to units. Terms are added in the order of the list, or of the rows, so that
+ * results do not depend on how the columns or units are divided among threads.
  */
 
 #define LIST(i) ((const int32_t *)(lists + (i) * step))
