@@ -3,7 +3,7 @@
 Time: one epoch of Adam in each of four implementations of the same network with one hidden layer,
 in turns with a pause between them.
 
-floor   the dense product of the encoder alone, by the kernel
+floor   the dense product of the encoder alone, by the kernel, on one thread
 top_k   skae with activation='top_k'
 relu    skae with activation='relu': all products are dense
 torch   PyTorch: relu, topk, scatter_, and a dense decoder, as most sparse autoencoders do

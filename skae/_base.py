@@ -38,8 +38,7 @@ ACCEPTED = [*FLOATS, *map(np.dtype, "?bBhHiIlLqQ")]
 
 # Attributes of a fitted estimator about its training; the best one only with early stopping.
 BEST = ("best_loss_", "best_validation_score_")
-QUALITY = ("reconstruction_r2_", "baseline_loss_", "dead_fraction_")
-TRAINING_ATTRIBUTES = ("loss_", *BEST, *QUALITY)
+TRAINING_ATTRIBUTES = ("loss_", *BEST, "reconstruction_r2_", "baseline_loss_", "dead_fraction_")
 
 # Tolerance of checks for [0, 1], as the values of a scaler are rounded.
 UNIT_INTERVAL_TOLERANCE = 1e-6
@@ -319,7 +318,7 @@ class BaseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
 
 
 class BaseAutoencoder(BaseEncoder):
-    """Base of the unsupervised estimators. Subclasses define `_fit`, `_transformed`, `_decode`,
+    """Base of the unsupervised estimators. Subclasses define `_fit`, `_encoded`, `_decode`,
     `_sample_losses`, `_reconstructed` and `_trained_layers`.
     """
 
@@ -422,11 +421,15 @@ class BaseAutoencoder(BaseEncoder):
         if container is not None:
             raise ValueError(
                 f"{container.container_lib.capitalize()} output does not support sparse data. Set "
-                f"sparse_output=False, or call set_output(transform='default')."
+                "sparse_output=False, or call set_output(transform='default')."
             )
         codes = self._transformed(ArrayDataset(X))
         with self._team(codes):
             return codes.tocsr()
+
+    def _transformed(self, dataset):
+        """Return the codes that `transform` returns, as a lazy data set."""
+        return self._encoded(dataset, self.transform_n_active)
 
     def inverse_transform(self, X: MatrixLike) -> NDArray[Any]:
         """Decode codes: reconstruct the samples.

@@ -368,9 +368,6 @@ class DenoisingAutoencoder(
         network = self._network if n_active is None else self._network.with_active(n_active)
         return partial(_inference.outputs, network, self._params(dtype), **layers)
 
-    def _transformed(self, dataset):
-        return self._encoded(dataset, self.transform_n_active)
-
     def _decode(self, codes):
         dataset = ArrayDataset(codes)
         return self._applied(dataset.dtype, start=1)(dataset)

@@ -341,8 +341,7 @@ class Network:
         The mean sample has pre-activations of zero, and the bias of the decoder reconstructs it.
         Otherwise many units of a top-k code would never be among the largest.
         """
-        with np.errstate(over="ignore", invalid="ignore"):  # training raises the error
-            self.bias(params, 0)[:] = -self.weights(params, 0) @ mean
+        self.bias(params, 0)[:] = -self.weights(params, 0) @ mean
         if self.activations[1] == "logistic":
             mean = logit(np.clip(mean, 0.01, 0.99))
         self.bias(params, 1)[:] = mean

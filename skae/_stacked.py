@@ -467,10 +467,7 @@ class StackedAutoencoder(
     def _transformed(self, dataset):
         if self._gives_all_codes:
             return self._all_encoded(dataset)
-        *others, top = self.layers_
-        for layer in others:
-            dataset = layer._encoded(dataset)
-        return top._encoded(dataset, self.transform_n_active)
+        return super()._transformed(dataset)
 
     def _decode(self, codes):
         codes = codes[:, -self.layers_[-1]._n_features_out :]  # the code of the top layer
@@ -483,11 +480,12 @@ class StackedAutoencoder(
         with self._team(dataset):
             return bottom._sample_losses(X, codes)
 
-    def _encoded(self, dataset):
+    def _encoded(self, dataset, n_active=None):
         """Return the codes of the top layer, as a lazy data set."""
-        for layer in self.layers_:
+        *others, top = self.layers_
+        for layer in others:
             dataset = layer._encoded(dataset)
-        return dataset
+        return top._encoded(dataset, n_active)
 
     def _all_encoded(self, dataset):
         """Return the codes of all layers, concatenated, as a lazy data set."""

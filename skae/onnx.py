@@ -308,8 +308,8 @@ def _unrolled(graph, autoencoder, X, n_active=None):
     for encoder in encoders:
         logits = graph.affine(X, encoder)
         X = graph.activate(logits, encoder)
-        other = encoder if n_active is None else encoder._replace(n_active=n_active)
-        codes.append(X if n_active is None else graph.activate(logits, other))
+        wider = None if n_active is None else encoder._replace(n_active=n_active)
+        codes.append(X if wider is None else graph.activate(logits, wider))
     *hidden, bottom = reversed(decoders)
     logits = graph.affine(graph.forward(X, hidden), bottom)
     return codes, logits, graph.activate(logits, bottom)

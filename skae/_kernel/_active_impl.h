@@ -25,7 +25,8 @@ INLINE ptrdiff_t NAME(count_from)(ptrdiff_t n, BITS least, const REAL *RESTRICT 
 }
 
 /* List the numbers of x (n) that are not zero; returns 0 if there are more than `most`. */
-INLINE int NAME(list_nonzero)(ptrdiff_t n, ptrdiff_t most, REAL *list, const REAL *RESTRICT x)
+CLONES static int NAME(list_nonzero)(ptrdiff_t n, ptrdiff_t most, REAL *list,
+                                     const REAL *RESTRICT x)
 {
     int32_t *active = (int32_t *)list, count = 0;
     for (ptrdiff_t start = 0; start < n; start += 16) {
@@ -41,12 +42,6 @@ INLINE int NAME(list_nonzero)(ptrdiff_t n, ptrdiff_t most, REAL *list, const REA
     }
     active[0] = count;
     return 1;
-}
-
-CLONES static int NAME(list_features)(ptrdiff_t n, ptrdiff_t most, REAL *list,
-                                      const REAL *RESTRICT x)
-{
-    return NAME(list_nonzero)(n, most, list, x);
 }
 
 /* Keep the k largest numbers of z (n) >= 0, of equal ones the first, and set the others to zero.

@@ -203,7 +203,7 @@ INLINE float normal_draw(uint32_t first, uint32_t second)
 #define activation_backward(kind, m, n, stride, keep, a, d) \
     BY_TYPE(activation_backward, d)(kind, m, n, stride, keep, a, d)
 #define keep_largest(n, k, list, z) BY_TYPE(keep_largest, z)(n, k, list, z)
-#define list_features(n, most, list, x) BY_TYPE(list_features, list)(n, most, list, x)
+#define list_nonzero(n, most, list, x) BY_TYPE(list_nonzero, list)(n, most, list, x)
 #define sum_active(m, n, lists, step, values, n_units, w, ldw, stride, out) \
     BY_TYPE(sum_active, out)(m, n, lists, step, values, n_units, w, ldw, stride, out)
 #define dot_active(m, n, lists, step, first, n_units, x, w, stride, out) \

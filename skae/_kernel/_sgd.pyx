@@ -64,7 +64,7 @@ cdef extern from "_elementwise.h" nogil:
     # Macros that choose between float and double; C checks the arguments in place of `...`.
     void activate(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
     void activation_backward(int kind, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride, ...)
-    bint list_features(Py_ssize_t n, Py_ssize_t most, ...)
+    bint list_nonzero(Py_ssize_t n, Py_ssize_t most, ...)
     void keep_largest(Py_ssize_t n, Py_ssize_t k, ...)
     void sum_active(Py_ssize_t m, Py_ssize_t n, ...)
     void dot_active(Py_ssize_t m, Py_ssize_t n, ...)
@@ -658,8 +658,8 @@ cdef Py_ssize_t corrupt_input(const Step *step, Span rows, floating *workspace) 
         corrupt(&step.corruption, layer_key(step.key, 0, step.ids[i]), n_in,
                 X + step.rows[i] * n_in, x + i * n_in)
         if n_nonzero > 0:
-            n_failed += not list_features(n_in, n_nonzero, lists + i * (n_nonzero + 1),
-                                          x + i * n_in)
+            n_failed += not list_nonzero(n_in, n_nonzero, lists + i * (n_nonzero + 1),
+                                         x + i * n_in)
     return n_failed
 
 
